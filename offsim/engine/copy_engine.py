@@ -1,0 +1,34 @@
+"""A copy engine: one copy at a time per GPU and direction, in order of readiness, blind to stream priority.
+
+Back-to-back copies of one stream run as a block: a stream whose next command is a copy of the same direction, already
+issued, keeps the engine. Measured on Hopper GPUs: a small copy waits behind a large prefetch of another stream.
+"""
+
+from collections import deque
+
+from simpy import Environment, Event
+
+
+class CopyEngine:
+    """FIFO server of capacity one."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.busy = False
+        self._waiting: deque[Event] = deque()
+
+    def request(self) -> Event | None:
+        """None if the engine is the caller's at once, else an event that fires when it is."""
+        if not self.busy:
+            self.busy = True
+            return None
+        turn = self.env.event()
+        self._waiting.append(turn)
+        return turn
+
+    def release(self) -> None:
+        """The next in line has the engine."""
+        if self._waiting:
+            self._waiting.popleft().succeed()
+        else:
+            self.busy = False

@@ -1,0 +1,240 @@
+"""A node as rows (linear constraints) and flow classes (what a transfer uses of them).
+
+Rows: each directed link and switch uplink, the duplex limit of each GPU's link, host read, write and total per socket,
+each NVLink side, and per rank and direction the bundle cap of each collective. Flows of one class always have equal
+rates. Left out: latency (added once per operation) and the CPU's own traffic.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import inf
+
+import networkx as nx
+
+from offsim.program.commands import CollectiveName, Direction, HostMemory
+from offsim.scenario.node import CollectiveKind, Node
+from offsim.scenario.quantity import Quantity
+
+Usage = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One constraint of the fabric."""
+
+    name: str
+    kind: str
+    bound: float
+    slowdowns: tuple[tuple[str, float], ...] = ()
+    """(aggressor, relative slowdown): the bound shrinks while that kind of copy is active on `rank`."""
+    rank: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FlowClass:
+    """Flows that always have the same rate."""
+
+    index: int
+    label: str
+    weight: float
+    cap: float
+    usage: tuple[tuple[int, float], ...]
+    """(row, coefficient)."""
+    companions: tuple[str, object] = ("", None)
+    """Flows with equal companions start together: the rate alone is theirs together."""
+    copy_of: tuple[int, str] | None = None
+    """(rank, direction) of a copy: what interference looks at."""
+
+
+@dataclass
+class Fabric:
+    """Rows and flow classes of a node, for the sequence-parallel groups of one scenario."""
+
+    node: Node
+    groups: tuple[tuple[int, ...], ...]
+    proportional_weight: bool = False
+    """Collective weights grow with the number of peers instead of staying constant."""
+    rows: list[Row] = field(default_factory=list)
+    classes: list[FlowClass] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._row_index: dict[str, int] = {}
+        self._class_index: dict[object, FlowClass] = {}
+        self.ranks = [rank for group in self.groups for rank in group]
+        self._socket = {gpu: i for i, socket in enumerate(self.node.host.sockets) for gpu in socket.gpus}
+        self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}
+        self.topology = self._topology()
+
+    def _row(self, name: str, kind: str, bound: float, **more: object) -> int:
+        """The index of a row, added on first use."""
+        if name not in self._row_index:
+            self._row_index[name] = len(self.rows)
+            self.rows.append(Row(name, kind, bound, **more))  # type: ignore[arg-type]
+        return self._row_index[name]
+
+    def _topology(self) -> nx.DiGraph:
+        """GPUs, switches and host memories; each edge carries its row."""
+        graph = nx.DiGraph()
+        pcie, node = self.node.pcie, self.node
+        for gpu in self.ranks:
+            above = f"switch {self._switch[gpu]}" if gpu in self._switch else f"host {self._socket[gpu]}"
+            self._edge(graph, above, f"gpu {gpu}", f"H2D link of gpu {gpu}", "H2D link", pcie.h2d)
+            self._edge(graph, f"gpu {gpu}", above, f"D2H link of gpu {gpu}", "D2H link", pcie.d2h)
+        for i, switch in enumerate(node.switches):
+            host = f"host {self._socket[switch.gpus[0]]}"
+            self._edge(graph, host, f"switch {i}", f"H2D uplink of switch {i}", "H2D uplink", switch.h2d)
+            self._edge(graph, f"switch {i}", host, f"D2H uplink of switch {i}", "D2H uplink", switch.d2h)
+        if node.host.cross_socket is not None:
+            for a in range(len(node.host.sockets)):
+                for b in range(len(node.host.sockets)):
+                    if a != b:
+                        name = f"socket {a} to {b}"
+                        self._edge(graph, f"host {a}", f"host {b}", name, "cross socket", node.host.cross_socket)
+        return graph
+
+    def _edge(self, graph: nx.DiGraph, a: str, b: str, name: str, kind: str, rate: Quantity) -> None:
+        graph.add_edge(a, b, row=self._row(name, kind, rate.value))
+
+    def _path(self, a: str, b: str) -> list[int]:
+        """Rows of the links from one place to another."""
+        nodes = nx.shortest_path(self.topology, a, b)
+        return [self.topology.edges[x, y]["row"] for x, y in zip(nodes, nodes[1:], strict=False)]
+
+    def _use_path(self, usage: Usage, a: str, b: str) -> None:
+        for row in self._path(a, b):
+            _add(usage, row)
+            self._use_duplex(usage, self.rows[row])
+
+    def _use_duplex(self, usage: Usage, link: Row) -> None:
+        """Both directions of a GPU's link together: x_down / C_down + x_up / C_up <= gamma."""
+        if link.kind in ("H2D link", "D2H link"):
+            gpu = link.name.rsplit(" ", 1)[1]
+            row = self._row(f"duplex of gpu {gpu}", "duplex", self.node.pcie.duplex.value)
+            _add(usage, row, 1 / link.bound)
+
+    def _use_host(self, usage: Usage, socket: int, *directions: str) -> None:
+        """Host memory reads and writes; both count in the total."""
+        memory = self.node.host.sockets[socket]
+        for direction in directions:
+            bound = memory.read if direction == "read" else memory.write
+            _add(usage, self._row(f"host {direction} {socket}", f"host {direction}", bound.value))
+            _add(usage, self._row(f"host total {socket}", "host total", memory.total.value))
+
+    def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
+        """A copy-engine transfer between host memory and one GPU; weight 1, capped where pages bind."""
+        key = ("copy", rank, direction, memory)
+        if key not in self._class_index:
+            usage: Usage = {}
+            socket = self._socket[rank]
+            ends = (f"host {socket}", f"gpu {rank}")
+            self._use_path(usage, *(ends if direction == "H2D" else ends[::-1]))
+            self._use_host(usage, socket, "read" if direction == "H2D" else "write")
+            self._add_class(key, f"{direction} copy", 1.0, self._copy_cap(direction, memory), usage, key, (rank, direction))
+        return self._class_index[key]
+
+    def _copy_cap(self, direction: Direction, memory: HostMemory) -> float:
+        host, pcie = self.node.host, self.node.pcie
+        if memory == "pinned":
+            return (pcie.h2d if direction == "H2D" else pcie.d2h).value
+        if direction == "H2D":
+            return host.pageable_h2d.value
+        return (host.fresh_d2h if memory == "fresh" else host.pageable_d2h).value
+
+    def _add_class(
+        self, key: object, label: str, weight: float, cap: float, usage: Usage, companions: object,
+        copy_of: tuple[int, str] | None = None,
+    ) -> None:
+        index = len(self.classes)
+        made = FlowClass(index, label, weight, cap, tuple(usage.items()), (label, companions), copy_of)
+        self.classes.append(made)
+        self._class_index[key] = made
+
+    def kind(self, name: CollectiveName) -> CollectiveKind:
+        """The node's figures for a kind of collective; all-reduce rings go at all-gather's rate."""
+        assert self.node.collectives is not None
+        return self.node.collectives.all_to_all if name == "all-to-all" else self.node.collectives.all_gather
+
+    def _weight(self, name: CollectiveName, peers: int) -> float:
+        """A rank's weight against a copy engine: how it grows with its peers is not known beyond one."""
+        return self.kind(name).weight.value * (peers if self.proportional_weight else 1)
+
+    def pair_class(self, name: CollectiveName, bytes_: float, group: tuple[int, ...], i: int, j: int) -> FlowClass:
+        """The transfer of one pair in an all-to-all in which each rank sends `bytes_` in all."""
+        key = ("pair", name, bytes_, group, i, j)
+        if key not in self._class_index:
+            usage: Usage = {}
+            self._use_transport(usage, i, j)
+            for end, rank in (("send", i), ("receive", j)):
+                _add(usage, self._bundle_row(name, bytes_, end, rank))
+            weight = self._weight(name, len(group) - 1) / (len(group) - 1)
+            self._add_class(key, name, weight, inf, usage, (bytes_, group))
+        return self._class_index[key]
+
+    def aggregated_class(self, name: CollectiveName, bytes_: float, group: tuple[int, ...], i: int) -> FlowClass:
+        """All transfers of one sender as one flow, spread evenly over its peers."""
+        key = ("aggregated", name, bytes_, group, i)
+        if key not in self._class_index:
+            usage: Usage = {}
+            peers = [j for j in group if j != i]
+            for j in peers:
+                part: Usage = {}
+                self._use_transport(part, i, j)
+                _add(part, self._bundle_row(name, bytes_, "receive", j))
+                for row, a in part.items():
+                    _add(usage, row, a / len(peers))
+            _add(usage, self._bundle_row(name, bytes_, "send", i))
+            self._add_class(key, name, self._weight(name, len(peers)), inf, usage, (bytes_, group))
+        return self._class_index[key]
+
+    def ring_class(self, name: CollectiveName, bytes_: float, group: tuple[int, ...]) -> FlowClass:
+        """A ring over the group: neighbour transfers at one common rate."""
+        key = ("ring", name, bytes_, group)
+        if key not in self._class_index:
+            usage: Usage = {}
+            for i, j in zip(group, (*group[1:], group[0]), strict=True):
+                self._use_transport(usage, i, j)
+                for end, rank in (("send", i), ("receive", j)):
+                    _add(usage, self._bundle_row(name, bytes_, end, rank))
+            self._add_class(key, name, self._weight(name, 1), inf, usage, (bytes_, group))
+        return self._class_index[key]
+
+    def _bundle_row(self, name: CollectiveName, bytes_: float, end: str, rank: int) -> int:
+        """What one rank's collective kernels send (or receive) in all, less while copies interfere."""
+        victims = {entry.aggressor: entry.slowdown.value for entry in self.node.interference if entry.victim == name}
+        return self._row(
+            f"{name} {end} of rank {rank} ({bytes_:.0f} B)",
+            f"{name} {end} ({bytes_:.0f} B)",
+            self.kind(name).rate.at(max(bytes_, 1.0)),
+            slowdowns=tuple(sorted(victims.items())),
+            rank=rank,
+        )
+
+    def _use_transport(self, usage: Usage, i: int, j: int) -> None:
+        """The route of a collective's transfer: NVLink, a common switch, or host memory at the receiver."""
+        assert self.node.collectives is not None
+        transport = self.node.collectives.transport
+        if transport == "nvlink":
+            assert self.node.nvlink is not None
+            _add(usage, self._row(f"NVLink send of gpu {i}", "NVLink send", self.node.nvlink.send.value))
+            _add(usage, self._row(f"NVLink receive of gpu {j}", "NVLink receive", self.node.nvlink.receive.value))
+        elif transport == "pcie" and self._switch.get(i, -1) == self._switch.get(j, -2):
+            self._use_path(usage, f"gpu {i}", f"gpu {j}")
+        else:
+            # NCCL's SHM transport keeps its buffers at the receiver: sender's kernels write, receiver's read.
+            host = f"host {self._socket[j]}"
+            self._use_path(usage, f"gpu {i}", host)
+            self._use_host(usage, self._socket[j], "write", "read")
+            self._use_path(usage, host, f"gpu {j}")
+
+
+def _add(usage: Usage, row: int, coefficient: float = 1.0) -> None:
+    usage[row] = usage.get(row, 0.0) + coefficient
+
+
+def total_usage(classes: Iterable[FlowClass]) -> Usage:
+    """Coefficients of several classes together, row by row."""
+    usage: Usage = {}
+    for flow in classes:
+        for row, a in flow.usage:
+            _add(usage, row, a)
+    return usage

@@ -1,0 +1,139 @@
+"""The multiprocessors of one GPU: one command's kernels at a time, slowed by what else is active.
+
+Interference is a factor per kernel class and aggressor (a copy in one direction, a collective), from the node profile; it
+applies while the aggressor is active. Kernels of different streams run one after the other: large kernels fill the chip.
+"""
+
+from collections import deque
+from typing import Any
+
+from simpy import Environment, Event
+from simpy.events import Timeout
+
+from offsim.scenario.node import Node
+
+Pieces = tuple[tuple[str, float], ...]
+
+
+class Work:
+    """A command's kernels on the multiprocessors."""
+
+    __slots__ = ("done", "index", "left", "lost", "pieces", "started")
+
+    def __init__(self, pieces: Pieces, done: Event) -> None:
+        self.pieces = pieces
+        self.index = 0
+        self.left = pieces[0][1] if pieces else 0.0
+        self.done = done
+        self.started = 0.0
+        self.lost: dict[str, float] = {}
+
+
+class GPU:
+    """One GPU's multiprocessors."""
+
+    def __init__(self, env: Environment, node: Node, *, interference: bool = True) -> None:
+        self.env = env
+        self.slowdowns: dict[str, dict[str, float]] = {}
+        if interference:
+            for entry in node.interference:
+                self.slowdowns.setdefault(entry.victim, {})[entry.aggressor] = entry.slowdown.value
+        self.active: dict[str, int] = {}
+        self.running: Work | None = None
+        self.waiting: deque[Work] = deque()
+        self._since = 0.0
+        self._timer: Event | None = None
+
+    def start(self, pieces: Pieces) -> Work:
+        """Kernels that run as soon as the multiprocessors are free; `done` fires at the end."""
+        work = Work(pieces, self.env.event())
+        self.waiting.append(work)
+        if self.running is None:
+            self._next()
+        return work
+
+    def _next(self) -> None:
+        self.running = self.waiting.popleft() if self.waiting else None
+        self._since = self.env.now
+        if self.running is not None:
+            self.running.started = self.env.now
+            self._arm()
+
+    def set_active(self, aggressor: str, change: int) -> None:
+        """A copy or collective on this GPU begins (+1) or ends (-1)."""
+        before = self.active.get(aggressor, 0)
+        after = before + change
+        if (before == 0) != (after == 0) and self.running is not None and self._sensitive(aggressor):
+            self._advance()
+            self.active[aggressor] = after
+            self._arm()
+        else:
+            self.active[aggressor] = after
+
+    def _sensitive(self, aggressor: str) -> bool:
+        return any(aggressor in by for by in self.slowdowns.values())
+
+    def _factor(self, kernel_class: str) -> float:
+        """How many times longer a kernel of this class takes now."""
+        factor = 1.0
+        for aggressor, slowdown in self.slowdowns.get(kernel_class, {}).items():
+            if self.active.get(aggressor, 0) > 0:
+                factor *= 1 + slowdown
+        return factor
+
+    def _advance(self) -> None:
+        """Account for the kernels done since the last change."""
+        work, elapsed = self.running, self.env.now - self._since
+        assert work is not None
+        self._since = self.env.now
+        while elapsed > 0 and work.index < len(work.pieces):
+            kernel_class = work.pieces[work.index][0]
+            factor = self._factor(kernel_class)
+            spent = min(elapsed, work.left * factor)
+            self._charge(work, kernel_class, spent * (1 - 1 / factor))
+            work.left -= spent / factor
+            elapsed -= spent
+            if work.left > 1e-15:
+                return
+            work.index += 1
+            work.left = work.pieces[work.index][1] if work.index < len(work.pieces) else 0.0
+
+    def _charge(self, work: Work, kernel_class: str, lost: float) -> None:
+        if lost > 0:
+            guilty = [a for a in self.slowdowns.get(kernel_class, {}) if self.active.get(a, 0) > 0]
+            for aggressor in guilty:
+                key = f"{aggressor} interference"
+                work.lost[key] = work.lost.get(key, 0.0) + lost / len(guilty)
+
+    def _remaining(self) -> float:
+        work = self.running
+        assert work is not None
+        if work.index >= len(work.pieces):
+            return 0.0
+        rest = work.left * self._factor(work.pieces[work.index][0])
+        return rest + sum(seconds * self._factor(kind) for kind, seconds in work.pieces[work.index + 1 :])
+
+    def _arm(self) -> None:
+        """A timer for the end of the running work; an older timer is ignored when it fires."""
+        timer = Timeout(self.env, self._remaining())
+        self._timer = timer
+        assert timer.callbacks is not None
+        timer.callbacks.append(self._on_timer)
+
+    def _on_timer(self, timer: Event | Any) -> None:
+        if timer is not self._timer or self.running is None:
+            return
+        self._advance()
+        work = self.running
+        self._next()
+        work.done.succeed()
+
+    def kernel_boundary(self) -> float:
+        """Seconds until the kernel that runs now ends (0 if none): when another stream's kernels get in."""
+        work = self.running
+        if work is None:
+            return 0.0
+        self._advance()
+        if work.index >= len(work.pieces):
+            return 0.0
+        return work.left * self._factor(work.pieces[work.index][0])

@@ -1,0 +1,175 @@
+"""The host thread of one rank: issues commands in order and runs ahead until something blocks it.
+
+Its clock runs ahead of the simulation's: commands carry the instant at which they are issued, so a launch costs no
+event. It blocks on synchronisation, on pageable copies, and when a stream holds `queue_depth` commands.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from simpy import Environment, Event
+
+from offsim.program.commands import (
+    COMPUTE,
+    Allocate,
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    Free,
+    HostWork,
+    Record,
+    StreamProgram,
+    Synchronize,
+    Wait,
+)
+from offsim.program.timeline import Repeat, Span, Window
+from offsim.scenario.node import Overheads
+
+from .rank import Rank
+from .steady_state import SteadyState
+from .stream import Marker, RecordedEvent
+
+
+class HostThread:
+    """One rank's host thread, a SimPy process."""
+
+    def __init__(
+        self, env: Environment, rank: Rank, program: StreamProgram, overheads: Overheads, steady: SteadyState | None
+    ) -> None:
+        self.env = env
+        self.rank = rank
+        self.program = program
+        self.clock = 0.0
+        self.awaiting = ""
+        self.steady = steady
+        self.events: dict[str, RecordedEvent] = {}
+        self.markers: list[tuple[Marker, float, float]] = []
+        self.depth = overheads.queue_depth
+        self._cost = {
+            "launch": overheads.launch.value,
+            "copy": overheads.copy.value,
+            "event": overheads.event.value,
+            "collective": overheads.collective.value,
+            "allocation": overheads.allocation.value,
+            "synchronize": overheads.synchronize.value,
+        }
+        self._issue: dict[type, Callable[[Any], Event | None]] = {
+            Compute: self._compute,
+            Copy: self._copy,
+            Collective: self._collective,
+            Record: self._record,
+            Wait: self._wait,
+            Synchronize: self._synchronize,
+            Allocate: self._allocate,
+            Free: lambda _: None,
+            HostWork: self._host_work,
+        }
+        self.process = env.process(self._run())
+
+    def _run(self) -> Generator[Event, Any, None]:
+        sections, number = self.program.sections, 0
+        while number < len(sections):
+            begin = self.clock
+            for command in sections[number].commands:
+                yield from self._issue_one(command)
+            marker = Marker(number)
+            self.rank.stream(COMPUTE).push(self.clock, marker)
+            self.markers.append((marker, begin, self.clock))
+            number += 1 + self._repeats(number, begin)
+        for stream in self.rank.streams.values():
+            drained = stream.drained()
+            if drained is not None:
+                self.awaiting = f"the end of stream {stream.name!r}"
+                yield drained
+        self.awaiting = ""
+
+    def _issue_one(self, command: Command) -> Generator[Event, Any, None]:
+        blocker = self._issue[command.__class__](command)
+        if blocker is not None:
+            start = self.clock
+            self.awaiting = f"{command!r}"
+            yield blocker
+            self.awaiting = ""
+            self.clock = max(self.clock, self.env.now)
+            self._note_blocked(command, start)
+        stream = getattr(command, "stream", None)
+        if stream is not None and len(self.rank.streams[stream].queue) >= self.depth:
+            yield from self._make_room(stream)
+
+    def _note_blocked(self, command: Command, start: float) -> None:
+        if self.clock > start:
+            cause = command.target if isinstance(command, Synchronize) else getattr(command, "stream", "")
+            span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
+            self.rank.timeline.spans.append(span)
+
+    def _make_room(self, stream: str) -> Generator[Event, Any, None]:
+        """Block until fewer than `depth` commands wait; what drains until the host's own clock counts."""
+        if self.clock > self.env.now:
+            yield self.env.timeout(self.clock - self.env.now)
+        while len(self.rank.streams[stream].queue) >= self.depth:
+            yield self.rank.streams[stream].room()
+        self.clock = max(self.clock, self.env.now)
+
+    def _repeats(self, number: int, begin: float) -> int:
+        """How many of the next sections repeat this one exactly and need no simulation."""
+        if self.steady is None or self.clock > self.env.now + self._cost["synchronize"] + 1e-15:
+            return 0
+        count = self.steady.repeats(self.program, number, self.rank, self.clock - self.env.now)
+        if count:
+            repeat = Repeat(number, count, self.clock - begin, self.clock)
+            self.rank.timeline.repeats.append(repeat)
+        return count
+
+    def finish(self) -> None:
+        """Write the section windows, once the run is over."""
+        for marker, begin, end in self.markers:
+            reached = marker.reached if marker.reached is not None else end
+            self.rank.timeline.windows.append(Window(self.rank.index, marker.section, begin, end, reached))
+
+    def _compute(self, command: Compute) -> None:
+        self.clock += self._cost["launch"] * len(command.kernels)
+        self.rank.stream(command.stream).push(self.clock, command)
+
+    def _copy(self, command: Copy) -> Event | None:
+        self.clock += self._cost["copy"] * command.calls
+        stream = self.rank.stream(command.stream)
+        stream.push(self.clock, command)
+        return None if command.host_memory == "pinned" else stream.drained()
+
+    def _collective(self, command: Collective) -> None:
+        self.clock += self._cost["collective"]
+        self.rank.stream(command.stream).push(self.clock, command)
+
+    def _record(self, command: Record) -> None:
+        self.clock += self._cost["event"]
+        recorded = self.events[command.event] = RecordedEvent(command.event, command.stream)
+        self.rank.stream(command.stream).push(self.clock, command, recorded)
+
+    def _wait(self, command: Wait) -> None:
+        self.clock += self._cost["event"]
+        self.rank.stream(command.stream).push(self.clock, command, self.events.get(command.event))
+
+    def _synchronize(self, command: Synchronize) -> Event | None:
+        self.clock += self._cost["synchronize"]
+        if command.scope == "event":
+            recorded = self.events.get(command.target)
+            return None if recorded is None or recorded.done else recorded.wait(self.env)
+        names = list(self.rank.streams) if command.scope == "device" else [command.target]
+        pending = [drained for name in names if (drained := self.rank.stream(name).drained()) is not None]
+        return self.env.all_of(pending) if len(pending) > 1 else pending[0] if pending else None
+
+    def _allocate(self, command: Allocate) -> None:
+        self.clock += self._cost["allocation"]
+
+    def _host_work(self, command: HostWork) -> None:
+        self.rank.timeline.spans.append(
+            Span(self.rank.index, "host", "host", command.name, self.clock, self.clock + command.duration)
+        )
+        self.clock += command.duration
+
+
+def _title(command: Command) -> str:
+    if isinstance(command, Synchronize):
+        return f"synchronize {command.scope} {command.target}".strip()
+    return getattr(command, "name", type(command).__name__)

@@ -1,0 +1,199 @@
+"""Flows in flight: each has a rate until the set of flows changes, once per instant.
+
+Rates are solved once per distinct set of active classes and remembered. Every flow keeps how long others delayed it: the
+integral of (1 - rate / rate alone) dt, split over the flows that use the row that binds it, in proportion to their use.
+"""
+
+from collections import Counter
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+from simpy import Environment, Event
+from simpy.events import Timeout
+
+from .fabric import FlowClass, Row
+from .fair_share import SharedRow, fair_share
+
+Delays = tuple[tuple[str, float], ...]
+
+
+class ClassRate(NamedTuple):
+    """What one flow of a class gets while a given set of flows is active."""
+
+    rate: float
+    delays: Delays
+    """(culprit, seconds of delay per second)."""
+
+
+class Flow:
+    """One transfer in flight."""
+
+    __slots__ = ("delays", "done", "finish", "flow_class", "left", "rate", "since", "unit_delays")
+
+    def __init__(self, flow_class: FlowClass, bytes_: float, done: Event, now: float) -> None:
+        self.flow_class = flow_class
+        self.left = bytes_
+        self.done = done
+        self.rate = 0.0
+        self.since = now
+        self.finish = float("inf")
+        self.delays: dict[str, float] = {}
+        self.unit_delays: Delays = ()
+
+    def advance(self, now: float) -> None:
+        """Account for the time since the last change of rate."""
+        elapsed = now - self.since
+        self.left -= self.rate * elapsed
+        for culprit, seconds in self.unit_delays:
+            self.delays[culprit] = self.delays.get(culprit, 0.0) + seconds * elapsed
+        self.since = now
+
+    @property
+    def contention(self) -> float:
+        """Seconds by which others have delayed it."""
+        return sum(self.delays.values())
+
+
+class Network:
+    """All flows of the simulated ranks. A SimPy process wakes at every change and at the next finish."""
+
+    def __init__(self, env: Environment, rows: list[Row], *, contention: bool = True) -> None:
+        self.env = env
+        self.rows = rows
+        self.contention = contention
+        self.flows: list[Flow] = []
+        self._solutions: dict[tuple[tuple[int, int], ...], dict[int, ClassRate]] = {}
+        self._alone: dict[int, float] = {}
+        self._companions: dict[object, set[FlowClass]] = {}
+        self._wake = env.event()
+        self._timer: Event | None = None
+        env.process(self._run())
+
+    def introduce(self, flow_class: FlowClass) -> None:
+        """Say that a class exists before any of its companions starts, so that rates alone are right."""
+        self._companions.setdefault(flow_class.companions, set()).add(flow_class)
+
+    def start(self, flow_class: FlowClass, bytes_: float) -> Flow:
+        """A transfer that begins now; its `done` event fires when the last byte has arrived."""
+        self.introduce(flow_class)
+        flow = Flow(flow_class, bytes_, self.env.event(), self.env.now)
+        self.flows.append(flow)
+        self._awake()
+        return flow
+
+    def _awake(self) -> None:
+        if not self._wake.triggered:
+            self._wake.succeed()
+
+    def _run(self) -> Generator[Event, Any, None]:
+        while True:
+            yield self._wake
+            self._wake = self.env.event()
+            self._finish_due()
+            self._share()
+            self._arm()
+
+    def _arm(self) -> None:
+        """A timer for the next finish; an older timer is ignored when it fires."""
+        if self.flows:
+            finish = min(flow.finish for flow in self.flows)
+            self._timer = Timeout(self.env, max(0.0, finish - self.env.now))
+            assert self._timer.callbacks is not None
+            self._timer.callbacks.append(self._on_timer)
+
+    def _on_timer(self, timer: Event) -> None:
+        if timer is self._timer:
+            self._awake()
+
+    def _finish_due(self) -> None:
+        now = self.env.now
+        limit = now + 1e-12 * now + 1e-15
+        due = [flow for flow in self.flows if flow.finish <= limit]
+        if due:
+            self.flows = [flow for flow in self.flows if flow.finish > limit]
+            for flow in due:
+                flow.advance(now)
+                flow.done.succeed()
+
+    def _share(self) -> None:
+        """Give every flow the rate of the current set; re-time those whose rate changes."""
+        now = self.env.now
+        solution = self.solution(Counter(flow.flow_class for flow in self.flows))
+        for flow in self.flows:
+            got = solution[flow.flow_class.index]
+            if got.rate != flow.rate or got.delays != flow.unit_delays:
+                flow.advance(now)
+                flow.rate, flow.unit_delays = got.rate, got.delays
+                flow.finish = now + flow.left / flow.rate
+
+    def solution(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
+        """Rates by class for a set of active flows."""
+        key = tuple(sorted((flow_class.index, count) for flow_class, count in active.items()))
+        found = self._solutions.get(key)
+        if found is None:
+            if self.contention:
+                found = self._solve(active)
+            else:
+                found = {flow_class.index: ClassRate(self.rate_alone(flow_class), ()) for flow_class in active}
+            self._solutions[key] = found
+        return found
+
+    def rate_alone(self, flow_class: FlowClass) -> float:
+        """The rate with only its companions around: the other transfers of the same collective."""
+        if flow_class.index not in self._alone:
+            together = self._companions.get(flow_class.companions, {flow_class})
+            classes = sorted(together | {flow_class}, key=lambda c: c.index)
+            rates, _, _ = self._rates(Counter(classes))
+            for other, rate in zip(classes, rates, strict=True):
+                self._alone[other.index] = rate
+        return self._alone[flow_class.index]
+
+    def _rates(self, active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
+        """Rates and binding rows of classes (in order of index), and which fabric row each solver row is."""
+        classes = sorted(active, key=lambda c: c.index)
+        copies = {c.copy_of for c in classes if c.copy_of is not None}
+        used: dict[int, list[tuple[int, float]]] = {}
+        for i, flow_class in enumerate(classes):
+            for row, a in flow_class.usage:
+                used.setdefault(row, []).append((i, a * active[flow_class]))
+        shared = [SharedRow(_bound(self.rows[row], copies), tuple(pairs)) for row, pairs in used.items()]
+        shares = fair_share([c.weight for c in classes], [c.cap for c in classes], shared)
+        return shares.rates, shares.binding, list(used)
+
+    def _solve(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
+        rates, binding, rows = self._rates(active)
+        classes = sorted(active, key=lambda c: c.index)
+        solved = {}
+        for i, flow_class in enumerate(classes):
+            lost = 1 - rates[i] / self.rate_alone(flow_class)
+            bound_by = binding[i]
+            delays: Delays = ()
+            if lost > 1e-12 and bound_by is not None:
+                row = rows[bound_by]
+                delays = tuple((who, lost * share) for who, share in self._culprits(row, flow_class, classes, rates, active))
+            solved[flow_class.index] = ClassRate(rates[i], delays)
+        return solved
+
+    def _culprits(
+        self, row: int, victim: FlowClass, classes: list[FlowClass], rates: list[float], active: Counter[FlowClass]
+    ) -> list[tuple[str, float]]:
+        """Who else uses the row that binds a flow, with shares that add up to one."""
+        slowing = [aggressor for aggressor, _ in self.rows[row].slowdowns]
+        if slowing:
+            return [(f"{aggressor} interference", 1 / len(slowing)) for aggressor in slowing]
+        use: dict[str, float] = {}
+        for flow_class, rate in zip(classes, rates, strict=True):
+            if flow_class.companions != victim.companions:
+                used = dict(flow_class.usage).get(row, 0.0) * rate * active[flow_class]
+                use[flow_class.label] = use.get(flow_class.label, 0.0) + used
+        total = sum(use.values())
+        return [(who, part / total) for who, part in use.items() if part > 0] if total > 0 else [("itself", 1.0)]
+
+
+def _bound(row: Row, copies: set[tuple[int, str] | None]) -> float:
+    """A row's bound, smaller while an interfering copy is active on its rank."""
+    bound = row.bound
+    for aggressor, slowdown in row.slowdowns:
+        if (row.rank, aggressor) in copies:
+            bound /= 1 + slowdown
+    return bound

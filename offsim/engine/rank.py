@@ -1,0 +1,132 @@
+"""One simulated rank: its streams, copy engines and multiprocessors, and how commands run on them."""
+
+from collections.abc import Generator
+from typing import Any
+
+from simpy import Environment, Event
+
+from offsim.program.commands import Collective, Compute, Copy
+from offsim.program.timeline import Span, SpanKind, Timeline
+from offsim.scenario.scenario import Scenario
+
+from .collective import Collectives
+from .copy_engine import CopyEngine
+from .durations import Durations
+from .fabric import Fabric
+from .gpu import GPU
+from .network import Flow, Network
+from .stream import Stream
+
+
+class Rank:
+    """The device side of one rank."""
+
+    def __init__(
+        self,
+        env: Environment,
+        index: int,
+        scenario: Scenario,
+        durations: Durations,
+        fabric: Fabric,
+        network: Network,
+        collectives: Collectives,
+        timeline: Timeline,
+    ) -> None:
+        self.env = env
+        self.index = index
+        self.latency = scenario.node.pcie.latency.value
+        self.durations = durations
+        self.fabric = fabric
+        self.network = network
+        self.collectives = collectives
+        self.timeline = timeline
+        self.groups: dict[str, tuple[int, ...]] = {}
+        self.members: dict[str, tuple[int, ...]] = {}
+        self.gpu = GPU(env, scenario.node, interference=scenario.simulation.contention)
+        self.engines = {"H2D": CopyEngine(env), "D2H": CopyEngine(env)}
+        self.streams: dict[str, Stream] = {}
+        self.flow_of_stream: dict[str, Flow] = {}
+        self._kept: dict[str, str] = {}
+
+    def stream(self, name: str) -> Stream:
+        """A stream, made on first use."""
+        if name not in self.streams:
+            self.streams[name] = Stream(self.env, name, self)
+        return self.streams[name]
+
+    def note(
+        self,
+        stream: Stream,
+        kind: SpanKind,
+        name: str,
+        start: float,
+        bytes_: float = 0.0,
+        delays: dict[str, float] | None = None,
+        cause: str = "",
+        track: str = "",
+    ) -> None:
+        """Record a span that ends now."""
+        if self.env.now > start:
+            lost = tuple(delays.items()) if delays else ()
+            self.timeline.spans.append(
+                Span(self.index, track or stream.name, kind, name, start, self.env.now, bytes_, lost, cause)
+            )
+
+    def compute(self, stream: Stream, command: Compute) -> Generator[Event, Any, None]:
+        """Kernels on the multiprocessors."""
+        work = self.gpu.start(self.durations.pieces(command))
+        yield work.done
+        self.note(stream, "compute", command.name, work.started, delays=work.lost)
+
+    def copy(self, stream: Stream, command: Copy) -> Generator[Event, Any, None]:
+        """A copy: its turn on the engine, fixed latency, then bytes at the link's rate."""
+        direction, engine, env = command.direction, self.engines[command.direction], self.env
+        turn = None if self._kept.get(direction) == stream.name else engine.request()
+        if turn is not None:
+            stream.awaiting = f"the {direction} copy engine"
+            yield turn
+            stream.awaiting = ""
+        began = env.now
+        if self.latency:
+            yield env.timeout(self.latency)
+        flow_class = self.fabric.copy_class(self.index, direction, command.host_memory)
+        self.gpu.set_active(direction, +1)
+        flow = self.network.start(flow_class, command.bytes)
+        self.flow_of_stream[stream.name] = flow
+        yield flow.done
+        del self.flow_of_stream[stream.name]
+        self.gpu.set_active(direction, -1)
+        self.note(stream, direction, command.name, stream.started, command.bytes, flow.delays)
+        self.note(stream, direction, command.name, began, command.bytes, flow.delays, track=f"{direction} engine")
+        self._pass_on(stream, direction)
+
+    def _pass_on(self, stream: Stream, direction: str) -> None:
+        """Keep the engine for the stream's next copy, or let the next in line have it."""
+        self._kept.pop(direction, None)
+        if stream.next_is_copy(direction):
+            self._kept[direction] = stream.name
+        else:
+            self.engines[direction].release()
+
+    def collective(self, stream: Stream, command: Collective) -> Generator[Event, Any, None]:
+        """A collective: its kernel gets multiprocessors at a kernel boundary, then meets the other ranks."""
+        group = self.groups[command.group]
+        if len(group) == 1:
+            return
+        boundary = self.gpu.kernel_boundary()
+        if boundary > 0:
+            yield self.env.timeout(boundary)
+        arrived = self.env.now
+        self.gpu.set_active("collective", +1)
+        meeting = self.collectives.arrive(self.index, command, group, self.members[command.group])
+        stream.awaiting = f"ranks {sorted(set(meeting.members) - set(meeting.arrived))} in {command.name!r}"
+        yield meeting.done[self.index]
+        stream.awaiting = ""
+        self.gpu.set_active("collective", -1)
+        began = meeting.began[self.index]
+        if began > arrived:
+            self.timeline.spans.append(
+                Span(self.index, stream.name, "rendezvous", command.name, arrived, began)
+            )
+        last = max(meeting.flows[self.index], key=lambda flow: flow.finish)
+        self.note(stream, "collective", command.name, began, command.bytes, last.delays)

@@ -1,0 +1,77 @@
+"""Run a stream program on a node: the simulation itself."""
+
+from typing import Any
+
+from simpy import Environment
+
+from offsim.program.build import build
+from offsim.program.commands import StreamProgram
+from offsim.program.timeline import Timeline
+from offsim.scenario.scenario import Scenario
+
+from .collective import Collectives, FabricRoutes
+from .durations import Durations
+from .fabric import Fabric
+from .folding import FoldedFabric, fold
+from .host import HostThread
+from .network import Network
+from .rank import Rank
+from .steady_state import SteadyState
+
+
+class DeadlockError(Exception):
+    """Nothing can go on: says for each stream and host thread what it waits for."""
+
+
+def simulate(scenario: Scenario, program: StreamProgram | None = None, *, proportional_weight: bool = False) -> Timeline:
+    """The timeline of a scenario's program; raises DeadlockError if it cannot finish.
+
+    `proportional_weight` takes a collective's weight against copies as growing with its peers: the other end of what
+    is known beyond two ranks.
+    """
+    program = program or build(scenario)
+    env = Environment()
+    fabric = Fabric(scenario.node, program.groups, proportional_weight)
+    folded = fold(fabric, program) if scenario.simulation.fold and program.ranks > 1 else None
+    used: Any = folded or fabric
+    network = Network(env, used.rows, contention=scenario.simulation.contention)
+    routes = folded or FabricRoutes(fabric, aggregated=scenario.simulation.collective_form == "aggregated")
+    collectives = Collectives(env, network, routes)
+    simulated = [0] if folded is not None else list(range(program.ranks))
+    timeline = Timeline(program.ranks, {rank: program.ranks // len(simulated) for rank in simulated})
+    durations = Durations(scenario)
+    hosts = []
+    for index in simulated:
+        rank = Rank(env, index, scenario, durations, used, network, collectives, timeline)
+        _join_groups(rank, program, simulated)
+        steady = SteadyState() if scenario.simulation.steady_state and len(simulated) == 1 else None
+        hosts.append(HostThread(env, rank, program, scenario.node.overheads, steady))
+    env.run()
+    _check_finished(hosts)
+    for host in hosts:
+        host.finish()
+    timeline.capacities = {row.name: row.bound for row in used.rows}
+    return timeline
+
+
+def _join_groups(rank: Rank, program: StreamProgram, simulated: list[int]) -> None:
+    own = next(group for group in program.groups if rank.index in group)
+    everyone = tuple(sorted(member for group in program.groups for member in group))
+    rank.groups = {"sequence": own, "world": everyone}
+    rank.members = {name: tuple(r for r in group if r in simulated) for name, group in rank.groups.items()}
+
+
+def _check_finished(hosts: list[HostThread]) -> None:
+    """Every host thread has issued everything and every stream is empty, or a DeadlockError says why not."""
+    stuck = []
+    for host in hosts:
+        if host.process.is_alive:
+            stuck.append(f"rank {host.rank.index} host: waits for {host.awaiting}")
+        for stream in host.rank.streams.values():
+            if stream.queue:
+                stuck.append(
+                    f"rank {host.rank.index} stream {stream.name!r}: head {stream.queue[0][1]!r} "
+                    f"waits for {stream.awaiting or 'its turn'}"
+                )
+    if stuck:
+        raise DeadlockError("the program cannot finish:\n  " + "\n  ".join(stuck))

@@ -1,0 +1,139 @@
+"""A CUDA stream: a FIFO of commands, one SimPy process.
+
+A command starts when it has been issued and the one before it has ended. Waits on events that have fired cost nothing.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from simpy import Environment, Event
+
+from offsim.program.commands import Collective, Command, Compute, Copy, Record, Wait
+
+if TYPE_CHECKING:
+    from .rank import Rank
+
+
+class RecordedEvent:
+    """One recording of an event: fires when the stream reaches it."""
+
+    __slots__ = ("done", "name", "stream", "waiters")
+
+    def __init__(self, name: str, stream: str) -> None:
+        self.name = name
+        self.stream = stream
+        self.done = False
+        self.waiters: Event | None = None
+
+    def fire(self) -> None:
+        self.done = True
+        if self.waiters is not None:
+            self.waiters.succeed()
+
+    def wait(self, env: Environment) -> Event:
+        """A SimPy event that fires with this recording."""
+        if self.waiters is None:
+            self.waiters = env.event()
+        return self.waiters
+
+
+class Marker:
+    """A place in a stream that notes when it is reached."""
+
+    __slots__ = ("reached", "section")
+
+    def __init__(self, section: int) -> None:
+        self.section = section
+        self.reached: float | None = None
+
+
+Item = tuple[float, Command | Marker, RecordedEvent | None]
+
+
+class Stream:
+    """One stream of one rank."""
+
+    def __init__(self, env: Environment, name: str, rank: "Rank") -> None:
+        self.env = env
+        self.name = name
+        self.rank = rank
+        self.queue: deque[Item] = deque()
+        self.started = 0.0
+        self.awaiting = ""
+        self._arrival: Event | None = None
+        self._room: Event | None = None
+        self._drained: Event | None = None
+        self.process = env.process(self._run())
+
+    def push(self, issued: float, command: Command | Marker, recorded: RecordedEvent | None = None) -> None:
+        """A command that the host issues at instant `issued` (now or later)."""
+        self.queue.append((issued, command, recorded))
+        if self._arrival is not None:
+            arrival, self._arrival = self._arrival, None
+            arrival.succeed()
+
+    def room(self) -> Event:
+        """Fires when the next command leaves the queue."""
+        if self._room is None:
+            self._room = self.env.event()
+        return self._room
+
+    def drained(self) -> Event | None:
+        """None if nothing is left to do, else an event that fires then."""
+        if not self.queue:
+            return None
+        if self._drained is None:
+            self._drained = self.env.event()
+        return self._drained
+
+    def next_is_copy(self, direction: str) -> bool:
+        """Whether the command after the current one is an issued copy of this direction."""
+        if len(self.queue) < 2:
+            return False
+        issued, command, _ = self.queue[1]
+        return isinstance(command, Copy) and command.direction == direction and issued <= self.env.now
+
+    def _run(self) -> Generator[Event, Any, None]:
+        env, queue = self.env, self.queue
+        while True:
+            if not queue:
+                self._arrival = env.event()
+                yield self._arrival
+            issued, command, recorded = queue[0]
+            if issued > env.now:
+                yield env.timeout(issued - env.now)
+            self.started = env.now
+            kind = command.__class__
+            if kind is Record:
+                assert recorded is not None
+                recorded.fire()
+            elif kind is Wait:
+                if recorded is not None and not recorded.done:
+                    yield from self._wait(recorded)
+            elif kind is Compute:
+                yield from self.rank.compute(self, command)  # type: ignore[arg-type]
+            elif kind is Copy:
+                yield from self.rank.copy(self, command)  # type: ignore[arg-type]
+            elif kind is Collective:
+                yield from self.rank.collective(self, command)  # type: ignore[arg-type]
+            else:
+                assert isinstance(command, Marker)
+                command.reached = env.now
+            self._leave()
+
+    def _leave(self) -> None:
+        """The head command has ended."""
+        self.queue.popleft()
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.succeed()
+        if not self.queue and self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.succeed()
+
+    def _wait(self, recorded: RecordedEvent) -> Generator[Event, Any, None]:
+        self.awaiting = f"event {recorded.name!r} on stream {recorded.stream!r}"
+        yield recorded.wait(self.env)
+        self.rank.note(self, "wait", recorded.name, self.started, cause=recorded.stream)
+        self.awaiting = ""

@@ -1,0 +1,154 @@
+"""A transformer block as kernels and all-to-alls of one rank.
+
+Ulysses: tokens are sharded outside attention, heads inside; text tokens are replicated. Each exchanged tensor costs a
+relayout before and after its call. FLOPs: 2 rows in out for products, 4 queries keys width for attention.
+Left out: fusion of kernels, and load imbalance between ranks.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from offsim.scenario.operations import Attention, Elementwise, Linear, Operation, Rows
+from offsim.scenario.scenario import Scenario
+
+from .commands import COMPUTE, Collective, Command, Compute, Kernel
+
+ACTIVATION_BYTES = 2
+"""Activations are bf16 whatever the weights are stored in."""
+
+
+class Layout(NamedTuple):
+    """Rows of one forward on one rank."""
+
+    degree: int
+    """Ranks that share the sequence."""
+    tokens: int
+    """Image tokens of one sample over all ranks."""
+    text: int
+    batch: int
+    calls: int
+    """All-to-all calls per block: 8, 4 or 2."""
+
+    def rows(self, kind: Rows) -> int:
+        """Rows on this rank."""
+        image, text = self.tokens // self.degree, self.text
+        return self.batch * {"image": image, "text": text, "joint": image + text, "condition": 1}[kind]
+
+    def sequence(self, kind: Rows) -> int:
+        """Rows of the whole sequence of one sample."""
+        return {"image": self.tokens, "text": self.text, "joint": self.tokens + self.text, "condition": 1}[kind]
+
+
+def layout_of(scenario: Scenario) -> Layout:
+    """The layout that a scenario's workload asks for."""
+    work, model = scenario.workload, scenario.model
+    return Layout(scenario.ulysses, scenario.tokens, model.text_tokens, work.batch(model), work.all_to_all_calls)
+
+
+def exchanged_bytes(layout: Layout, tokens: int, width: int) -> float:
+    """Bytes that a rank sends to the others in one all-to-all of a (tokens, width) tensor: 2 S d (P - 1) / P^2.
+
+    86,400 tokens x 5120 over 8 ranks: 96.8 MB; over 4: 165.9 MB.
+    """
+    degree = layout.degree
+    return ACTIVATION_BYTES * layout.batch * tokens * width * (degree - 1) / degree**2
+
+
+def block_commands(
+    operations: tuple[Operation, ...], layout: Layout, name: str, reads: tuple[str, ...]
+) -> Iterator[Command]:
+    """The commands of one block on the compute stream, in the module's order."""
+    pending: list[Kernel] = []
+    label = ""
+
+    def flush() -> Iterator[Command]:
+        nonlocal label
+        if pending:
+            yield Compute(COMPUTE, f"{name} {label}", tuple(pending), reads)
+            pending.clear()
+        label = ""
+
+    for operation in operations:
+        if isinstance(operation, Attention) and _exchanged(operation, layout):
+            for call, bytes_, kernels_before, kernels_after in _exchanges(operation, layout):
+                pending.extend(kernels_before)
+                label = label or operation.name
+                yield from flush()
+                yield Collective(COMPUTE, f"{name} {call}", "all-to-all", bytes_)
+                pending.extend(kernels_after)
+            label = operation.name
+        else:
+            pending.append(kernel_of(operation, layout))
+            label = label or operation.name
+    yield from flush()
+
+
+def kernel_of(operation: Operation, layout: Layout) -> Kernel:
+    """The kernel of one operation on one rank."""
+    if isinstance(operation, Linear):
+        rows = layout.rows(operation.rows)
+        flops = 2.0 * rows * operation.inputs * operation.outputs
+        moved = ACTIVATION_BYTES * (rows * (operation.inputs + operation.outputs) + operation.inputs * operation.outputs)
+        return Kernel("gemm", flops, float(moved), rows)
+    if isinstance(operation, Attention):
+        return _attention_kernel(operation, layout)
+    return Kernel("elementwise", 0.0, ACTIVATION_BYTES * operation.elements * layout.rows(operation.rows), 1.0)
+
+
+def _attention_kernel(operation: Attention, layout: Layout) -> Kernel:
+    """Attention over the keys of one sample: whole sequence and heads / P after an exchange, else local queries."""
+    keys = layout.sequence(operation.keys)
+    queries: float = layout.rows(operation.queries)
+    if operation.keys != "text":
+        queries = layout.batch * layout.sequence(operation.queries) / layout.degree
+    moved = ACTIVATION_BYTES * 2 * (queries * operation.width + layout.batch * keys * operation.key_width)
+    return Kernel("attention", 4.0 * queries * keys * operation.width, float(moved), keys)
+
+
+def _exchanged(operation: Attention, layout: Layout) -> bool:
+    """Early versions exchanged cross-attention too (8 calls)."""
+    return layout.degree > 1 and (operation.keys != "text" or layout.calls == 8)
+
+
+Exchange = tuple[str, float, list[Kernel], list[Kernel]]
+
+
+def _exchanges(operation: Attention, layout: Layout) -> Iterator[Exchange]:
+    """(call, bytes, kernels before, kernels after) of the all-to-alls around one attention."""
+    tokens = layout.tokens
+    # Early versions gathered the replicated text of every rank: text x P tokens.
+    key_tokens = layout.text * layout.degree if operation.keys == "text" else tokens
+    inputs = [("q", tokens, operation.width), ("k", key_tokens, operation.key_width), ("v", key_tokens, operation.key_width)]
+    if layout.calls == 2:
+        inputs = [("qkv", tokens, operation.width + 2 * operation.key_width)]
+    for i, (tensor, rows, width) in enumerate(inputs):
+        before, after = _relayout(layout, rows, width), _relayout(layout, rows, width)
+        last = [_attention_kernel(operation, layout)] if i == len(inputs) - 1 else []
+        yield f"{operation.name} {tensor}", exchanged_bytes(layout, rows, width), [before], [after, *last]
+    out = _relayout(layout, tokens, operation.width)
+    yield f"{operation.name} out", exchanged_bytes(layout, tokens, operation.width), [out], [out]
+
+
+def _relayout(layout: Layout, tokens: int, width: int) -> Kernel:
+    """permute(...).contiguous() of a rank's part: read once, written once."""
+    part = layout.batch * tokens * width / layout.degree
+    return Kernel("relayout", 0.0, 2 * ACTIVATION_BYTES * part, 1.0)
+
+
+def activation_bytes(operations: tuple[Operation, ...], layout: Layout, hidden: int) -> float:
+    """Peak activations of a block on one rank: residual stream plus the largest operation's inputs and outputs.
+
+    Counted as eager PyTorch holds them: a product holds input and output, attention q, k, v and output, each
+    exchanged tensor its staging copy.
+    """
+    residual = layout.rows("image") * hidden
+    return ACTIVATION_BYTES * (residual + max(_live_elements(op, layout) for op in operations))
+
+
+def _live_elements(operation: Operation, layout: Layout) -> float:
+    if isinstance(operation, Linear):
+        return layout.rows(operation.rows) * (operation.inputs + operation.outputs)
+    if isinstance(operation, Elementwise):
+        return layout.rows(operation.rows) * operation.elements / 2
+    live = layout.rows(operation.queries) * (2 * operation.width + 2 * operation.key_width)
+    return live * 2 if _exchanged(operation, layout) else live

@@ -1,0 +1,89 @@
+"""PyTorch FSDP2 with CPUOffloadPolicy(pin_memory=True), as SGLang applies it: one unit per block.
+
+Before a block: its own 1/N shard by H2D on the copy-in stream, all-gather on its stream, copy-out into the full
+parameters on the compute stream; the next block's copy-in is gated on the previous copy-out, so one all-gather runs
+ahead while the host does. After a block its full parameters are freed; no D2H. With one rank there is no collective and
+the copy runs on the compute stream itself. Non-block (root) parameters are taken as gathered once and kept.
+Source: torch 2.13 torch/distributed/fsdp/_fully_shard.
+"""
+
+from collections.abc import Iterator
+
+from offsim.scenario.policy import FSDP
+from offsim.scenario.scenario import Scenario
+
+from ..commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, Free, Kernel, Record, Wait
+from .hooks import PolicyProgram
+
+COPY_IN, ALL_GATHER = "all-gather copy-in", "all-gather"
+
+
+class FSDPProgram(PolicyProgram):
+    """Shards over all ranks; each block gathered before its forward."""
+
+    name = "fsdp"
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        policy = scenario.policy
+        assert isinstance(policy, FSDP)
+        self.ranks = scenario.workload.gpus
+        self.ahead = max(1, policy.prefetch)
+        self.issued: list[tuple[int, int]] = []
+        self.gathered: str | None = None
+        self.order = [(index, block) for index, count in enumerate(self.sizes.count) for block in range(count)]
+
+    def load(self) -> Iterator[Command]:
+        yield from self.hold_other_weights()
+        for expert in range(self.sizes.experts):
+            for index, block in self.order:
+                name = self.weights(expert, index, block)
+                yield Allocate(f"{name} shard on host", self.sizes.block[index] / self.ranks, "pinned")
+
+    def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
+        name, bytes_ = self.weights(expert, index, block), self.sizes.block[index]
+        if self.ranks == 1:
+            yield Allocate(f"{name} shard", bytes_, COMPUTE)
+            yield Copy(COMPUTE, f"{name} shard", "H2D", bytes_, "pinned", f"{name} shard", self.sizes.tensors[index])
+            yield from self._copy_out(name, f"{name} shard", bytes_)
+            yield Free(f"{name} shard")
+            return
+        position = self.order.index((index, block))
+        for unit in self.order[position : position + self.ahead]:
+            if unit not in self.issued:
+                yield from self._unshard(expert, *unit)
+        self.issued.remove((index, block))
+        yield Wait(COMPUTE, f"{name} gathered")
+        yield from self._copy_out(name, f"{name} all-gather output", bytes_)
+        yield Record(COMPUTE, "copy-out")
+        if self.gathered is not None:
+            yield Free(self.gathered)
+        self.gathered = f"{name} all-gather output"
+
+    def _unshard(self, expert: int, index: int, block: int) -> Iterator[Command]:
+        """Copy-in of the own shard, then the all-gather; both after the last copy-out."""
+        name, bytes_ = self.weights(expert, index, block), self.sizes.block[index]
+        output, shard = f"{name} all-gather output", bytes_ / self.ranks
+        if self.gathered is not None:
+            yield Wait(COPY_IN, "copy-out")
+        yield Allocate(output, bytes_, COPY_IN)
+        yield Copy(COPY_IN, f"{name} shard", "H2D", shard, "pinned", output, self.sizes.tensors[index])
+        yield Record(COPY_IN, f"{name} copied in")
+        yield Wait(ALL_GATHER, f"{name} copied in")
+        sent = bytes_ * (self.ranks - 1) / self.ranks
+        yield Collective(ALL_GATHER, f"{name} all-gather", "all-gather", sent, "world", (output,), (output,))
+        yield Record(ALL_GATHER, f"{name} gathered")
+        self.issued.append((index, block))
+
+    def _copy_out(self, name: str, source: str, bytes_: float) -> Iterator[Command]:
+        yield Allocate(name, bytes_, COMPUTE)
+        kernel = Kernel("elementwise", 0.0, 2 * bytes_, 1.0)
+        yield Compute(COMPUTE, f"{name} copy-out", (kernel,), (source,), (name,))
+
+    def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
+        yield Free(self.weights(expert, index, block))
+
+    def finish(self) -> Iterator[Command]:
+        if self.gathered is not None:
+            yield Free(self.gathered)
+            self.gathered = None

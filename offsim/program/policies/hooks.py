@@ -1,0 +1,106 @@
+"""What a policy may do, and when: the hooks that the denoising loop calls on the host thread.
+
+Each hook yields the commands that the real system's hook issues at that point. State (which blocks are on the device)
+lives in the policy object, as it does in the real manager.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from offsim.scenario.scenario import Scenario
+
+from ..commands import COMPUTE, Allocate, Command, Record, Wait
+
+EXPERT_NAMES = ("transformer", "transformer_2")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The sizes that policies move, in the scenario's weight dtype [bytes]."""
+
+    block: tuple[float, ...]
+    """Bytes of one block, per block list."""
+    count: tuple[int, ...]
+    tensors: tuple[int, ...]
+    names: tuple[str, ...]
+    other: float
+    """Everything of one expert outside its block lists."""
+    experts: int
+
+    @property
+    def expert(self) -> float:
+        """Bytes of one whole expert."""
+        return sum(b * n for b, n in zip(self.block, self.count, strict=True)) + self.other
+
+    def buffer(self, expert: int, index: int, block: int) -> str:
+        """Name of a block's weights, as the module is named."""
+        return f"{EXPERT_NAMES[expert]}.{self.names[index]}.{block}"
+
+
+def weights_of(scenario: Scenario) -> Weights:
+    """The weights of a scenario's transformer."""
+    model, width = scenario.model, scenario.weight_bytes_per_parameter
+    return Weights(
+        tuple(blocks.parameters * width for blocks in model.blocks),
+        tuple(blocks.count for blocks in model.blocks),
+        tuple(blocks.tensor_count() for blocks in model.blocks),
+        tuple(blocks.name for blocks in model.blocks),
+        model.other_parameters * width,
+        model.experts,
+    )
+
+
+class PolicyProgram:
+    """The hooks, doing nothing: everything a policy doesn't override."""
+
+    name = ""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.sizes = weights_of(scenario)
+
+    def load(self) -> Iterator[Command]:
+        """Before the first request: resident weights, pinned host copies, first prefetches."""
+        yield from ()
+
+    def begin_step(self, expert: int) -> Iterator[Command]:
+        """At the start of a step, which runs `expert`."""
+        yield from ()
+
+    def begin_forward(self, expert: int) -> Iterator[Command]:
+        yield from ()
+
+    def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
+        """The block's forward pre-hook."""
+        yield from ()
+
+    def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
+        """The block's forward hook."""
+        yield from ()
+
+    def end_forward(self, expert: int) -> Iterator[Command]:
+        yield from ()
+
+    def finish(self) -> Iterator[Command]:
+        """After the last step."""
+        yield from ()
+
+    def weights(self, expert: int, index: int, block: int) -> str:
+        """The buffer that a block's kernels read."""
+        return self.sizes.buffer(expert, index, block)
+
+    def other_weights(self, expert: int) -> tuple[str, ...]:
+        """The buffers that embeddings and head read."""
+        return (f"{EXPERT_NAMES[expert]} other",)
+
+    def hold_other_weights(self) -> Iterator[Command]:
+        """Every expert's non-block weights stay on the device."""
+        for expert in range(self.sizes.experts):
+            yield Allocate(self.other_weights(expert)[0], self.sizes.other, COMPUTE)
+
+
+def wait_stream(waiter: str, awaited: str) -> Iterator[Command]:
+    """torch's waiter.wait_stream(awaited): an event at the awaited stream's tail."""
+    event = f"{awaited} tail for {waiter}"
+    yield Record(awaited, event)
+    yield Wait(waiter, event)

@@ -1,0 +1,105 @@
+"""The record of a run of a program: spans on tracks, and when each section began and ended.
+
+Simulation and replay write the same record, so the same tables read it. Where a simulation skipped repeated steps, the
+record holds the step once with how often it repeats; `steps` and `shifted_spans` expand it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
+
+
+class Span(NamedTuple):
+    """Something that a track did from `start` to `end` [s]."""
+
+    rank: int
+    track: str
+    """A stream, `H2D engine`, `D2H engine` or `host`."""
+    kind: SpanKind
+    name: str
+    start: float
+    end: float
+    bytes: float = 0.0
+    delays: tuple[tuple[str, float], ...] = ()
+    """(culprit, seconds): how long others held it up."""
+    cause: str = ""
+    """Of a wait: the stream that was waited for."""
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+    @property
+    def contention(self) -> float:
+        """Seconds lost to others."""
+        return sum(seconds for _, seconds in self.delays)
+
+
+class Window(NamedTuple):
+    """One section on one rank: host clock at its start and end, and when its last kernel ended."""
+
+    rank: int
+    section: int
+    start: float
+    end: float
+    compute_end: float
+
+
+class Repeat(NamedTuple):
+    """After section `section` of the record, the next `count` sections repeated it, `period` seconds each."""
+
+    section: int
+    count: int
+    period: float
+    after: float
+    """Instant of the record after which everything is later by count x period."""
+
+
+@dataclass
+class Timeline:
+    """Spans and section windows of every simulated (or live) rank."""
+
+    ranks: int
+    """Ranks of the program."""
+    represented: dict[int, int]
+    """Simulated rank -> how many identical ranks it stands for."""
+    spans: list[Span] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
+    capacities: dict[str, float] = field(default_factory=dict)
+
+    def window(self, rank: int, section: int) -> Window:
+        """The window in the record that stands for a section: its own, or the one it repeats."""
+        recorded = self.recorded_section(section)
+        return self._windows()[rank, recorded]
+
+    def _windows(self) -> dict[tuple[int, int], Window]:
+        return {(window.rank, window.section): window for window in self.windows}
+
+    def recorded_section(self, section: int) -> int:
+        """The section whose record stands for `section`."""
+        for repeat in self.repeats:
+            if repeat.section < section <= repeat.section + repeat.count:
+                return repeat.section
+        return section
+
+    def delay_at(self, instant: float) -> float:
+        """How much later an instant of the record really is: the skipped repeats before it."""
+        return sum(repeat.count * repeat.period for repeat in self.repeats if repeat.after <= instant)
+
+    def shifted_spans(self) -> Iterator[Span]:
+        """All spans at their real instants, repeated ones included."""
+        for span in self.spans:
+            yield _shift(span, self.delay_at(span.start))
+        for repeat in self.repeats:
+            begin, earlier = repeat.after - repeat.period, self.delay_at(repeat.after - repeat.period)
+            inside = [span for span in self.spans if begin <= span.start < repeat.after]
+            for k in range(1, repeat.count + 1):
+                for span in inside:
+                    yield _shift(span, earlier + k * repeat.period)
+
+
+def _shift(span: Span, by: float) -> Span:
+    return span._replace(start=span.start + by, end=span.end + by) if by else span

@@ -1,0 +1,1 @@
+"""What is asked: a model, a workload, a node and a policy."""

@@ -1,0 +1,179 @@
+"""A machine: GPUs, the links between them and host memory, and what its software costs.
+
+Topology is a tree per socket: GPU - PCIe link - (switch - uplink) - host memory, plus NVLink between GPUs.
+Rates are what a copy engine or a collective reaches alone; how flows share them is the engine's business.
+Left out: storage, other nodes, the CPU's own memory traffic.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .model import Count
+from .quantity import Curve, Quantity
+from .units import dimension
+
+ByteQuantity = Annotated[Quantity, dimension("bytes")]
+RateQuantity = Annotated[Quantity, dimension("rate")]
+TimeQuantity = Annotated[Quantity, dimension("time")]
+RateCurve = Annotated[Curve, dimension("rate")]
+FlopsCurve = Annotated[Curve, dimension("flops")]
+
+KernelClass = Literal["gemm", "attention", "elementwise", "relayout"]
+Transport = Literal["nvlink", "pcie", "host-memory"]
+
+
+class GPU(Struct, frozen=True, forbid_unknown_fields=True):
+    """One accelerator."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    memory: ByteQuantity
+    """Device memory that programs can have (what cudaMemGetInfo calls total)."""
+    context: ByteQuantity
+    """CUDA context, NCCL buffers and library workspaces, outside the framework's allocator."""
+    gemm: FlopsCurve
+    """Sustained dense matrix rate in bf16, by rows of the left operand."""
+    attention: dict[str, FlopsCurve]
+    """Sustained attention rate by backend, each by sequence length; needs a `default`."""
+    memory_bandwidth: RateQuantity
+    """Device memory rate of elementwise kernels, bytes read plus written."""
+
+    def __post_init__(self) -> None:
+        if "default" not in self.attention:
+            raise ValueError("attention needs an entry 'default'")
+
+
+class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
+    """A GPU's own link."""
+
+    h2d: RateQuantity
+    d2h: RateQuantity
+    duplex: Quantity
+    """gamma: x_down / h2d + x_up / d2h <= gamma; 2 is ideal duplex, 1 none."""
+    latency: TimeQuantity
+    """Fixed part of one copy on the device, once per copy call."""
+
+
+class Switch(Struct, frozen=True, forbid_unknown_fields=True):
+    """A PCIe switch (or root complex) whose GPUs share one uplink."""
+
+    gpus: Annotated[tuple[int, ...], Meta(min_length=1)]
+    h2d: RateQuantity
+    d2h: RateQuantity
+
+
+class Socket(Struct, frozen=True, forbid_unknown_fields=True):
+    """Host memory of one NUMA node and the GPUs attached to it."""
+
+    gpus: Annotated[tuple[int, ...], Meta(min_length=1)]
+    read: RateQuantity
+    """What all devices together can read (H2D and the receive side of host-memory collectives)."""
+    write: RateQuantity
+    total: RateQuantity
+
+
+class Host(Struct, frozen=True, forbid_unknown_fields=True):
+    """Host memory and how it is pinned and paged."""
+
+    memory: ByteQuantity
+    sockets: Annotated[tuple[Socket, ...], Meta(min_length=1)]
+    pageable_h2d: RateQuantity
+    """Pageable source that was touched before."""
+    pageable_d2h: RateQuantity
+    """Pageable destination that was touched before."""
+    fresh_d2h: RateQuantity
+    """Pageable destination never touched: bound by page faults."""
+    cross_socket: RateQuantity | None = None
+    """Each direction between two sockets, for host-memory collectives."""
+    pinned_rounding: Literal["power-of-two", "none"] = "power-of-two"
+    """torch's CachingHostAllocator rounds each pinned block up to a power of two."""
+
+
+class NVLink(Struct, frozen=True, forbid_unknown_fields=True):
+    """One GPU's NVLink side."""
+
+    send: RateQuantity
+    receive: RateQuantity
+
+
+class CollectiveKind(Struct, frozen=True, forbid_unknown_fields=True):
+    """One kind of collective over the node's transport."""
+
+    rate: RateCurve
+    """What a rank sends (and receives) alone, by the bytes it sends to others."""
+    latency: TimeQuantity
+    weight: Quantity
+    """Share against a copy engine (weight 1) on a link that both use, at two ranks."""
+
+
+class Collectives(Struct, frozen=True, forbid_unknown_fields=True):
+    """How NCCL talks on this node."""
+
+    transport: Transport
+    """nvlink; pcie: peer to peer below a common switch, else host memory (NCCL's rule); host-memory: always."""
+    all_to_all: CollectiveKind
+    all_gather: CollectiveKind
+    weight_growth: Literal["constant", "proportional"] = "constant"
+    """How a rank's collective weight grows with its peers: unknown beyond two ranks, so both are predicted."""
+
+
+class Overheads(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one command costs the host thread."""
+
+    launch: TimeQuantity
+    copy: TimeQuantity
+    event: TimeQuantity
+    collective: TimeQuantity
+    allocation: TimeQuantity
+    synchronize: TimeQuantity
+    queue_depth: Annotated[int, Meta(ge=1)] = 1000
+    """Commands that may wait in a stream before the host blocks."""
+
+
+class Interference(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much longer a kernel takes while something else is active on its GPU."""
+
+    victim: KernelClass | Literal["all-to-all", "all-gather"]
+    aggressor: Literal["H2D", "D2H", "collective"]
+    slowdown: Quantity
+    """Relative: 0.09 makes it 9 % longer."""
+
+
+class Node(Struct, frozen=True, forbid_unknown_fields=True):
+    """One machine of equal GPUs."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    title: str
+    gpus: Count
+    gpu: GPU
+    pcie: PCIe
+    host: Host
+    overheads: Overheads
+    switches: tuple[Switch, ...] = ()
+    nvlink: NVLink | None = None
+    collectives: Collectives | None = None
+    interference: tuple[Interference, ...] = ()
+    fingerprint: str = ""
+    """Identity of the machine that a calibrated profile was measured on."""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        _check_partition("host.sockets", [s.gpus for s in self.host.sockets], self.gpus, complete=True)
+        _check_partition("switches", [s.gpus for s in self.switches], self.gpus, complete=False)
+        if self.collectives is not None and self.collectives.transport == "nvlink" and self.nvlink is None:
+            raise ValueError("collectives.transport='nvlink' needs a table nvlink")
+        if self.gpus > 1 and self.collectives is None:
+            raise ValueError(f"gpus={self.gpus} needs a table collectives")
+
+
+def _check_partition(key: str, groups: list[tuple[int, ...]], gpus: int, *, complete: bool) -> None:
+    """Each GPU in at most one group (exactly one if `complete`), and no GPU that isn't there."""
+    listed = [gpu for group in groups for gpu in group]
+    for gpu in listed:
+        if not 0 <= gpu < gpus:
+            raise ValueError(f"{key} names gpu {gpu}: the node has gpus 0..{gpus - 1}")
+        if listed.count(gpu) > 1:
+            raise ValueError(f"{key} names gpu {gpu} twice")
+    if complete and len(listed) < gpus:
+        missing = next(gpu for gpu in range(gpus) if gpu not in listed)
+        raise ValueError(f"{key} leaves out gpu {missing}")

@@ -1,0 +1,76 @@
+"""Which offload policy runs, and with which parameters.
+
+One struct per real system's policy; the programs they issue are in `offsim.program.policies`. Sources of the
+semantics are given there.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .units import Seconds
+
+Placement = Literal["resident", "swap", "sharded"]
+"""resident: on the device all the time. swap: moved in for its phase and out again. sharded: streamed layer by layer."""
+
+
+class Resident(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="resident"):
+    """Every weight of every component stays on the device."""
+
+    text_encoder: Placement = "resident"
+    vae: Placement = "resident"
+
+
+class SGLangLayerwise(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="sglang-layerwise"):
+    """SGLang's --dit-layerwise-offload."""
+
+    version: Literal["v0", "v1", "v2", "v3"] = "v2"
+    """v0: PR 15511 (Dec 2025), v1: PR 17693 (Jan 2026), v2: Apr 2026, v3: Jul 2026."""
+    prefetch: Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)] = 0.0
+    """--dit-offload-prefetch-size: below 1 a share of the blocks, from 1 on a count (1.0 is one block)."""
+    resident_layers: Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, lt=1)] = 0
+    """--dit-layerwise-resident-layers: count, or share below 1 (v3 only)."""
+    residency: Literal["leading", "strided"] = "leading"
+    pinned: bool = True
+    hook_synchronize: bool = False
+    """Block the host on the compute stream in every hook: not what SGLang does; for ablations."""
+    hook_cost: Seconds = 0.0
+    """Extra host time of every hook (graph breaks, allocator): for ablations."""
+    text_encoder: Placement = "sharded"
+    vae: Placement = "swap"
+
+
+class FullModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="full-model"):
+    """SGLang's --dit-cpu-offload: whole experts move at the switch."""
+
+    version: Literal["pageable", "pinned"] = "pageable"
+    """pageable: D2H into fresh pageable memory, then H2D, blocking. pinned: later form, H2D only, asynchronous."""
+    text_encoder: Placement = "sharded"
+    vae: Placement = "swap"
+
+
+class FSDP(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="fsdp"):
+    """PyTorch FSDP2 with CPUOffloadPolicy(pin_memory=True): 1/N shard by H2D, then all-gather."""
+
+    prefetch: Annotated[int, Meta(ge=0, le=8)] = 1
+    """Blocks whose all-gather may be issued ahead (host run-ahead gives one)."""
+    text_encoder: Placement = "sharded"
+    vae: Placement = "swap"
+
+
+Policy = Resident | SGLangLayerwise | FullModel | FSDP
+
+
+def prefetch_count(prefetch: int | float, blocks: int) -> int:
+    """SGLang's rule: below 1, P = 1 + round(value (n - 1)); else int(value); clamped to 1..n.
+
+    >>> prefetch_count(0.0, 40), prefetch_count(0.2, 40), prefetch_count(1.0, 40), prefetch_count(0.99, 40)
+    (1, 9, 1, 40)
+    """
+    count = 1 + round(prefetch * (blocks - 1)) if prefetch < 1 else int(prefetch)
+    return min(max(1, count), blocks)
+
+
+def resident_count(resident: int | float, blocks: int) -> int:
+    """How many blocks stay: a count, or a share of the blocks below 1."""
+    return min(round(resident * blocks) if resident < 1 else int(resident), blocks)

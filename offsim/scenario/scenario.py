@@ -1,0 +1,204 @@
+"""A scenario: model x workload x node x policy, checked against each other."""
+
+from msgspec import Struct
+
+from .model import DTYPE_BYTES, Model
+from .node import Node
+from .policy import Policy, Resident, SGLangLayerwise
+from .quantity import Quantity
+from .schedule import experts
+from .workload import Workload
+
+
+class ScenarioError(Exception):
+    """Bad input: one line that names the file, the key, the value and what is allowed."""
+
+
+class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
+    """Switches of the engine: shortcuts (exact) and mechanisms (for ablations)."""
+
+    fold: bool = True
+    """Simulate one of several ranks that topology and program make identical."""
+    steady_state: bool = True
+    """Skip steps whose start state and commands repeat."""
+    contention: bool = True
+    """Off: every flow runs as if alone, and nothing slows kernels."""
+    collective_form: str = "pairs"
+    """pairs: one flow per sender and receiver. aggregated: one per rank (equal when ranks are alike)."""
+
+
+class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
+    """One question to the simulator."""
+
+    model: Model
+    workload: Workload
+    node: Node
+    policy: Policy
+    name: str = ""
+    title: str = ""
+    schema: int = 1
+    simulation: Simulation = Simulation()
+
+    @property
+    def ulysses(self) -> int:
+        return self.workload.ulysses(self.model)
+
+    @property
+    def tokens(self) -> int:
+        """Padded image tokens of one sample."""
+        return self.workload.padded_tokens(self.model)
+
+    @property
+    def steps(self) -> int:
+        return self.workload.steps or self.model.steps
+
+    @property
+    def weight_bytes_per_parameter(self) -> float:
+        return DTYPE_BYTES[self.workload.weight_dtype]
+
+    def expert_of_step(self) -> list[int]:
+        """Which expert runs at each step."""
+        if self.model.experts == 1:
+            return [0] * self.steps
+        shift = self.workload.flow_shift or self.model.flow_shift
+        boundary = self.workload.boundary_ratio
+        if boundary is None:
+            boundary = self.model.boundary_ratio or 0.0
+        return experts(self.steps, shift, boundary)
+
+    def groups(self) -> list[tuple[int, ...]]:
+        """The sequence-parallel groups of ranks; their number is the CFG split (or data parallel) degree."""
+        degree = self.ulysses
+        return [tuple(range(start, start + degree)) for start in range(0, self.workload.gpus, degree)]
+
+
+def check(scenario: Scenario) -> None:
+    """Raise ScenarioError for combinations that no real system would run."""
+    for problem in (_size_problem, _gpu_problem, _parallel_problem, _policy_problem, _backend_problem, _engine_problem):
+        message = problem(scenario)
+        if message:
+            raise ScenarioError(message)
+
+
+def _size_problem(scenario: Scenario) -> str | None:
+    work = scenario.workload
+    sizes = (work.width, work.height)
+    if work.tokens is not None:
+        if any(s is not None for s in (*sizes, work.frames)):
+            return f"workload.tokens={work.tokens}: give either tokens or width, height and frames, not both"
+        return None
+    if any(s is None for s in sizes):
+        return "workload: needs tokens, or width and height (and frames for video)"
+    for key, size, stride, patch in zip(
+        ("height", "width"), (work.height, work.width), scenario.model.vae_stride[1:], scenario.model.patch[1:], strict=True
+    ):
+        if size is not None and (size % (stride * patch) or size < stride * patch):
+            return f"workload.{key}={size}: must be a positive multiple of {stride * patch} for {scenario.model.name}"
+    frames, stride = work.frames or 1, scenario.model.vae_stride[0]
+    if (frames - 1) % stride:
+        return f"workload.frames={frames}: must be {stride} k + 1 for {scenario.model.name}"
+    return None
+
+
+def _gpu_problem(scenario: Scenario) -> str | None:
+    work, node = scenario.workload, scenario.node
+    if work.gpus > node.gpus:
+        return f"workload.gpus={work.gpus}: node {node.name} has {node.gpus}"
+    return None
+
+
+def _parallel_problem(scenario: Scenario) -> str | None:
+    work, degree = scenario.workload, scenario.ulysses
+    if work.gpus % degree:
+        return f"workload.sequence_parallel={degree}: must divide workload.gpus={work.gpus}"
+    if work.cfg_mode(scenario.model) == "split" and work.gpus != 2 * degree:
+        return f"workload.cfg='split': needs gpus = 2 x sequence_parallel, got {work.gpus} and {degree}"
+    for blocks in scenario.model.blocks:
+        if blocks.heads % degree:
+            return (
+                f"workload.sequence_parallel={degree}: {blocks.heads} heads of {scenario.model.name} "
+                f"do not divide by {degree} (Ulysses gives each rank heads / degree)"
+            )
+    if scenario.model.experts == 1 and work.boundary_ratio is not None:
+        return f"workload.boundary_ratio={work.boundary_ratio}: {scenario.model.name} has one expert"
+    return None
+
+
+def _policy_problem(scenario: Scenario) -> str | None:
+    policy = scenario.policy
+    if not isinstance(policy, SGLangLayerwise):
+        return None
+    if policy.resident_layers and policy.version != "v3":
+        return f"policy.resident_layers={policy.resident_layers}: needs version = 'v3', got {policy.version!r}"
+    if policy.residency != "leading" and policy.version != "v3":
+        return f"policy.residency={policy.residency!r}: needs version = 'v3', got {policy.version!r}"
+    most = max(blocks.count for blocks in scenario.model.blocks)
+    if policy.resident_layers >= 1 and policy.resident_layers > most:
+        return f"policy.resident_layers={policy.resident_layers}: {scenario.model.name} has at most {most} blocks"
+    if policy.prefetch >= 1 and policy.prefetch > most:
+        return f"policy.prefetch={policy.prefetch}: {scenario.model.name} has at most {most} blocks (or give a share below 1)"
+    if policy.version == "v0" and policy.prefetch not in (0, 1):
+        return f"policy.prefetch={policy.prefetch}: version 'v0' always prefetches one block; use v1 or later"
+    return None
+
+
+def _backend_problem(scenario: Scenario) -> str | None:
+    backend, known = scenario.workload.attention_backend, scenario.node.gpu.attention
+    if backend not in known:
+        return f"workload.attention_backend={backend!r}: node {scenario.node.name} knows {', '.join(sorted(known))}"
+    return None
+
+
+def _engine_problem(scenario: Scenario) -> str | None:
+    if scenario.schema != 1:
+        return f"schema={scenario.schema}: this version reads schema 1"
+    form = scenario.simulation.collective_form
+    if form not in ("pairs", "aggregated"):
+        return f"simulation.collective_form={form!r}: allowed are pairs, aggregated"
+    return None
+
+
+def quantities_in_use(scenario: Scenario) -> list[tuple[str, Quantity]]:
+    """The node's values that this scenario's prediction rests on, as (key, value).
+
+    Curves appear with their largest value. Values that only an unused transport or policy reads are left out.
+    """
+    node, policy = scenario.node, scenario.policy
+    found: list[tuple[str, Quantity]] = []
+    skip: set[str] = set()
+    if scenario.workload.gpus == 1:
+        skip |= {"collectives", "nvlink"}
+    elif node.collectives is not None and node.collectives.transport != "nvlink":
+        skip |= {"nvlink"}
+    if not _pageable(policy):
+        skip |= {"host.pageable_h2d", "host.pageable_d2h", "host.fresh_d2h"}
+    if isinstance(policy, Resident):
+        skip |= {"pcie.duplex"}
+    unused = [b for b in node.gpu.attention if b != scenario.workload.attention_backend]
+    skip |= {f"gpu.attention.{backend}" for backend in unused}
+    _collect("", node, found, skip)
+    return found
+
+
+def _pageable(policy: Policy) -> bool:
+    return getattr(policy, "version", "") == "pageable" or getattr(policy, "pinned", True) is False
+
+
+def _collect(path: str, value: object, found: list[tuple[str, Quantity]], skip: set[str]) -> None:
+    from .quantity import Curve
+
+    if path in skip:
+        return
+    if isinstance(value, Quantity):
+        found.append((path, value))
+    elif isinstance(value, Curve):
+        found.append((path, Quantity(value.steepest(), value.provenance, value.source, value.condition)))
+    elif isinstance(value, Struct):
+        for field in value.__struct_fields__:
+            _collect(f"{path}.{field}".lstrip("."), getattr(value, field), found, skip)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _collect(f"{path}.{key}", item, found, skip)
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            _collect(f"{path}[{i}]", item, found, skip)

@@ -1,0 +1,52 @@
+"""Units at the edge: which suffix a key carries in a file, and the factor that makes it SI.
+
+Inside offsim every number is in seconds, bytes, bytes/s, FLOP/s. A field of a scenario file that has a
+dimension is written with its unit in the key (``h2d_GBps = 55.2``); this module is the only place that
+converts. GB is 10^9 bytes, GiB is 2^30.
+"""
+
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from msgspec import Meta
+
+SUFFIXES: dict[str, dict[str, float]] = {
+    "bytes": {"GiB": 2.0**30, "GB": 1e9, "MiB": 2.0**20, "MB": 1e6, "KiB": 2.0**10, "bytes": 1.0},
+    "rate": {"GBps": 1e9, "MBps": 1e6, "TBps": 1e12},
+    "time": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
+    "flops": {"TFLOPS": 1e12, "GFLOPS": 1e9},
+}
+"""Dimension -> suffix -> factor to SI; the first suffix of each is the one that messages suggest."""
+
+
+def dimension(name: str) -> Meta:
+    """Type annotation that gives a field its dimension (a key of `SUFFIXES`)."""
+    return Meta(extra={"dimension": name})
+
+
+Seconds = Annotated[float, Meta(ge=0), dimension("time")]
+Bytes = Annotated[float, Meta(ge=0), dimension("bytes")]
+
+
+def dimension_of(annotation: Any) -> str | None:
+    """The dimension that an annotated field type carries, or None for a plain number."""
+    if get_origin(annotation) is Annotated:
+        for meta in get_args(annotation)[1:]:
+            extra = getattr(meta, "extra", None)
+            if extra and "dimension" in extra:
+                return str(extra["dimension"])
+    if get_origin(annotation) in (Union, UnionType):
+        return next((found for member in get_args(annotation) if (found := dimension_of(member))), None)
+    return None
+
+
+def key_names(field: str, dimension: str | None) -> dict[str, float]:
+    """Keys that a file may use for `field`, with the factor of each to SI."""
+    if dimension is None:
+        return {field: 1.0}
+    return {f"{field}_{suffix}": factor for suffix, factor in SUFFIXES[dimension].items()}
+
+
+def preferred_key(field: str, dimension: str | None) -> str:
+    """The key that messages use for `field`: with the most usual unit."""
+    return next(iter(key_names(field, dimension)))

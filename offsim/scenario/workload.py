@@ -1,0 +1,90 @@
+"""What is generated, on how many GPUs, and how the sequence is split over them.
+
+Padded tokens drive FLOPs and bytes: until February 2026 SGLang sharded the sequence by latent frame and padded
+frames up to a multiple of the ranks; since then it shards tokens.
+"""
+
+from math import ceil
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .model import Count, Dtype, Model
+from .units import Seconds
+
+
+class Workload(Struct, frozen=True, forbid_unknown_fields=True):
+    """One request of a pipeline and its parallel layout."""
+
+    gpus: Count = 1
+    width: Count | None = None
+    height: Count | None = None
+    frames: Count | None = None
+    tokens: Count | None = None
+    """Image tokens of one forward, instead of width, height and frames."""
+    steps: Count | None = None
+    cfg: Literal["sequential", "batched", "split", "none"] | None = None
+    """How classifier-free guidance runs its two forwards; default: sequential, or none for distilled models."""
+    flow_shift: Annotated[float, Meta(gt=0)] | None = None
+    boundary_ratio: Annotated[float, Meta(ge=0, le=1)] | None = None
+    sequence_parallel: Count | None = None
+    """Ulysses degree; default: every GPU that CFG doesn't split off."""
+    token_sharding: Literal["tokens", "frames"] = "tokens"
+    all_to_all_calls: Literal[2, 4, 8] = 4
+    """Calls per self-attention block: 8 (cross-attention exchanged too), 4, or 2 (packed QKV)."""
+    attention_backend: str = "default"
+    weight_dtype: Dtype = "bf16"
+    step_end: Literal["stream", "device", "none"] = "stream"
+    """What the host synchronises at the end of a step."""
+    compile: Seconds = 0.0
+    """Extra host time of the first step: torch.compile, autotuning."""
+    communicator_start: Seconds = 0.0
+    """Extra host time of the first step: NCCL communicators."""
+    compute_efficiency: Annotated[float, Meta(gt=0)] = 1.0
+    """Divides every compute duration: the one number that may be fitted to a resident run."""
+
+    def cfg_mode(self, model: Model) -> str:
+        """How guidance runs: as stated, else as the model needs it."""
+        return self.cfg or ("sequential" if model.guidance == "cfg" else "none")
+
+    def ulysses(self, model: Model) -> int:
+        """The sequence parallel degree: as stated, else all GPUs, or half of them if CFG is split."""
+        if self.sequence_parallel is not None:
+            return self.sequence_parallel
+        return max(1, self.gpus // 2) if self.cfg_mode(model) == "split" else self.gpus
+
+    def batch(self, model: Model) -> int:
+        """Samples per forward."""
+        return 2 if self.cfg_mode(model) == "batched" else 1
+
+    def forwards(self, model: Model) -> int:
+        """Forwards that one rank runs per step."""
+        return 2 if self.cfg_mode(model) == "sequential" else 1
+
+    def padded_tokens(self, model: Model) -> int:
+        """Image tokens of one sample, padding included: the sequence length that is computed.
+
+        Wan at 1280 x 720, 81 frames: 21 latent frames x 3600 = 75,600; padded to 24 frames on 4 or 8 ranks: 86,400.
+        """
+        degree = self.ulysses(model)
+        if self.tokens is not None:
+            return ceil(self.tokens / degree) * degree
+        per_frame = self._tokens_per_frame(model)
+        frames = self._token_frames(model)
+        if self.token_sharding == "frames":
+            return ceil(frames / degree) * degree * per_frame
+        return ceil(frames * per_frame / degree) * degree
+
+    def pixels(self) -> int:
+        """Pixels of one output frame (0 when the workload gives tokens only)."""
+        return (self.width or 0) * (self.height or 0)
+
+    def _tokens_per_frame(self, model: Model) -> int:
+        _, stride_h, stride_w = model.vae_stride
+        _, patch_h, patch_w = model.patch
+        assert self.width is not None and self.height is not None
+        return (self.height // stride_h // patch_h) * (self.width // stride_w // patch_w)
+
+    def _token_frames(self, model: Model) -> int:
+        latent = ((self.frames or 1) - 1) // model.vae_stride[0] + 1
+        return ceil(latent / model.patch[0])
