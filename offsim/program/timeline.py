@@ -85,6 +85,19 @@ class Timeline:
                 return repeat.section
         return section
 
+    def step_bounds(self, rank: int, section: int) -> tuple[float, float]:
+        """Start and end of a step in the record's time.
+
+        The host's clock where the step ends with a synchronisation (what a progress bar shows); else from the compute
+        stream's end of the previous section to its own, since the host has long run ahead.
+        """
+        windows = self._windows()
+        window = windows[rank, section]
+        if window.compute_end <= window.end + 1e-9:
+            return window.start, window.end
+        earlier = [w.compute_end for (r, s), w in windows.items() if r == rank and s < section]
+        return max(earlier, default=window.start), window.compute_end
+
     def delay_at(self, instant: float) -> float:
         """How much later an instant of the record really is: the skipped repeats before it."""
         return sum(repeat.count * repeat.period for repeat in self.repeats if repeat.after <= instant)

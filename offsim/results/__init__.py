@@ -1,0 +1,1 @@
+"""What it means: step table, memory, stall ledger, trace, report."""

@@ -1,0 +1,141 @@
+"""Device and host memory of a program, as torch counts them: at the host's issue, with no clock.
+
+Device: blocks are rounded to 512 bytes when allocated and to 2 MiB when reserved; each stream has its own pool, reserved
+memory is the sum of the pools' high-water marks. Host: torch's pinned allocator rounds each block up to a power of two.
+Left out: fragmentation, and the retry after freeing cached blocks, so only allocated memory decides what fits.
+"""
+
+from math import ceil, log2
+from typing import NamedTuple
+
+from offsim.program.commands import HOST_POOLS, Allocate, Free, Phase, StreamProgram
+from offsim.scenario.scenario import Scenario
+
+ALLOCATED_UNIT = 512
+RESERVED_UNIT = 2**21
+
+
+class PhasePeak(NamedTuple):
+    """The highest levels within one phase, of one rank [bytes]."""
+
+    phase: Phase
+    allocated: float
+    reserved: float
+    """High-water mark of the pools so far."""
+    pinned: float
+    pageable: float
+    largest: tuple[tuple[str, float], ...]
+    """Buffers live at the peak, by owner, largest first."""
+
+
+class OutOfMemory(NamedTuple):
+    """What doesn't fit, where."""
+
+    where: str
+    """device or host."""
+    phase: Phase
+    rank: int
+    needed: float
+    available: float
+
+    @property
+    def shortfall(self) -> float:
+        return self.needed - self.available
+
+
+def pinned_bytes(bytes_: float, rounding: str) -> float:
+    """Host memory that pinning `bytes_` locks.
+
+    >>> pinned_bytes(702_788_608, "power-of-two") / 2**30
+    1.0
+    """
+    if rounding == "none" or bytes_ <= 0:
+        return float(bytes_)
+    return float(2 ** ceil(log2(bytes_)))
+
+
+class Levels:
+    """Running levels of one rank's pools."""
+
+    def __init__(self, rounding: str) -> None:
+        self.rounding = rounding
+        self.live: dict[str, tuple[float, str]] = {}
+        self.device = 0.0
+        self.host = {"pinned": 0.0, "pageable": 0.0}
+        self._pool: dict[str, float] = {}
+        self._marks: dict[str, float] = {}
+
+    def allocate(self, command: Allocate) -> None:
+        if command.pool in HOST_POOLS:
+            size = pinned_bytes(command.bytes, self.rounding) if command.pool == "pinned" else command.bytes
+            self.host[command.pool] += size
+        else:
+            size = ceil(command.bytes / ALLOCATED_UNIT) * ALLOCATED_UNIT
+            self.device += size
+            level = self._pool.get(command.pool, 0.0) + ceil(command.bytes / RESERVED_UNIT) * RESERVED_UNIT
+            self._pool[command.pool] = level
+            self._marks[command.pool] = max(level, self._marks.get(command.pool, 0.0))
+        self.live[command.buffer] = (size, command.pool)
+
+    def free(self, command: Free) -> None:
+        size, pool = self.live.pop(command.buffer)
+        if pool in HOST_POOLS:
+            self.host[pool] -= size
+        else:
+            self.device -= size
+            self._pool[pool] -= ceil(size / RESERVED_UNIT) * RESERVED_UNIT
+
+    @property
+    def reserved(self) -> float:
+        return sum(self._marks.values())
+
+    def owners(self) -> tuple[tuple[str, float], ...]:
+        """Live device buffers summed by owner (the name without its block number)."""
+        sums: dict[str, float] = {}
+        for name, (size, pool) in self.live.items():
+            if pool not in HOST_POOLS:
+                owner = name.rsplit(".", 1)[0] if name.rsplit(".", 1)[-1].isdigit() else name
+                sums[owner] = sums.get(owner, 0.0) + size
+        return tuple(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
+    """Peaks by phase, in the order in which the phases first occur."""
+    levels = Levels(scenario.node.host.pinned_rounding)
+    peaks: dict[Phase, PhasePeak] = {}
+    for section in program.sections:
+        peaks[section.phase] = _section_peak(section.phase, section.commands, levels, peaks.get(section.phase))
+    return list(peaks.values())
+
+
+def _section_peak(phase: Phase, commands: tuple[object, ...], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
+    top = peak.allocated if peak else -1.0
+    largest = peak.largest if peak else ()
+    pinned, pageable = (peak.pinned, peak.pageable) if peak else (0.0, 0.0)
+    if levels.device > top:
+        top, largest = levels.device, levels.owners()
+    for command in commands:
+        if isinstance(command, Allocate):
+            levels.allocate(command)
+            if levels.device > top:
+                top, largest = levels.device, levels.owners()
+        elif isinstance(command, Free):
+            levels.free(command)
+        else:
+            continue
+        pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
+    pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
+    return PhasePeak(phase, top, levels.reserved, pinned, pageable, largest)
+
+
+def out_of_memory(scenario: Scenario, peaks: list[PhasePeak]) -> OutOfMemory | None:
+    """The first phase that doesn't fit on the device or in the node's host memory, or None."""
+    node, ranks = scenario.node, scenario.workload.gpus
+    device = node.gpu.memory.value - node.gpu.context.value
+    host = node.host.memory.value
+    for peak in peaks:
+        if peak.allocated > device:
+            return OutOfMemory("device", peak.phase, 0, peak.allocated, device)
+        if (peak.pinned + peak.pageable) * ranks > host:
+            return OutOfMemory("host", peak.phase, 0, (peak.pinned + peak.pageable) * ranks, host)
+    return None

@@ -1,0 +1,200 @@
+"""The answer to a scenario: simulate it and say what came out.
+
+Beyond two ranks it is not known how a collective's weight against copies grows with its peers; where both meet on a
+link, the scenario is simulated with both extremes and every time carries the interval between them.
+"""
+
+from typing import Any, NamedTuple
+
+from offsim.engine.bounds import lower_bound
+from offsim.engine.simulate import simulate
+from offsim.program.build import build
+from offsim.program.commands import StreamProgram
+from offsim.program.timeline import Timeline
+from offsim.scenario.quantity import Quantity
+from offsim.scenario.scenario import Scenario, quantities_in_use
+
+from .memory import OutOfMemory, PhasePeak, out_of_memory, phase_peaks
+from .steps import Charge, StepRow, ledger, step_rows
+
+SCHEMA_VERSION = 1
+
+
+class Prediction(NamedTuple):
+    """Everything that a scenario's report shows."""
+
+    scenario: Scenario
+    program: StreamProgram
+    timeline: Timeline
+    steps: list[StepRow]
+    intervals: list[tuple[float, float]]
+    """Per step: shortest and longest duration over what is not known."""
+    total_interval: tuple[float, float]
+    phases: list[PhasePeak]
+    out_of_memory: OutOfMemory | None
+    lower_bound: float
+    uncalibrated: list[tuple[str, Quantity]]
+    """Values that were not measured on this node."""
+
+    @property
+    def total(self) -> float:
+        """Denoising time [s]: the sum of the steps."""
+        return sum(step.duration for step in self.steps)
+
+    @property
+    def steady(self) -> float:
+        """The median step that is neither the first nor a switch."""
+        return self.steps[self.steady_index].duration
+
+    @property
+    def steady_index(self) -> int:
+        """Index of that step."""
+        usual = [s for s in self.steps[1:] if s.phase == "denoise"] or self.steps
+        return sorted(usual, key=lambda s: s.duration)[len(usual) // 2].index
+
+    @property
+    def switch(self) -> StepRow | None:
+        """The step at which the expert changes."""
+        return next((step for step in self.steps if step.phase == "switch"), None)
+
+    @property
+    def peak_allocated(self) -> float:
+        return max(phase.allocated for phase in self.phases)
+
+    @property
+    def peak_reserved(self) -> float:
+        return max(phase.reserved for phase in self.phases)
+
+    @property
+    def pinned_per_rank(self) -> float:
+        return max(phase.pinned for phase in self.phases)
+
+    @property
+    def calibrated(self) -> bool:
+        return not self.uncalibrated
+
+    def ledger(self) -> list[Charge]:
+        """The stall ledger of all steps."""
+        return ledger(self.program, self.timeline)
+
+
+def predict(scenario: Scenario) -> Prediction:
+    """Simulate a scenario and collect its results; raises DeadlockError for a program that cannot finish."""
+    program = build(scenario)
+    timeline = simulate(scenario, program)
+    steps = step_rows(program, timeline)
+    others = [steps]
+    if weight_matters(scenario):
+        others.append(step_rows(program, simulate(scenario, program, proportional_weight=True)))
+    peaks = phase_peaks(scenario, program)
+    totals = [sum(step.duration for step in rows) for rows in others]
+    return Prediction(
+        scenario=scenario,
+        program=program,
+        timeline=timeline,
+        steps=steps,
+        intervals=[_range([rows[i].duration for rows in others]) for i in range(len(steps))],
+        total_interval=_range(totals),
+        phases=peaks,
+        out_of_memory=out_of_memory(scenario, peaks),
+        lower_bound=lower_bound(scenario, program),
+        uncalibrated=[(key, q) for key, q in quantities_in_use(scenario) if q.provenance != "measured"],
+    )
+
+
+def _range(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def weight_matters(scenario: Scenario) -> bool:
+    """Whether collectives of more than two ranks meet weight copies on a link."""
+    node, group = scenario.node, max(len(group) for group in scenario.groups())
+    return group > 2 and node.collectives is not None and node.collectives.transport != "nvlink"
+
+
+def as_json(prediction: Prediction) -> dict[str, Any]:
+    """The prediction as plain data: seconds and bytes; stable keys (SCHEMA_VERSION)."""
+    missing = prediction.out_of_memory
+    ranks = prediction.scenario.workload.gpus
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": _names(prediction.scenario),
+        "steps": [_step_json(s, i) for s, i in zip(prediction.steps, prediction.intervals, strict=True)],
+        "total_s": prediction.total,
+        "total_interval_s": list(prediction.total_interval),
+        "lower_bound_s": prediction.lower_bound,
+        "peak_allocated_bytes": prediction.peak_allocated,
+        "peak_reserved_bytes": prediction.peak_reserved,
+        "phases": [_phase_json(phase) for phase in prediction.phases],
+        "pinned_host_bytes_per_rank": prediction.pinned_per_rank,
+        "pinned_host_bytes": prediction.pinned_per_rank * ranks,
+        "h2d_bytes": sum(s.h2d_bytes for s in prediction.steps),
+        "d2h_bytes": sum(s.d2h_bytes for s in prediction.steps),
+        "collective_bytes": sum(s.collective_bytes for s in prediction.steps),
+        "ranks": ranks,
+        "out_of_memory": None if missing is None else {**missing._asdict(), "shortfall": missing.shortfall},
+        "ledger": [charge._asdict() for charge in prediction.ledger()],
+        "calibrated": prediction.calibrated,
+        "uncalibrated": [{"key": key, "provenance": q.provenance} for key, q in prediction.uncalibrated],
+        "warnings": warnings(prediction),
+    }
+
+
+def _names(scenario: Scenario) -> dict[str, Any]:
+    return {
+        "name": scenario.name,
+        "model": scenario.model.name,
+        "node": scenario.node.name,
+        "policy": type(scenario.policy).__struct_config__.tag,
+        "gpus": scenario.workload.gpus,
+        "tokens": scenario.tokens,
+        "weight_dtype": scenario.workload.weight_dtype,
+    }
+
+
+def _step_json(step: StepRow, interval: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "index": step.index,
+        "phase": step.phase,
+        "duration_s": step.duration,
+        "interval_s": list(interval),
+        "compute_s": step.losses.compute,
+        "exposed_copy_s": step.losses.exposed_copy,
+        "exposed_collective_s": step.losses.exposed_collective,
+        "contention_s": step.losses.contention,
+        "host_bound_s": step.losses.host_bound,
+        "h2d_bytes": step.h2d_bytes,
+        "d2h_bytes": step.d2h_bytes,
+        "collective_bytes": step.collective_bytes,
+    }
+
+
+def _phase_json(peak: PhasePeak) -> dict[str, Any]:
+    return {
+        "phase": peak.phase,
+        "allocated_bytes": peak.allocated,
+        "reserved_bytes": peak.reserved,
+        "pinned_host_bytes": peak.pinned,
+        "pageable_host_bytes": peak.pageable,
+        "largest": [{"owner": owner, "bytes": size} for owner, size in peak.largest],
+    }
+
+
+def warnings(prediction: Prediction) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    if prediction.out_of_memory is not None:
+        lack = prediction.out_of_memory
+        found.append(
+            f"out of {lack.where} memory in phase {lack.phase}: short of {lack.shortfall / 2**30:.2f} GiB; "
+            "times are as if it fitted"
+        )
+    if prediction.uncalibrated:
+        worst = [key for key, q in prediction.uncalibrated if q.provenance == "guess"]
+        found.append(
+            f"{len(prediction.uncalibrated)} values were not measured on this node"
+            + (f", {len(worst)} of them are guesses ({', '.join(worst[:3])}, ...)" if worst else "")
+        )
+    if weight_matters(prediction.scenario):
+        found.append("how collectives share links with copies beyond 2 ranks is not known: times carry both extremes")
+    return found

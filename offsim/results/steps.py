@@ -1,0 +1,204 @@
+"""Where each step's time went, read off a timeline.
+
+The compute stream's time in a step is split into disjoint parts: compute, exposed copies, exposed collectives,
+contention (what others' use of links and multiprocessors cost) and host-bound (nothing issued). A wait is charged to
+what the awaited stream does meanwhile; a delayed copy's contention counts only while somebody waits for it, spread
+evenly over the copy. Works on simulated and on measured timelines alike.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from offsim.program.commands import COMPUTE, Collective, Copy, StreamProgram
+from offsim.program.timeline import Span, Timeline
+
+COPY_KINDS = ("H2D", "D2H")
+
+
+class Losses(NamedTuple):
+    """Seconds by category; they add up to the window."""
+
+    compute: float = 0.0
+    exposed_copy: float = 0.0
+    exposed_collective: float = 0.0
+    contention: float = 0.0
+    host_bound: float = 0.0
+
+    def __add__(self, other: tuple[float, ...]) -> "Losses":  # type: ignore[override]
+        return Losses(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Charge(NamedTuple):
+    """A line of the stall ledger: in `step`, `waiting` lost `seconds` because of `culprit`."""
+
+    step: int
+    waiting: str
+    culprit: str
+    seconds: float
+
+
+class StepRow(NamedTuple):
+    """One denoising step on its slowest rank."""
+
+    index: int
+    phase: str
+    duration: float
+    losses: Losses
+    h2d_bytes: float
+    d2h_bytes: float
+    collective_bytes: float
+    """Bytes that one rank moves in this step."""
+
+
+class RankTracks:
+    """The spans of one rank by track, for looking up what happened when."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self.tracks: dict[str, list[Span]] = {}
+        for span in spans:
+            self.tracks.setdefault(span.track, []).append(span)
+        for track in self.tracks.values():
+            track.sort(key=lambda span: span.start)
+        self._ends = {name: [span.end for span in track] for name, track in self.tracks.items()}
+
+    def within(self, track: str, start: float, end: float) -> list[Span]:
+        """Spans of a track that overlap [start, end)."""
+        spans = self.tracks.get(track, [])
+        first = bisect_right(self._ends.get(track, []), start)
+        found = []
+        for span in spans[first:]:
+            if span.start >= end:
+                break
+            found.append(span)
+        return found
+
+
+class Attribution:
+    """Charges every instant of a rank's compute stream to a category and a culprit."""
+
+    def __init__(self, tracks: RankTracks) -> None:
+        self.tracks = tracks
+        self.charges: dict[tuple[str, str], float] = {}
+
+    def window(self, start: float, end: float) -> Losses:
+        """The losses of the compute stream in one window."""
+        return self._track(COMPUTE, start, end, waiting="", seen=())
+
+    def _track(self, track: str, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
+        total, at = Losses(), start
+        for span in self.tracks.within(track, start, end):
+            begin, stop = max(span.start, start), min(span.end, end)
+            if begin > at:
+                total += self._gap(at, begin, waiting, (*seen, track))
+            total += self._span(span, begin, stop, waiting, (*seen, track))
+            at = max(at, stop)
+        if end > at:
+            total += self._gap(at, end, waiting, (*seen, track))
+        return total
+
+    def _span(self, span: Span, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
+        seconds = end - start
+        if span.kind == "wait":
+            if span.cause in seen:
+                return Losses(host_bound=seconds)
+            return self._track(span.cause, start, end, waiting or f"wait for {general(span.name)}", seen)
+        share = seconds / span.duration if span.duration > 0 else 0.0
+        lost = min(span.contention * share, seconds)
+        self._charge(span, share, waiting or _what(span))
+        useful = seconds - lost
+        if span.kind in COPY_KINDS:
+            return Losses(exposed_copy=useful, contention=lost)
+        if span.kind in ("collective", "rendezvous"):
+            return Losses(exposed_collective=useful, contention=lost)
+        return Losses(compute=useful, contention=lost)
+
+    def _charge(self, span: Span, share: float, waiting: str) -> None:
+        for culprit, seconds in span.delays:
+            key = (waiting, culprit)
+            self.charges[key] = self.charges.get(key, 0.0) + seconds * share
+
+    def _gap(self, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
+        """Nothing to do: the host's fault, unless the host itself waits for another stream."""
+        total, at = Losses(), start
+        for blocked in self.tracks.within("host", start, end):
+            if blocked.kind != "blocked" or not blocked.cause or blocked.cause in seen:
+                continue
+            begin, stop = max(blocked.start, at), min(blocked.end, end)
+            if stop <= begin:
+                continue
+            total += Losses(host_bound=begin - at)
+            total += self._track(blocked.cause, begin, stop, waiting or f"host: {blocked.name}", seen)
+            at = stop
+        return total + Losses(host_bound=end - at)
+
+
+def general(name: str) -> str:
+    """A name without its block number: `transformer.blocks.7 ready` -> `transformer.blocks.* ready`."""
+    return re.sub(r"\.\d+", ".*", name)
+
+
+def _what(span: Span) -> str:
+    return f"{span.kind}: {general(span.name)}"
+
+
+def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
+    """One row per denoising step, each as its slowest rank saw it."""
+    attribution = _attributions(timeline)
+    rows: dict[int, tuple[float, Losses]] = {}
+    result = []
+    for number, section in enumerate(program.sections):
+        if section.step is None:
+            continue
+        recorded = timeline.recorded_section(number)
+        if recorded not in rows:
+            rows[recorded] = _slowest(timeline, recorded, attribution)
+        duration, losses = rows[recorded]
+        moved = traffic(section.commands)
+        result.append(StepRow(section.step, section.phase, duration, losses, *moved))
+    return result
+
+
+def _attributions(timeline: Timeline) -> dict[int, Attribution]:
+    by_rank: dict[int, list[Span]] = {rank: [] for rank in timeline.represented}
+    for span in timeline.spans:
+        by_rank[span.rank].append(span)
+    return {rank: Attribution(RankTracks(spans)) for rank, spans in by_rank.items()}
+
+
+def _slowest(timeline: Timeline, section: int, attribution: dict[int, Attribution]) -> tuple[float, Losses]:
+    """The longest step over the ranks, and where its time went."""
+    bounds = {rank: timeline.step_bounds(rank, section) for rank in attribution}
+    rank = max(bounds, key=lambda r: bounds[r][1] - bounds[r][0])
+    start, end = bounds[rank]
+    return end - start, attribution[rank].window(start, end)
+
+
+def traffic(commands: Iterable[object]) -> tuple[float, float, float]:
+    """(H2D, D2H, collective) bytes that one rank moves with these commands."""
+    moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
+    for command in commands:
+        if isinstance(command, Copy):
+            moved[command.direction] += command.bytes
+        elif isinstance(command, Collective):
+            moved["collective"] += command.bytes
+    return moved["H2D"], moved["D2H"], moved["collective"]
+
+
+def ledger(program: StreamProgram, timeline: Timeline) -> list[Charge]:
+    """The stall ledger: per step, who waited how long because of whom; largest first within a step."""
+    by_section: dict[int, list[Charge]] = {}
+    result = []
+    for number, section in enumerate(program.sections):
+        if section.step is None:
+            continue
+        recorded = timeline.recorded_section(number)
+        if recorded not in by_section:
+            attribution = _attributions(timeline)
+            _slowest(timeline, recorded, attribution)
+            charges = max((a.charges for a in attribution.values()), key=lambda c: sum(c.values()))
+            ordered = sorted(charges.items(), key=lambda item: -item[1])
+            by_section[recorded] = [Charge(0, waiting, who, seconds) for (waiting, who), seconds in ordered]
+        result += [charge._replace(step=section.step) for charge in by_section[recorded] if charge.seconds > 0]
+    return result
