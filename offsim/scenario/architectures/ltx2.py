@@ -1,8 +1,8 @@
 """LTX-2 and LTX-2.3: a video and an audio tower that attend to text and to each other.
 
 Audio has about 25 tokens per second, so its tower is bound by reading its weights: its products count as one
-row. Attention with audio on one side is bound by reading the video side, and counted as that. Left out: how the
-towers exchange rows over several GPUs.
+row. Attention with audio on one side is bound by reading the video side, and counted as that. Left out: how
+the towers exchange rows over several GPUs.
 """
 
 from typing import NamedTuple
@@ -28,8 +28,8 @@ def ltx2(block: Sizes) -> Operations:
     """Per tower self-attention, text cross-attention, cross-attention to the other tower, FFN.
 
     An attention of width w from q to kv columns has q w + 2 kv w + w q weights, their biases (3 w + q), 2 w
-    norms, and q heads + heads if extra.gated. Per tower three attentions (the one across towers of audio width),
-    FFN 2 d f + f + d, and tables of 11 d, or 16 d with extra.text_modulation (diffusers
+    norms, and q heads + heads if extra.gated. Per tower three attentions (across towers of audio width), FFN
+    2 d f + f + d, and tables of 11 d, or 16 d with extra.text_modulation (diffusers
     LTX2VideoTransformerBlock).
     """
     video, audio = _towers(block)

@@ -1,0 +1,222 @@
+"""Static check of a stream program: no clock, only what must come before what.
+
+A program passes if no timing whatsoever lets a kernel read weights that haven't arrived, or a copy overwrite
+memory that is still in use. Buffers allocated in the load phase without a copy count as loaded. Memory goes
+back to its pool in host order, so every write into a buffer must come after all uses of what was freed into
+its pool before the buffer was allocated: conservative, since the allocator may also hand out other memory.
+Host memory is only counted: torch keeps a pinned block until its copies have ended, and pageable copies block
+the host.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .commands import (
+    HOST_POOLS,
+    Allocate,
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    Free,
+    Record,
+    Section,
+    StreamProgram,
+    Synchronize,
+    Wait,
+)
+from .order import Order
+
+
+class Problem(NamedTuple):
+    """One mistake in a program and where it stands."""
+
+    section: str
+    position: int
+    """Index of the command in its section."""
+    command: Command
+    message: str
+
+
+Work = Compute | Collective | Copy
+"""What uses buffers."""
+Uses = dict[str, tuple[int, str]]
+"""Stream -> tick of its last command that uses some memory, and the buffer that it knows the memory as."""
+
+
+class Buffer:
+    """A live buffer: where it was allocated, what wrote it, what used its memory."""
+
+    __slots__ = ("allocate", "copied", "position", "read", "section", "uses", "written")
+
+    def __init__(self, section: Section, position: int, allocate: Allocate, uses: Uses) -> None:
+        self.section = section
+        self.position = position
+        self.allocate = allocate
+        self.written: tuple[str, int] | None = None
+        """Stream and tick of the last write."""
+        self.copied = False
+        """Whether the last write was a copy from the host."""
+        self.read = False
+        self.uses = uses
+        """Of this buffer, and of those that were freed into its pool before it was allocated."""
+
+
+def problems(program: StreamProgram) -> list[Problem]:
+    """Everything wrong with a program, in host order; leaks last."""
+    check = _Check(program)
+    return check.problems + check.leaks()
+
+
+def live_at_end(program: StreamProgram) -> list[Allocate]:
+    """Allocations that outlive the program: resident weights, prefetches for a next request, host copies."""
+    return [buffer.allocate for buffer in _Check(program).live.values()]
+
+
+class _Check:
+    """One walk over a program.
+
+    Of steps that repeat two are walked: all that a third one meets is the second, just as that met the first.
+    """
+
+    def __init__(self, program: StreamProgram) -> None:
+        self.problems: list[Problem] = []
+        self.live: dict[str, Buffer] = {}
+        self._freed: set[str] = set()
+        self._pools: dict[str, Uses] = {}
+        """Pool -> uses of the memory that was freed into it."""
+        self._order = Order()
+        self._reported: set[tuple[int, int, str]] = set()
+        self._place: tuple[Section, int, Command]
+        self._visit: dict[type, Callable[[Any], None]] = {
+            Compute: lambda command: self._use(command, command.reads, command.writes),
+            Collective: lambda command: self._use(command, command.reads, command.writes),
+            Copy: self._copy,
+            Record: lambda command: self._order.record(command.stream, command.event),
+            Wait: self._wait,
+            Synchronize: self._synchronize,
+            Allocate: self._allocate,
+            Free: self._free,
+        }
+        times, last = 0, None
+        for section in program.sections:
+            times = times + 1 if section.commands is last else 1
+            last = section.commands
+            if times <= 2:
+                self._walk(section)
+
+    def leaks(self) -> list[Problem]:
+        """Buffers that should have been freed by the end."""
+        return [
+            Problem(buffer.section.name, buffer.position, buffer.allocate, f"buffer {name!r} is never freed")
+            for name, buffer in self.live.items()
+            if self._must_be_freed(name, buffer)
+        ]
+
+    def _must_be_freed(self, name: str, buffer: Buffer) -> bool:
+        """All but weights: allocated in the load phase, on the host, or copied in by a step and still of use.
+
+        Of use: not read yet (prefetched for the next forward), or of a name that is never freed (resident
+        since its copy). Activations are never copied in; a staging buffer was read, its name freed before.
+        """
+        if buffer.section.phase == "load" or buffer.allocate.pool in HOST_POOLS:
+            return False
+        if buffer.section.step is None or not buffer.copied:
+            return True
+        return buffer.read and name in self._freed
+
+    def _walk(self, section: Section) -> None:
+        for position, command in enumerate(section.commands):
+            visit = self._visit.get(command.__class__)
+            if visit is not None:
+                self._place = (section, position, command)
+                visit(command)
+
+    def _report(self, message: str) -> None:
+        """Note a problem, once for all repetitions of a step."""
+        section, position, command = self._place
+        key = (id(section.commands), position, message)
+        if key not in self._reported:
+            self._reported.add(key)
+            self.problems.append(Problem(section.name, position, command, message))
+
+    def _copy(self, copy: Copy) -> None:
+        into = copy.direction == "H2D"
+        self._use(copy, () if into else (copy.buffer,), (copy.buffer,) if into else ())
+        if copy.host_memory != "pinned":
+            self._order.drain(copy.stream)
+
+    def _wait(self, wait: Wait) -> None:
+        if not self._order.wait(wait.stream, wait.event):
+            self._report(f"stream {wait.stream!r} waits for event {wait.event!r}, which was never recorded")
+
+    def _synchronize(self, synchronize: Synchronize) -> None:
+        if not self._order.synchronize(synchronize):
+            self._report(f"the host waits for event {synchronize.target!r}, which was never recorded")
+
+    def _allocate(self, allocate: Allocate) -> None:
+        if allocate.buffer in self.live:
+            self._report(f"allocates buffer {allocate.buffer!r}, which is still allocated")
+        section, position, _ = self._place
+        uses = dict(self._pools.get(allocate.pool, {}))
+        self.live[allocate.buffer] = Buffer(section, position, allocate, uses)
+
+    def _free(self, free: Free) -> None:
+        buffer = self.live.pop(free.buffer, None)
+        if buffer is None:
+            state = "was freed before" if free.buffer in self._freed else "was never allocated"
+            self._report(f"frees buffer {free.buffer!r}, which {state}")
+            return
+        self._freed.add(free.buffer)
+        pool = self._pools.setdefault(buffer.allocate.pool, {})
+        for stream, use in buffer.uses.items():
+            if stream not in pool or pool[stream][0] < use[0]:
+                pool[stream] = use
+
+    def _use(self, work: Work, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
+        """Check a command against all before it, then note what it uses."""
+        read = [buffer for name in reads if (buffer := self._find(work, "reads", name))]
+        written = [buffer for name in writes if (buffer := self._find(work, "writes", name))]
+        for buffer in read:
+            self._check_read(work, buffer)
+        for buffer in written:
+            self._check_write(work, buffer)
+        stream = work.stream
+        tick = self._order.issue(stream)
+        for buffer in read:
+            buffer.read = True
+            buffer.uses[stream] = (tick, buffer.allocate.buffer)
+        for buffer in written:
+            buffer.written = (stream, tick)
+            buffer.copied = work.__class__ is Copy
+            buffer.uses[stream] = (tick, buffer.allocate.buffer)
+
+    def _find(self, work: Work, verb: str, name: str) -> Buffer | None:
+        buffer = self.live.get(name)
+        if buffer is None:
+            state = "after it was freed" if name in self._freed else "which was never allocated"
+            self._report(f"{_title(work)} {verb} buffer {name!r}, {state}")
+        return buffer
+
+    def _check_read(self, work: Work, buffer: Buffer) -> None:
+        what = f"reads buffer {buffer.allocate.buffer!r}"
+        if buffer.written is None:
+            if buffer.section.phase != "load":
+                self._report(f"{_title(work)} {what}, which nothing has written")
+            return
+        writer, tick = buffer.written
+        if self._order.clock(work.stream).get(writer, 0) < tick:
+            self._report(f"{_title(work)} {what} without waiting for stream {writer!r}, which writes it")
+
+    def _check_write(self, work: Work, buffer: Buffer) -> None:
+        clock, name = self._order.clock(work.stream), buffer.allocate.buffer
+        for user, (tick, used) in buffer.uses.items():
+            if clock.get(user, 0) >= tick:
+                continue
+            memory = "" if used == name else f", maybe in the memory of freed buffer {used!r},"
+            what = f"writes buffer {name!r}{memory} without waiting for stream {user!r}, which still uses it"
+            self._report(f"{_title(work)} {what}")
+
+
+def _title(work: Work) -> str:
+    return f"{work.__class__.__name__.lower()} {work.name!r} on stream {work.stream!r}"

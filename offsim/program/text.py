@@ -1,0 +1,149 @@
+"""A stream program as text: one command per line in host order, `stream | command | details`.
+
+Compact text has no numbers that depend on shapes, so it changes only when the order of events does.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from .commands import (
+    HOST_POOLS,
+    Allocate,
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    Free,
+    HostWork,
+    Kernel,
+    Record,
+    Section,
+    StreamProgram,
+    Synchronize,
+    Wait,
+    stream_of,
+)
+
+HOST = "host"
+"""Stands in the stream column of what is not put on a stream."""
+
+
+class Line(NamedTuple):
+    """One command: `verb object` says what is done to what, `numbers` how much of it."""
+
+    stream: str
+    verb: str
+    object: str
+    numbers: str
+
+
+def format_program(
+    program: StreamProgram, steps: Collection[int] | None = None, *, compact: bool = False
+) -> str:
+    """The program that every rank issues, section by section; a step that repeats is written once.
+
+    With `steps`, only these steps and no other phase.
+    """
+    chosen = [section for section in program.sections if steps is None or section.step in steps]
+    lines = {id(section.commands): [line_of(command) for command in section.commands] for section in chosen}
+    width = max((len(line.stream) for section in lines.values() for line in section), default=0)
+    verb_width = max((len(line.verb) for section in lines.values() for line in section), default=0)
+    blocks = [_title(program)]
+    for heading, section in _headings(chosen):
+        body = lines[id(section.commands)] if section is not None else []
+        texts = (_compact(line, width) if compact else _full(line, width, verb_width) for line in body)
+        blocks.append("\n".join([heading, *texts]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _title(program: StreamProgram) -> str:
+    ranks = "1 rank" if program.ranks == 1 else f"{program.ranks} ranks"
+    groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in program.groups)
+    return f"{program.name}: {ranks}, sequence-parallel groups {groups}"
+
+
+def _headings(sections: list[Section]) -> Iterator[tuple[str, Section | None]]:
+    """Headings in order, each with the section to write out, or None where one says which step it repeats."""
+    for _, group in groupby(sections, key=lambda section: id(section.commands)):
+        first, *repeats = group
+        switch = " (switch)" if first.phase == "switch" else ""
+        yield f"{first.name}{switch}", first
+        if repeats:
+            numbers = f"{repeats[0].step}" if len(repeats) == 1 else f"{repeats[0].step}..{repeats[-1].step}"
+            yield f"step {numbers}: as {first.name}", None
+
+
+def _compact(line: Line, width: int) -> str:
+    return f"  {line.stream:{width}} | {line.verb} {line.object}".rstrip()
+
+
+def _full(line: Line, width: int, verb_width: int) -> str:
+    details = f"{line.object}: {line.numbers}" if line.object and line.numbers else line.object + line.numbers
+    return f"  {line.stream:{width}} | {line.verb:{verb_width}} | {details}".rstrip()
+
+
+def line_of(command: Command) -> Line:
+    """One command in words."""
+    verb, what, numbers = _DESCRIBE[command.__class__](command)
+    return Line(stream_of(command) or HOST, verb, what, numbers)
+
+
+Words = tuple[str, str, str]
+
+
+def _compute(command: Compute) -> Words:
+    return "kernels", command.name + _uses(command), ", ".join(_kernels(command.kernels))
+
+
+def _kernels(kernels: tuple[Kernel, ...]) -> Iterator[str]:
+    """Per class: how many, and their FLOPs, or their bytes where they have none."""
+    for name in dict.fromkeys(kernel.kernel_class for kernel in kernels):
+        members = [kernel for kernel in kernels if kernel.kernel_class == name]
+        flops, bytes_ = sum(kernel.flops for kernel in members), sum(kernel.bytes for kernel in members)
+        yield f"{len(members)} {name} " + (f"{flops / 1e12:.3f} TFLOP" if flops else _megabytes(bytes_))
+
+
+def _copy(command: Copy) -> Words:
+    preposition = "to" if command.direction == "H2D" else "from"
+    buffer = "" if command.buffer == command.name else f" {preposition} {command.buffer}"
+    memory = "never touched pageable" if command.host_memory == "fresh" else command.host_memory
+    calls = f" in {command.calls} calls" if command.calls > 1 else ""
+    return command.direction, command.name + buffer, f"{_megabytes(command.bytes)} {memory}{calls}"
+
+
+def _collective(command: Collective) -> Words:
+    group = "" if command.group == "sequence" else " over all ranks"
+    return command.kind, command.name + group + _uses(command), f"{_megabytes(command.bytes)} sent"
+
+
+def _uses(command: Compute | Collective) -> str:
+    """The buffers of a command, as `(reads a, b; writes c)`."""
+    parts = [
+        f"{verb} {', '.join(buffers)}"
+        for verb, buffers in (("reads", command.reads), ("writes", command.writes))
+        if buffers
+    ]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _allocate(command: Allocate) -> Words:
+    pool = f"{command.pool} memory" if command.pool in HOST_POOLS else f"pool {command.pool}"
+    return "allocate", f"{command.buffer} in {pool}", _megabytes(command.bytes)
+
+
+def _megabytes(bytes_: float) -> str:
+    return f"{bytes_ / 1e6:.1f} MB"
+
+
+_DESCRIBE: dict[type, Callable[[Any], Words]] = {
+    Compute: _compute,
+    Copy: _copy,
+    Collective: _collective,
+    Record: lambda command: ("record", command.event, ""),
+    Wait: lambda command: ("wait", command.event, ""),
+    Synchronize: lambda command: ("synchronize", f"{command.scope} {command.target}".strip(), ""),
+    Allocate: _allocate,
+    Free: lambda command: ("free", command.buffer, ""),
+    HostWork: lambda command: ("work", command.name, f"{1e3 * command.duration:.3f} ms"),
+}
