@@ -3,6 +3,20 @@
 import pytest
 
 from offsim.program.check import problems
+from offsim.program.commands import (
+    Allocate,
+    Collective,
+    Compute,
+    Copy,
+    Free,
+    HostWork,
+    Kernel,
+    Record,
+    Section,
+    StreamProgram,
+    Synchronize,
+    Wait,
+)
 from offsim.program.text import format_program
 from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
 from tests.golden.conftest import HERE
@@ -28,6 +42,7 @@ PROGRAMS = {
     "fsdp-1-rank": (FSDP(), {}),
     "fsdp-2-ranks": (FSDP(), {"gpus": 2}),
 }
+SIZED = "every-command-with-sizes"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -36,16 +51,46 @@ def test_commands_come_in_the_real_systems_order(name, compare):
     compare(name, format_program(tiny_program(policy, **workload), compact=True))
 
 
-def test_the_full_text_has_sizes_and_work(compare):
-    program = tiny_program(SGLangLayerwise(version="v2"), tokens=65536, compile=1.5)
-    compare("full-text", format_program(program, steps={0, 1}))
-
-
-def test_every_golden_file_belongs_to_a_test():
-    assert {path.stem for path in HERE.glob("*.txt")} <= {*PROGRAMS, "full-text"}
-
-
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_golden_programs_pass_the_static_check(name):
     policy, workload = PROGRAMS[name]
     assert problems(tiny_program(policy, **workload)) == []
+
+
+def every_command() -> StreamProgram:
+    """One of each command, with the sizes of a Wan2.2 block, in three equal steps."""
+    block = 702_788_608.0
+    gemm, attention = Kernel("gemm", 3.5e12, 1e9, 10800.0), Kernel("attention", 2e12, 1e9, 86400.0)
+    load = (Allocate("block on host", block, "pinned"), HostWork("compile", 1.5))
+    step = (
+        Allocate("block", block, "copy"),
+        Copy("copy", "block", "H2D", block, "pinned", "block", 27),
+        Record("copy", "ready"),
+        Wait("compute", "ready"),
+        Compute("compute", "self-attention", (gemm, attention, gemm), ("block",), ("out",)),
+        Compute("compute", "norm", (Kernel("elementwise", 0.0, 1.25e6, 1.0),)),
+        Collective("compute", "q", "all-to-all", 96_768_000.0),
+        Collective("gather", "shards", "all-gather", 0.5 * block, "world", ("block",), ("block",)),
+        Copy("compute", "swap out", "D2H", block, "fresh", "block"),
+        Synchronize("event", "ready"),
+        Synchronize("device"),
+        Free("block"),
+    )
+    steps = tuple(Section(f"step {i}", "denoise", i, step) for i in range(3))
+    return StreamProgram("every command", (Section("load", "load", None, load), *steps), ((0, 1), (2, 3)))
+
+
+def test_the_full_text_has_sizes_and_work(compare):
+    compare(SIZED, format_program(every_command()))
+
+
+def test_chosen_steps_are_written_without_the_other_phases():
+    text = format_program(every_command(), steps={2}, compact=True)
+    _, _, heading, first, second, *_ = text.splitlines()
+    assert heading == "step 2"
+    assert (first, second) == ("  host    | allocate block in pool copy", "  copy    | H2D block")
+    assert "compile" not in text
+
+
+def test_every_golden_file_belongs_to_a_test():
+    assert {path.stem for path in HERE.glob("*.txt")} <= {*PROGRAMS, SIZED}
