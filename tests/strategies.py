@@ -1,7 +1,7 @@
 """Hypothesis strategies for scenarios: small Wan-like models on random nodes under every policy.
 
-Numbers are rounded, so that a failing example can be read. `small_scenarios` is the general one; what a property needs
-(one GPU, no overheads, alike ranks) is a parameter.
+Numbers are rounded, so that a failing example can be read. `small_scenarios` is the general one; what a
+property needs (one GPU, no overheads, alike ranks) is a parameter.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from offsim.scenario.architectures import wan
+from offsim.scenario.architectures.wan import wan
 from offsim.scenario.model import BlockList, Model
 from offsim.scenario.node import (
     GPU,
@@ -70,8 +70,9 @@ def models(draw: DrawFn, experts: int | None = None) -> Model:
     heads, head_dim = draw(st.sampled_from([(4, 16), (4, 64), (8, 64), (12, 128), (40, 128)]))
     sizes = {"hidden": heads * head_dim, "heads": heads, "head_dim": head_dim, "ffn": 4 * heads * head_dim}
     parameters = parameter_count(wan(SimpleNamespace(**sizes, text_hidden=None)))
+    count = draw(st.integers(1, 6))
     block = BlockList(
-        name="blocks", count=draw(st.integers(1, 6)), architecture="wan", parameters=parameters, tensors=27, **sizes
+        name="blocks", count=count, architecture="wan", parameters=parameters, tensors=27, **sizes
     )
     experts = experts or draw(st.integers(1, 2))
     return Model(
@@ -118,7 +119,8 @@ def _sockets(draw: DrawFn, count: int, number: int) -> tuple[Socket, ...]:
     read, write = draw(rates(10, 200)), draw(rates(10, 200))
     share = draw(factors(1, 2)).value
     total = quantity(max(read.value, write.value) * share)
-    return tuple(Socket(gpus=part, read=read, write=write, total=total) for part in runs(count, count // number))
+    parts = runs(count, count // number)
+    return tuple(Socket(gpus=part, read=read, write=write, total=total) for part in parts)
 
 
 @st.composite
@@ -160,7 +162,8 @@ def no_overheads() -> Overheads:
 @st.composite
 def interferences(draw: DrawFn) -> tuple[Interference, ...]:
     """Which kernels and collectives slow beside what."""
-    pairs = [(v, a) for v in ("gemm", "attention", "elementwise", "relayout") for a in ("H2D", "D2H", "collective")]
+    kernels = ("gemm", "attention", "elementwise", "relayout")
+    pairs = [(v, a) for v in kernels for a in ("H2D", "D2H", "collective")]
     pairs += [(v, a) for v in ("all-to-all", "all-gather") for a in ("H2D", "D2H")]
     chosen = draw(st.lists(st.sampled_from(pairs), max_size=4, unique=True))
     return tuple(Interference(victim=v, aggressor=a, slowdown=draw(factors(0, 0.5))) for v, a in chosen)
@@ -184,11 +187,18 @@ def _switches(draw: DrawFn, count: int, sockets: int, alike: bool) -> tuple[Swit
 
 @st.composite
 def nodes(
-    draw: DrawFn, count: int, *, alike: bool = False, free_host: bool = False, latency: bool = True, uniform: bool = False
+    draw: DrawFn,
+    count: int,
+    *,
+    alike: bool = False,
+    uniform: bool = False,
+    free_host: bool = False,
+    latency: bool = True,
 ) -> Node:
     """A node of `count` GPUs.
 
-    alike: topology makes every rank the same. uniform: every pair of ranks too. free_host: the host thread costs nothing.
+    alike: topology makes every rank the same; uniform: every pair of ranks too. free_host: commands cost the host
+    nothing.
     """
     sockets = 1 if count % 2 or uniform else draw(st.integers(1, 2))
     transport = draw(st.sampled_from(["nvlink", "pcie", "host-memory"]))
@@ -261,7 +271,7 @@ def small_scenarios(
     simulation: Simulation | None = None,
     unused_gpus: bool = True,
 ) -> Scenario:
-    """A whole scenario that passes its own check; nothing is folded or skipped unless `simulation` says so."""
+    """A scenario that passes its own check; nothing is folded or skipped unless `simulation` says so."""
     gpus_used = draw(st.sampled_from([1, 2, 4]) if count is None else count)
     spare = draw(st.integers(0, 4 - gpus_used)) if unused_gpus else 0
     model = draw(models())

@@ -15,6 +15,8 @@ def kernel_duration(kernel: Kernel, gpu: GPU, attention_backend: str = "default"
         return max(kernel.flops / gpu.gemm.at(kernel.size), by_memory)
     if kernel.kernel_class == "attention":
         return max(kernel.flops / gpu.attention[attention_backend].at(kernel.size), by_memory)
+    if kernel.kernel_class == "relayout" and gpu.relayout_bandwidth is not None:
+        return kernel.bytes / gpu.relayout_bandwidth.value
     return by_memory
 
 

@@ -54,33 +54,40 @@ def exchanged_bytes(layout: Layout, tokens: int, width: int) -> float:
     return ACTIVATION_BYTES * layout.batch * tokens * width * (degree - 1) / degree**2
 
 
+STAGES = ("self-attention", "cross-attention", "ffn", "attention", "mlp")
+"""Parts of a block by which its kernels are grouped into commands, as far as operations name them."""
+
+
 def block_commands(
     operations: tuple[Operation, ...], layout: Layout, name: str, reads: tuple[str, ...]
 ) -> Iterator[Command]:
     """The commands of one block on the compute stream, in the module's order."""
     pending: list[Kernel] = []
-    label = ""
 
-    def flush() -> Iterator[Command]:
-        nonlocal label
+    def flush(stage: str) -> Iterator[Command]:
         if pending:
-            yield Compute(COMPUTE, f"{name} {label}", tuple(pending), reads)
+            yield Compute(COMPUTE, f"{name} {stage}", tuple(pending), reads)
             pending.clear()
-        label = ""
 
+    stage = next((found for operation in operations if (found := _stage(operation, ""))), "kernels")
     for operation in operations:
-        if isinstance(operation, Attention) and _exchanged(operation, layout):
-            for call, bytes_, kernels_before, kernels_after in _exchanges(operation, layout):
-                pending.extend(kernels_before)
-                label = label or operation.name
-                yield from flush()
-                yield Collective(COMPUTE, f"{name} {call}", "all-to-all", bytes_)
-                pending.extend(kernels_after)
-            label = operation.name
-        else:
+        if _stage(operation, stage) != stage:
+            yield from flush(stage)
+            stage = _stage(operation, stage)
+        if not isinstance(operation, Attention) or not _exchanged(operation, layout):
             pending.append(kernel_of(operation, layout))
-            label = label or operation.name
-    yield from flush()
+            continue
+        for call, bytes_, kernels_before, kernels_after in _exchanges(operation, layout):
+            pending.extend(kernels_before)
+            yield from flush(stage)
+            yield Collective(COMPUTE, f"{name} {call}", "all-to-all", bytes_)
+            pending.extend(kernels_after)
+    yield from flush(stage)
+
+
+def _stage(operation: Operation, current: str) -> str:
+    """The part of the block that an operation belongs to: named, or the one before."""
+    return next((stage for stage in STAGES if stage in operation.name), current)
 
 
 def kernel_of(operation: Operation, layout: Layout) -> Kernel:
@@ -133,6 +140,16 @@ def _relayout(layout: Layout, tokens: int, width: int) -> Kernel:
     """permute(...).contiguous() of a rank's part: read once, written once."""
     part = layout.batch * tokens * width / layout.degree
     return Kernel("relayout", 0.0, 2 * ACTIVATION_BYTES * part, 1.0)
+
+
+def graph_break(layout: Layout, hidden: int, name: str) -> Compute:
+    """What a graph break between two compiled blocks costs: the residual stream is written and read once more.
+
+    In one graph the compiler fuses a block's last residual with the next block's first norm. At 10,800 x 5120 rows
+    that is 221 MB; measured on an H100 SXM, compiled with and without a break: 0.05 to 0.07 ms a block.
+    """
+    moved = 2.0 * ACTIVATION_BYTES * layout.rows("image") * hidden
+    return Compute(COMPUTE, f"{name} graph break", (Kernel("elementwise", 0.0, moved, 1.0),))
 
 
 def activation_bytes(operations: tuple[Operation, ...], layout: Layout, hidden: int) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from .block import ACTIVATION_BYTES, Layout, activation_bytes, block_commands, layout_of
+from .block import ACTIVATION_BYTES, Layout, activation_bytes, block_commands, graph_break, layout_of
 from .commands import (
     COMPUTE,
     Allocate,
@@ -161,9 +161,12 @@ def _forward(
     outside = policy.other_weights(expert)
     hidden = model.blocks[0].hidden
     yield Compute(COMPUTE, "embeddings", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside)
+    broken = policy.breaks_graph and scenario.workload.compiled
     for index, blocks in enumerate(model.blocks):
         for i in range(blocks.count):
             yield from policy.before_block(expert, index, i)
+            if i and broken:
+                yield graph_break(layout, blocks.hidden, f"{blocks.name}.{i}")
             yield from cache.block(f"{blocks.name}.{i}", index, policy.weights(expert, index, i))
             yield from policy.after_block(expert, index, i)
     yield Compute(COMPUTE, "head", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside)

@@ -37,6 +37,8 @@ class GPU(Struct, frozen=True, forbid_unknown_fields=True):
     """Sustained attention rate by backend, each by sequence length; needs a `default`."""
     memory_bandwidth: RateQuantity
     """Device memory rate of elementwise kernels, bytes read plus written."""
+    relayout_bandwidth: RateQuantity | None = None
+    """The same of permuting copies around an all-to-all; where unknown, as elementwise kernels."""
 
     def __post_init__(self) -> None:
         if "default" not in self.attention:

@@ -33,6 +33,8 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     all_to_all_calls: Literal[2, 4, 8] = 4
     """Calls per self-attention block: 8 (cross-attention exchanged too), 4, or 2 (packed QKV)."""
     attention_backend: str = "default"
+    compiled: bool = False
+    """torch.compile of the whole forward. Hooks between blocks then break the graph: see program.block."""
     weight_dtype: Dtype = "bf16"
     step_end: Literal["stream", "device", "none"] = "stream"
     """What the host synchronises at the end of a step."""

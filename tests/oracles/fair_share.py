@@ -1,7 +1,7 @@
 """Weighted max-min rates by linear programs: slow, obvious, and nothing in common with the engine's solver.
 
-Lexicographically maximise min(x_f / w_f): raise the common level of all open flows as far as it goes, find those that
-cannot rise above it by maximising each alone, fix them, repeat. Two linear programs' worth of HiGHS per flow and level.
+Lexicographically maximise min(x_f / w_f): raise the common level of all open flows as far as it goes, find
+those that cannot rise above it by maximising each alone, fix them, repeat.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,8 @@ def _highest_level(
     share = np.array([[-float(i == f) for i in range(n)] + [weights[f]] for f in range(n) if f not in fixed])
     above = np.vstack([np.hstack([matrix, np.zeros((len(rows), 1))]), share])
     limits = [(fixed[f], fixed[f]) if f in fixed else (0.0, caps[f]) for f in range(n)]
-    return _solve(-np.eye(n + 1)[n], above, np.concatenate([bounds, np.zeros(len(share))]), [*limits, (0.0, None)])[n]
+    bounds = np.concatenate([bounds, np.zeros(len(share))])
+    return _solve(-np.eye(n + 1)[n], above, bounds, [*limits, (0.0, None)])[n]
 
 
 def _highest_rate(

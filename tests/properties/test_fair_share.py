@@ -18,8 +18,8 @@ def problems(draw, most=6):
     weights = draw(st.lists(NUMBERS, min_size=flows, max_size=flows))
     caps = draw(st.lists(NUMBERS, min_size=flows, max_size=flows))
     row = st.dictionaries(st.integers(0, flows - 1), NUMBERS, min_size=1)
-    rows = draw(st.lists(st.builds(lambda users, bound: SharedRow(bound, tuple(users.items())), row, NUMBERS), max_size=5))
-    return weights, caps, rows
+    drawn = draw(st.lists(st.tuples(NUMBERS, row), max_size=5))
+    return weights, caps, [SharedRow(bound, tuple(users.items())) for bound, users in drawn]
 
 
 @QUICK

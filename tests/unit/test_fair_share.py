@@ -48,7 +48,7 @@ def test_a_flow_that_counts_twice_uses_twice_its_rate():
 
 
 def test_both_directions_of_a_link_share_its_duplex_limit():
-    """Down 100, up 50, gamma 1.5: x / 100 + x / 50 <= 1.5 would give 50; up is full at 50, so down gets 50 too."""
+    """Down 100, up 50, gamma 1.5: up is full at 50, which leaves 0.5 x 100 down."""
     rows = [link(0), link(1, bound=50.0), SharedRow(1.5, ((0, 1 / 100), (1, 1 / 50)))]
     assert fair_share([1, 1], [inf, inf], rows).rates == pytest.approx([50.0, 50.0])
 
@@ -71,6 +71,6 @@ def test_a_row_that_nobody_uses_binds_nobody():
 
 
 def test_the_measured_pair_of_copy_and_all_to_all():
-    """53.7 GB/s of a GPU's share of host reads, weights 1 and 0.303: 41.2 and 12.5 GB/s (measured 40.3 and 12.2)."""
+    """53.7 GB/s of host reads per GPU, weights 1 and 0.303: 41.2 and 12.5 GB/s (measured 40.3 and 12.2)."""
     copy, exchange = fair_share([1, 0.303], [55.2, 23.5], [link(0, 1, bound=53.7)]).rates
     assert (copy, exchange) == pytest.approx((40.3, 12.2), rel=0.03)

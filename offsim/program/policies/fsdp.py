@@ -1,9 +1,11 @@
 """PyTorch FSDP2 with CPUOffloadPolicy(pin_memory=True), as SGLang applies it: one unit per block.
 
 Before a block: its own 1/N shard by H2D on the copy-in stream, all-gather on its stream, copy-out into the full
-parameters on the compute stream; the next block's copy-in is gated on the previous copy-out, so one all-gather runs
-ahead while the host does. After a block its full parameters are freed; no D2H. With one rank there is no collective and
-the copy runs on the compute stream itself. Non-block (root) parameters are taken as gathered once and kept.
+parameters on the compute stream. Both gather streams wait for the copy-out of the block before, whose gather output is
+freed then; since the host runs ahead, block i + 1 is gathered while block i computes. After a block its full parameters
+are freed; no D2H. With one rank there is no collective and the copy runs on the compute stream itself.
+Left out: the copy of a shard into the gather output (device to device); non-block (root) parameters are taken as
+gathered once and kept.
 Source: torch 2.13 torch/distributed/fsdp/_fully_shard.
 """
 
@@ -22,6 +24,7 @@ class FSDPProgram(PolicyProgram):
     """Shards over all ranks; each block gathered before its forward."""
 
     name = "fsdp"
+    breaks_graph = True
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -53,19 +56,23 @@ class FSDPProgram(PolicyProgram):
             if unit not in self.issued:
                 yield from self._unshard(expert, *unit)
         self.issued.remove((index, block))
+        yield from self._free_previous()
         yield Wait(COMPUTE, f"{name} gathered")
         yield from self._copy_out(name, f"{name} all-gather output", bytes_)
         yield Record(COMPUTE, "copy-out")
-        if self.gathered is not None:
-            yield Free(self.gathered)
         self.gathered = f"{name} all-gather output"
 
-    def _unshard(self, expert: int, index: int, block: int) -> Iterator[Command]:
-        """Copy-in of the own shard, then the all-gather; both after the last copy-out."""
-        name, bytes_ = self.weights(expert, index, block), self.sizes.block[index]
-        output, shard = f"{name} all-gather output", bytes_ / self.ranks
+    def _free_previous(self) -> Iterator[Command]:
+        """wait_for_unshard: the gather streams wait for the previous copy-out, then its buffer may be reused."""
         if self.gathered is not None:
             yield Wait(COPY_IN, "copy-out")
+            yield Wait(ALL_GATHER, "copy-out")
+            yield Free(self.gathered)
+
+    def _unshard(self, expert: int, index: int, block: int) -> Iterator[Command]:
+        """Copy-in of the own shard, then the all-gather."""
+        name, bytes_ = self.weights(expert, index, block), self.sizes.block[index]
+        output, shard = f"{name} all-gather output", bytes_ / self.ranks
         yield Allocate(output, bytes_, COPY_IN)
         yield Copy(COPY_IN, f"{name} shard", "H2D", shard, "pinned", output, self.sizes.tensors[index])
         yield Record(COPY_IN, f"{name} copied in")

@@ -28,6 +28,7 @@ class FullModelProgram(PolicyProgram):
         assert isinstance(policy, FullModel)
         self.pinned = policy.version == "pinned"
         self.on_device: int | None = None
+        # The few tensors outside the blocks are not counted: their copies change nothing visible.
         self.tensors = sum(n * t for n, t in zip(self.sizes.count, self.sizes.tensors, strict=True))
 
     def weights(self, expert: int, index: int, block: int) -> str:

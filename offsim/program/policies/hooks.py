@@ -54,6 +54,8 @@ class PolicyProgram:
     """The hooks, doing nothing: everything a policy doesn't override."""
 
     name = ""
+    breaks_graph = False
+    """Whether its hooks run between blocks, which torch.compile cannot trace."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario

@@ -3,7 +3,7 @@
 One manager per ModuleList and expert, each with its own copy stream. Weights are read-only: no D2H ever; releasing
 rebinds the parameters, so the memory returns to its pool in host order. Safety comes from the copy stream waiting for
 the compute stream before every copy. Sources: sgl-project/sglang layerwise_offload.py at PR 15511 (V0), PR 16150 and
-17693 (V1), its April 2026 form (V2), PR 31538 and 34534 (V3).
+17693 (V1), its April 2026 form (V2), PR 31538 and 34534 (V3). Left out: V3's parking of non-layer weights between uses.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from offsim.scenario.policy import SGLangLayerwise, prefetch_count, resident_count
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Synchronize, Wait
+from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostMemory, HostWork, Record, Synchronize, Wait
 from .hooks import EXPERT_NAMES, PolicyProgram, Weights, wait_stream
 
 
@@ -55,13 +55,15 @@ class Manager:
             return
         bytes_ = self.sizes.block[self.index]
         calls = self.sizes.tensors[self.index] if self.policy.version == "v0" else 1
-        buffer, memory = self.buffer(layer), "pinned" if self.policy.pinned else "pageable"
+        buffer = self.buffer(layer)
+        memory: HostMemory = "pinned" if self.policy.pinned else "pageable"
         yield from wait_stream(self.copy_stream, COMPUTE)
         yield Allocate(buffer, bytes_, self.pool)
-        yield Copy(self.copy_stream, buffer, "H2D", bytes_, "pinned" if memory == "pinned" else "pageable", buffer, calls)
+        yield Copy(self.copy_stream, buffer, "H2D", bytes_, memory, buffer, calls)
         if blocking:
             yield Synchronize("stream", self.copy_stream)
-        yield Record(self.copy_stream, f"{buffer} ready")
+        if self.policy.version != "v0":
+            yield Record(self.copy_stream, f"{buffer} ready")
         self.on_device.add(layer)
 
     def release(self, layer: int) -> Iterator[Command]:
@@ -91,7 +93,7 @@ class Manager:
             return
         if layer == 0:
             yield from self._begin_pass()
-        if layer not in self.on_device:
+        if self.policy.version == "v3":
             yield from self.prefetch(layer, blocking=True)
         yield Wait(COMPUTE, f"{self.buffer(layer)} ready")
         for ahead in self._requested(layer):
@@ -134,6 +136,7 @@ class LayerwiseProgram(PolicyProgram):
     """Every expert's block lists under a manager; the rest of the transformers stays on the device."""
 
     name = "sglang-layerwise"
+    breaks_graph = True
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -165,6 +168,12 @@ class LayerwiseProgram(PolicyProgram):
                 for layer in range(manager.prefetch_size):
                     yield from manager.prefetch(layer)
         self.active = expert
+
+    def finish(self) -> Iterator[Command]:
+        """V3 ends the denoise stage by releasing every layer; earlier versions keep theirs through decoding."""
+        if self.policy.version == "v3":
+            for manager in self.managers[self.active or 0]:
+                yield from manager.release_all()
 
     def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
         yield from self._hook()
