@@ -68,7 +68,9 @@ def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
         if placement == "resident":
             yield Allocate(component.name, component.weight_bytes, COMPUTE)
         else:
-            yield Allocate(f"{component.name} on host", component.weight_bytes, "pinned")
+            # Sharded components keep 1/N of their weights on each rank's host side.
+            ranks = scenario.workload.gpus if placement == "sharded" else 1
+            yield Allocate(f"{component.name} on host", component.weight_bytes / ranks, "pinned")
     yield from policy.load()
 
 

@@ -1,22 +1,25 @@
 """Reading scenario files: TOML, `extends`, units, strict types, one clear error.
 
-Tables merge deeply, arrays replace, cycles are errors. A table may be a catalogue name (``node = "h100-pcie"``), a
-table, or a table that extends a catalogue name or a file relative to the one it stands in.
+Tables merge deeply, arrays and quantities replace, cycles are errors. A table may be a catalogue name
+(``node = "h100-pcie"``), a table, or a table that extends a catalogue name or a file relative to the one it
+stands in; named or extending, it replaces an inherited one.
 """
 
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, TypeVar
 
 import msgspec
 
 from . import catalogue
 from .decode import describe, normalise
+from .faults import Place
 from .model import Model
 from .node import Node
 from .policy import Policy
-from .scenario import Scenario, ScenarioError, Simulation, check
+from .scenario import RefusedScenario, Scenario, ScenarioError, Simulation, check
+from .wording import LONGEST_LIST, choices, cut, one_line
 from .workload import Workload
 
 SECTIONS: dict[str, Any] = {
@@ -27,13 +30,22 @@ SECTIONS: dict[str, Any] = {
     "simulation": Simulation,
 }
 CATALOGUE_KIND = {"model": "models", "node": "nodes"}
+SCHEMA = 1
+DEEPEST = 16
+"""Files of one chain of `extends`."""
 T = TypeVar("T")
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """The scenario in a file or of a catalogue name, complete and checked; raises ScenarioError."""
-    path = _find(str(name_or_path), "scenarios", base=None)
-    return parse_scenario(_read(path), path)
+    raw, path = read_document(str(name_or_path), "scenarios")
+    return parse_scenario(raw, path)
+
+
+def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
+    """The TOML document of a catalogue entry or a file as it stands, and where it was found."""
+    path = _find(name_or_path, kind, Place(None, kind.removesuffix("s")))
+    return _read(path), path
 
 
 def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
@@ -41,12 +53,14 @@ def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
     tables = _scenario_tables(raw, path, seen=(path.resolve(),))
     missing = [key for key in ("model", "workload", "node", "policy") if key not in tables]
     if missing:
-        raise ScenarioError(f"{path}: missing table [{missing[0]}]: a scenario needs model, workload, node and policy")
+        raise Place(path, missing[0]).fault("missing; a scenario needs model, workload, node and policy")
     scenario: Scenario = _convert(tables, Scenario, path)
     try:
         check(scenario)
+    except RefusedScenario as refused:
+        raise RefusedScenario(one_line(refused.reason), scenario, one_line(str(path))) from None
     except ScenarioError as error:
-        raise ScenarioError(f"{path}: {error}") from None
+        raise Place(path).fault(str(error)) from None
     return scenario
 
 
@@ -61,104 +75,134 @@ def load_node(name_or_path: str) -> Node:
 
 
 def _load_entry(name_or_path: str, section: str, kind: type[T]) -> T:
-    path = _find(name_or_path, CATALOGUE_KIND[section], base=None)
+    path = _find(name_or_path, CATALOGUE_KIND[section], Place(None, section))
     return _convert(_entry_table(path, section, seen=()), kind, path)
 
 
-def _find(name: str, kind: str, base: Path | None) -> Path:
-    """The file that a catalogue name or a path means."""
+def _find(name: str, kind: str, place: Place) -> Path:
+    """The file that a catalogue name or a path means; `place` is where it was asked for."""
     if not name.endswith(".toml"):
         found = catalogue.path_of(kind, name)
         if found is not None:
             return found
-        close = get_close_matches(name, catalogue.names(kind), n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"`python -m offsim {kind}` lists them"
-        raise ScenarioError(f"{kind[:-1]}={name!r}: not in the catalogue and not a .toml file; {hint}")
-    path = Path(name) if base is None else base.parent / name
-    if not path.is_file():
-        raise ScenarioError(f"{path}: no such file")
+        known = catalogue.names(kind)
+        hint = f"; {choices(known, name)}" if known else ""
+        raise place.fault(f"not in the catalogue of {kind} and not a .toml file{hint}", name)
+    path = Path(name) if place.path is None else place.path.parent / name
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else _reason(error)
+        raise place.fault(reason, name) from None
+    if not S_ISREG(mode):
+        raise place.fault("a directory, not a file" if S_ISDIR(mode) else "not a regular file", name)
     return path
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return f"{text[:1].lower()}{text[1:]}"
 
 
 def _read(path: Path) -> dict[str, Any]:
     """The TOML document of a file."""
+    place = Place(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: not UTF-8 text") from None
+        raise place.fault("not UTF-8 text") from None
     except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror}") from None
+        raise place.fault(_reason(error)) from None
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise place.fault("not TOML that offsim reads: nested too deeply") from None
+    except ValueError as error:
+        raise place.fault(f"not TOML: {cut(_reason(error), LONGEST_LIST)}") from None
+
+
+def _own(raw: dict[str, Any], place: Place) -> dict[str, Any]:
+    """A document without its schema, which must be the one that this version reads."""
+    own = dict(raw)
+    schema = own.pop("schema", SCHEMA)
+    if type(schema) is not int or schema != SCHEMA:
+        raise place.child("schema").fault(f"this version reads schema = {SCHEMA}", schema)
+    return own
 
 
 def _scenario_tables(raw: dict[str, Any], path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A scenario document in SI with every `extends` and catalogue name resolved."""
     tables: dict[str, Any] = {}
-    own = dict(raw)
+    own = _own(raw, Place(path))
     if "extends" in own:
-        parent = _parent(own.pop("extends"), "scenarios", path, "extends", seen)
+        parent = _parent(own.pop("extends"), "scenarios", Place(path, "extends"), seen)
         tables = _scenario_tables(_read(parent), parent, (*seen, parent.resolve()))
-    for key, value in own.items():
-        if key in SECTIONS:
-            tables[key] = _merge_section(tables.get(key), _section(key, value, path, seen))
-        else:
-            tables.update(normalise({key: value}, Scenario, path, allowed=("extends", *SECTIONS)))
+    sections = {key: own.pop(key) for key in SECTIONS if key in own}
+    tables |= normalise(own, Scenario, path, allowed=("extends", *SECTIONS))
+    for key, value in sections.items():
+        tables[key] = _section(value, key, tables.get(key), Place(path, key), seen)
     return tables
 
 
-def _merge_section(inherited: Any, own: dict[str, Any]) -> dict[str, Any]:
-    """A table over the one it inherits; another policy replaces it, since the parameters differ."""
-    if inherited is None or (own.get("name") and own["name"] != inherited.get("name")):
-        return own
-    return _merge(inherited, own)
-
-
-def _section(key: str, value: Any, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """One table of a scenario, which may be a catalogue name."""
-    if isinstance(value, str):
-        if key == "policy":
-            value = {"name": value}
-        elif key in CATALOGUE_KIND:
-            return _entry_table(_find(value, CATALOGUE_KIND[key], path), key, seen)
+def _section(
+    value: Any, section: str, inherited: Any, place: Place, seen: tuple[Path, ...]
+) -> dict[str, Any]:
+    """One table of a scenario: a name or a table with `extends` replaces an inherited one, others merge."""
+    if isinstance(value, str) and section in CATALOGUE_KIND:
+        path = _find(value, CATALOGUE_KIND[section], place)
+        whole = _entry_table(path, section, seen)
+        _convert(whole, SECTIONS[section], path)
+        return whole
+    if isinstance(value, str) and section == "policy":
+        return _extended({"name": value}, section, place, seen)
     if not isinstance(value, dict):
-        raise ScenarioError(f"{path}: {key}={value!r}: expected a table{' or a name' if key in CATALOGUE_KIND else ''}")
-    return _extended(dict(value), key, path, seen)
+        named = section == "policy" or section in CATALOGUE_KIND
+        raise place.fault(f"expected a table{' or a name' if named else ''}", value)
+    if inherited is None or "extends" in value:
+        return _extended(dict(value), section, place, seen)
+    return _over(inherited, value, section, place)
+
+
+def _over(inherited: dict[str, Any], value: dict[str, Any], section: str, place: Place) -> dict[str, Any]:
+    """A table over the one it inherits; another policy replaces it, since the parameters differ."""
+    if section == "policy":
+        value = {"name": inherited["name"], **value}
+    own = normalise(value, SECTIONS[section], place.path, place.key)
+    return own if own.get("name") != inherited.get("name") and section == "policy" else _merge(inherited, own)
 
 
 def _entry_table(path: Path, section: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A model or node file in SI, its `extends` resolved."""
-    raw = _read(path)
-    raw.pop("schema", None)
-    return _extended(raw, section, path, (*seen, path.resolve()))
+    return _extended(_own(_read(path), Place(path)), section, Place(path), (*seen, path.resolve()))
 
 
-def _extended(own: dict[str, Any], section: str, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _extended(own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """A table in SI, over the model or node that it extends; `place` is the table's."""
+    at = place.child("extends")
     if "extends" not in own:
-        return normalise(own, SECTIONS[section], path, prefix=section)
+        allowed = ("extends",) if section in CATALOGUE_KIND else ()
+        return normalise(own, SECTIONS[section], place.path, place.key, allowed)
     if section not in CATALOGUE_KIND:
-        raise ScenarioError(f"{path}: {section}.extends: only model, node and whole scenarios can be extended")
-    parent = _parent(own.pop("extends"), CATALOGUE_KIND[section], path, f"{section}.extends", seen)
-    return _merge(_entry_table(parent, section, seen), normalise(own, SECTIONS[section], path, prefix=section))
+        raise at.fault("only model, node and whole scenarios can extend another", own["extends"])
+    parent = _parent(own.pop("extends"), CATALOGUE_KIND[section], at, seen)
+    table = normalise(own, SECTIONS[section], place.path, place.key, ("extends",))
+    return _merge(_entry_table(parent, section, seen), table)
 
 
-def _parent(value: Any, kind: str, path: Path, key: str, seen: tuple[Path, ...]) -> Path:
+def _parent(value: Any, kind: str, place: Place, seen: tuple[Path, ...]) -> Path:
     """The file that an `extends` means; a cycle is an error."""
     if not isinstance(value, str):
-        raise ScenarioError(f"{path}: {key}={value!r}: expected a catalogue name or a path")
-    try:
-        parent = _find(value, kind, path)
-    except ScenarioError as error:
-        raise ScenarioError(f"{path}: {key}: {error}") from None
+        raise place.fault("expected a catalogue name or a path", value)
+    parent = _find(value, kind, place)
     if parent.resolve() in seen:
-        raise ScenarioError(f"{path}: {key}={value!r}: extends itself in a circle")
+        raise place.fault("extends itself in a circle", value)
+    if len(seen) > DEEPEST:
+        raise place.fault(f"extended more than {DEEPEST} times", value)
     return parent
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`: tables merge deeply, everything else replaces."""
+    """`over` on top of `base`: tables merge deeply, everything else (quantities too) replaces."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -171,4 +215,4 @@ def _convert(tables: dict[str, Any], kind: type[T], path: Path) -> T:
     try:
         return msgspec.convert(tables, kind)
     except msgspec.ValidationError as error:
-        raise ScenarioError(f"{path}: {describe(str(error), tables, kind)}") from None
+        raise Place(path).fault(describe(str(error), tables, kind)) from None

@@ -10,9 +10,19 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from .architectures import ARCHITECTURES, block_operations
-from .operations import Linear, Operation, parameter_count
+from .operations import Attention, Linear, Operation, parameter_count
+from .units import Name, Text
+from .wording import shown
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+Size = Annotated[int, Meta(ge=1, le=1_000_000)]
+"""Columns, heads and other sizes of one layer."""
+Few = Annotated[int, Meta(ge=1, le=1000)]
+Stride = Annotated[int, Meta(ge=1, le=256)]
+Parameters = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
+Steps = Annotated[int, Meta(ge=1, le=10_000)]
+FlowShift = Annotated[float, Meta(gt=0, le=1000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Dtype = Literal["bf16", "fp16", "fp32", "fp8", "int8"]
 
 DTYPE_BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8": 1.0, "int8": 1.0}
@@ -21,30 +31,38 @@ DTYPE_BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8":
 class BlockList(Struct, frozen=True, forbid_unknown_fields=True):
     """One ModuleList of equal blocks."""
 
-    name: Annotated[str, Meta(min_length=1)]
-    count: Count
+    name: Text
+    count: Few
     architecture: str
     """Key of `architectures.ARCHITECTURES`: which operations a block is made of."""
     parameters: Count
     """Parameters of one block, counted on the real class: checked against the derived number."""
-    hidden: Count
-    heads: Count
-    head_dim: Count
-    ffn: Count
-    text_hidden: int | None = None
+    hidden: Size
+    heads: Size
+    head_dim: Size
+    ffn: Size
+    text_hidden: Size | None = None
     """Width of the text stream where it differs from `hidden`, or of the cross-attention's context."""
-    text_ffn: int | None = None
-    tensors: Count | None = None
+    text_ffn: Size | None = None
+    tensors: Size | None = None
     """Parameter tensors of one block: how many copies an unconsolidated transfer makes."""
-    extra: dict[str, int] = {}
+    extra: dict[str, Annotated[int, Meta(ge=0, le=1_000_000)]] = {}
     """Further sizes that only one architecture knows (low-rank modulation, audio tower, ...)."""
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture={self.architecture!r}: allowed are {', '.join(sorted(ARCHITECTURES))}")
-        derived = parameter_count(self.operations())
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise ValueError(f"architecture={shown(self.architecture)}: allowed are {known}")
+        try:
+            operations = self.operations()
+        except ArithmeticError:
+            raise ValueError(f"extra: architecture {self.architecture!r} needs sizes of at least 1") from None
+        derived = parameter_count(operations)
         if derived != self.parameters:
             raise ValueError(f"parameters={self.parameters:,}: this shape has {derived:,} per block")
+        columns = {op.inputs for op in operations if isinstance(op, Linear)}
+        if any(isinstance(op, Attention) and op.width not in columns for op in operations):
+            raise ValueError(f"heads={self.heads}: heads x head_dim suits no product of this block")
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations of one block, in order."""
@@ -54,18 +72,19 @@ class BlockList(Struct, frozen=True, forbid_unknown_fields=True):
         """Parameter tensors of one block: as counted, else weight and bias per product and one per norm."""
         if self.tensors is not None:
             return self.tensors
-        return sum(2 if isinstance(op, Linear) and op.bias else 1 for op in self.operations() if op.parameters)
+        counted = [op for op in self.operations() if op.parameters]
+        return sum(2 if isinstance(op, Linear) and op.bias else 1 for op in counted)
 
 
 class Component(Struct, frozen=True, forbid_unknown_fields=True):
     """A text encoder or VAE: only its weights and its working memory matter here."""
 
-    name: Annotated[str, Meta(min_length=1)]
-    parameters: Annotated[int, Meta(ge=0)]
+    name: Text
+    parameters: Parameters
     dtype: Dtype = "bf16"
-    layers: Count = 1
+    layers: Few = 1
     """How many equal layers a layerwise or sharded scheme splits it into."""
-    workspace_per_pixel: Annotated[float, Meta(ge=0)] = 0.0
+    workspace_per_pixel: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """Peak bytes of activations per output pixel of one decoded frame (VAE)."""
     source: str = ""
 
@@ -78,24 +97,24 @@ class Component(Struct, frozen=True, forbid_unknown_fields=True):
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """A diffusion transformer with its pipeline's other components."""
 
-    name: Annotated[str, Meta(min_length=1)]
-    title: str
+    name: Name
+    title: Text
     blocks: Annotated[tuple[BlockList, ...], Meta(min_length=1)]
-    other_parameters: Annotated[int, Meta(ge=0)]
+    other_parameters: Parameters
     """Transformer parameters outside the block lists, of one expert."""
-    source: Annotated[str, Meta(min_length=1)]
+    source: Text
     checkpoint: str = ""
     experts: Annotated[int, Meta(ge=1, le=2)] = 1
-    text_tokens: Annotated[int, Meta(ge=0)] = 512
-    patch: tuple[Count, Count, Count] = (1, 2, 2)
+    text_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] = 512
+    patch: tuple[Stride, Stride, Stride] = (1, 2, 2)
     """Latent (frames, rows, columns) that make one token."""
-    vae_stride: tuple[Count, Count, Count] = (4, 8, 8)
+    vae_stride: tuple[Stride, Stride, Stride] = (4, 8, 8)
     """Pixels (frames, rows, columns) per latent element."""
     guidance: Literal["cfg", "distilled"] = "cfg"
     """cfg: two forwards a step unless the workload says otherwise. distilled: one."""
-    steps: Count = 50
-    flow_shift: Annotated[float, Meta(gt=0)] = 1.0
-    boundary_ratio: Annotated[float, Meta(ge=0, le=1)] | None = None
+    steps: Steps = 50
+    flow_shift: FlowShift = 1.0
+    boundary_ratio: Share | None = None
     """Share of the training timesteps above which the high-noise expert runs (two experts only)."""
     text_encoder: Component | None = None
     vae: Component | None = None
@@ -103,7 +122,11 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.experts == 2 and self.boundary_ratio is None:
-            raise ValueError("experts=2 needs boundary_ratio")
+            raise ValueError("boundary_ratio: missing; experts = 2 needs it")
+        names = [blocks.name for blocks in self.blocks]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"blocks: two lists are named {twice!r}")
 
     @property
     def block_count(self) -> int:

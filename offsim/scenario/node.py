@@ -9,13 +9,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .model import Count
 from .quantity import Curve, Quantity
-from .units import dimension
+from .units import Name, Text, dimension, within
 
 ByteQuantity = Annotated[Quantity, dimension("bytes")]
+MemoryQuantity = Annotated[Quantity, dimension("bytes"), within(Meta(gt=0, le=1e18))]
 RateQuantity = Annotated[Quantity, dimension("rate")]
 TimeQuantity = Annotated[Quantity, dimension("time")]
+DuplexQuantity = Annotated[Quantity, within(Meta(ge=1, le=2))]
+WeightQuantity = Annotated[Quantity, within(Meta(gt=0, le=1000))]
+SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
 
@@ -26,8 +29,8 @@ Transport = Literal["nvlink", "pcie", "host-memory"]
 class GPU(Struct, frozen=True, forbid_unknown_fields=True):
     """One accelerator."""
 
-    name: Annotated[str, Meta(min_length=1)]
-    memory: ByteQuantity
+    name: Text
+    memory: MemoryQuantity
     """Device memory that programs can have (what cudaMemGetInfo calls total)."""
     context: ByteQuantity
     """CUDA context, NCCL buffers and library workspaces, outside the framework's allocator."""
@@ -42,7 +45,9 @@ class GPU(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if "default" not in self.attention:
-            raise ValueError("attention needs an entry 'default'")
+            raise ValueError("attention.default: missing; every node needs this backend")
+        if self.context.value >= self.memory.value:
+            raise ValueError("context: leaves nothing of the GPU's memory")
 
 
 class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +55,7 @@ class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
 
     h2d: RateQuantity
     d2h: RateQuantity
-    duplex: Quantity
+    duplex: DuplexQuantity
     """gamma: x_down / h2d + x_up / d2h <= gamma; 2 is ideal duplex, 1 none."""
     latency: TimeQuantity
     """Fixed part of one copy on the device, once per copy call."""
@@ -77,7 +82,7 @@ class Socket(Struct, frozen=True, forbid_unknown_fields=True):
 class Host(Struct, frozen=True, forbid_unknown_fields=True):
     """Host memory and how it is pinned and paged."""
 
-    memory: ByteQuantity
+    memory: MemoryQuantity
     sockets: Annotated[tuple[Socket, ...], Meta(min_length=1)]
     pageable_h2d: RateQuantity
     """Pageable source that was touched before."""
@@ -104,7 +109,7 @@ class CollectiveKind(Struct, frozen=True, forbid_unknown_fields=True):
     rate: RateCurve
     """What a rank sends (and receives) alone, by the bytes it sends to others."""
     latency: TimeQuantity
-    weight: Quantity
+    weight: WeightQuantity
     """Share against a copy engine (weight 1) on a link that both use, at two ranks."""
 
 
@@ -112,11 +117,11 @@ class Collectives(Struct, frozen=True, forbid_unknown_fields=True):
     """How NCCL talks on this node."""
 
     transport: Transport
-    """nvlink; pcie: peer to peer below a common switch, else host memory (NCCL's rule); host-memory: always."""
+    """nvlink. pcie: peer to peer below a common switch, else host memory (NCCL's rule). host-memory."""
     all_to_all: CollectiveKind
     all_gather: CollectiveKind
     weight_growth: Literal["constant", "proportional"] = "constant"
-    """How a rank's collective weight grows with its peers: unknown beyond two ranks, so both are predicted."""
+    """How a rank's collective weight grows with its peers: unknown beyond two ranks, so both are tried."""
 
 
 class Overheads(Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,7 +133,7 @@ class Overheads(Struct, frozen=True, forbid_unknown_fields=True):
     collective: TimeQuantity
     allocation: TimeQuantity
     synchronize: TimeQuantity
-    queue_depth: Annotated[int, Meta(ge=1)] = 1000
+    queue_depth: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Commands that may wait in a stream before the host blocks."""
 
 
@@ -137,16 +142,16 @@ class Interference(Struct, frozen=True, forbid_unknown_fields=True):
 
     victim: KernelClass | Literal["all-to-all", "all-gather"]
     aggressor: Literal["H2D", "D2H", "collective"]
-    slowdown: Quantity
+    slowdown: SlowdownQuantity
     """Relative: 0.09 makes it 9 % longer."""
 
 
 class Node(Struct, frozen=True, forbid_unknown_fields=True):
     """One machine of equal GPUs."""
 
-    name: Annotated[str, Meta(min_length=1)]
-    title: str
-    gpus: Count
+    name: Name
+    title: Text
+    gpus: Annotated[int, Meta(ge=1, le=1024)]
     gpu: GPU
     pcie: PCIe
     host: Host
@@ -163,9 +168,13 @@ class Node(Struct, frozen=True, forbid_unknown_fields=True):
         _check_partition("host.sockets", [s.gpus for s in self.host.sockets], self.gpus, complete=True)
         _check_partition("switches", [s.gpus for s in self.switches], self.gpus, complete=False)
         if self.collectives is not None and self.collectives.transport == "nvlink" and self.nvlink is None:
-            raise ValueError("collectives.transport='nvlink' needs a table nvlink")
+            raise ValueError("collectives.transport='nvlink': needs a table nvlink")
         if self.gpus > 1 and self.collectives is None:
-            raise ValueError(f"gpus={self.gpus} needs a table collectives")
+            raise ValueError(f"collectives: missing; {self.gpus} gpus need it")
+        pairs = [(entry.victim, entry.aggressor) for entry in self.interference]
+        twice = next((pair for pair in pairs if pairs.count(pair) > 1), None)
+        if twice is not None:
+            raise ValueError(f"interference: victim {twice[0]!r} with aggressor {twice[1]!r} is given twice")
 
 
 def _check_partition(key: str, groups: list[tuple[int, ...]], gpus: int, *, complete: bool) -> None:
@@ -173,9 +182,9 @@ def _check_partition(key: str, groups: list[tuple[int, ...]], gpus: int, *, comp
     listed = [gpu for group in groups for gpu in group]
     for gpu in listed:
         if not 0 <= gpu < gpus:
-            raise ValueError(f"{key} names gpu {gpu}: the node has gpus 0..{gpus - 1}")
+            raise ValueError(f"{key}: names gpu {gpu}, but the node has gpus 0..{gpus - 1}")
         if listed.count(gpu) > 1:
-            raise ValueError(f"{key} names gpu {gpu} twice")
+            raise ValueError(f"{key}: names gpu {gpu} twice")
     if complete and len(listed) < gpus:
         missing = next(gpu for gpu in range(gpus) if gpu not in listed)
-        raise ValueError(f"{key} leaves out gpu {missing}")
+        raise ValueError(f"{key}: leaves out gpu {missing}")

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from .units import Seconds
 
 Placement = Literal["resident", "swap", "sharded"]
-"""resident: on the device all the time. swap: moved in for its phase and out again. sharded: streamed layer by layer."""
+"""resident: always on the device. swap: moved in for its phase and out again. sharded: streamed by layer."""
 
 
 class Resident(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="resident"):
@@ -21,14 +21,16 @@ class Resident(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"
     vae: Placement = "resident"
 
 
-class SGLangLayerwise(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="sglang-layerwise"):
+class SGLangLayerwise(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="sglang-layerwise"
+):
     """SGLang's --dit-layerwise-offload."""
 
     version: Literal["v0", "v1", "v2", "v3"] = "v2"
     """v0: PR 15511 (Dec 2025), v1: PR 17693 (Jan 2026), v2: Apr 2026, v3: Jul 2026."""
-    prefetch: Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)] = 0.0
+    prefetch: Annotated[int, Meta(ge=0, le=1000)] | Annotated[float, Meta(ge=0, le=1000)] = 0.0
     """--dit-offload-prefetch-size: below 1 a share of the blocks, from 1 on a count (1.0 is one block)."""
-    resident_layers: Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, lt=1)] = 0
+    resident_layers: Annotated[int, Meta(ge=0, le=1000)] | Annotated[float, Meta(ge=0, lt=1)] = 0
     """--dit-layerwise-resident-layers: count, or share below 1 (v3 only)."""
     residency: Literal["leading", "strided"] = "leading"
     pinned: bool = True
@@ -44,7 +46,7 @@ class FullModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name
     """SGLang's --dit-cpu-offload: whole experts move at the switch."""
 
     version: Literal["pageable", "pinned"] = "pageable"
-    """pageable: D2H into fresh pageable memory, then H2D, blocking. pinned: later form, H2D only, asynchronous."""
+    """pageable: D2H into fresh pageable memory, then H2D, blocking. pinned: later, H2D only, asynchronous."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 

@@ -5,6 +5,7 @@ results list the ones that were not measured on the node they are used for.
 """
 
 from bisect import bisect_left
+from itertools import pairwise
 from math import log
 from typing import Annotated, Literal
 
@@ -18,7 +19,7 @@ guess: nobody knows. given: a plain number in the user's own file."""
 class Quantity(Struct, frozen=True, forbid_unknown_fields=True):
     """One value in SI units with its origin."""
 
-    value: Annotated[float, Meta(ge=0)]
+    value: Annotated[float, Meta(ge=0, le=1e30)]
     provenance: Provenance
     source: Annotated[str, Meta(min_length=1)]
     condition: str = ""
@@ -41,7 +42,7 @@ class Curve(Struct, frozen=True, forbid_unknown_fields=True):
         sizes = [size for size, _ in self.points]
         if any(size <= 0 or value <= 0 for size, value in self.points):
             raise ValueError("points must have positive sizes and values")
-        if any(b <= a for a, b in zip(sizes, sizes[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(sizes)):
             raise ValueError("points must have increasing sizes")
 
     def at(self, size: float) -> float:
@@ -64,5 +65,3 @@ class Curve(Struct, frozen=True, forbid_unknown_fields=True):
     def steepest(self) -> float:
         """The largest value of the curve, for lower bounds."""
         return max(value for _, value in self.points)
-
-

@@ -6,12 +6,22 @@ from .model import DTYPE_BYTES, Model
 from .node import Node
 from .policy import Policy, Resident, SGLangLayerwise
 from .quantity import Quantity
-from .schedule import experts
 from .workload import Workload
 
 
 class ScenarioError(Exception):
     """Bad input: one line that names the file, the key, the value and what is allowed."""
+
+
+class RefusedScenario(ScenarioError):
+    """A well-formed scenario that no real system would run."""
+
+    def __init__(self, reason: str, scenario: "Scenario", path: str = "") -> None:
+        super().__init__(reason, scenario, path)
+        self.reason, self.scenario, self.path = reason, scenario, path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
 class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +70,8 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
         """Which expert runs at each step."""
         if self.model.experts == 1:
             return [0] * self.steps
+        from .schedule import experts  # numpy, which reading a scenario does not need
+
         shift = self.workload.flow_shift or self.model.flow_shift
         boundary = self.workload.boundary_ratio
         if boundary is None:
@@ -73,11 +85,14 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check(scenario: Scenario) -> None:
-    """Raise ScenarioError for combinations that no real system would run."""
-    for problem in (_size_problem, _gpu_problem, _parallel_problem, _policy_problem, _backend_problem, _engine_problem):
-        message = problem(scenario)
-        if message:
-            raise ScenarioError(message)
+    """Raise RefusedScenario where no real system would run it; ScenarioError where the engine cannot."""
+    message = _engine_problem(scenario)
+    if message:
+        raise ScenarioError(message)
+    for problem in (_size_problem, _gpu_problem, _parallel_problem, _policy_problem, _backend_problem):
+        reason = problem(scenario)
+        if reason:
+            raise RefusedScenario(reason, scenario)
 
 
 def _size_problem(scenario: Scenario) -> str | None:

@@ -18,14 +18,38 @@ SUFFIXES: dict[str, dict[str, float]] = {
 }
 """Dimension -> suffix -> factor to SI; the first suffix of each is the one that messages suggest."""
 
+RANGES = {
+    "bytes": Meta(ge=0, le=1e18),
+    "rate": Meta(ge=1e6, le=1e18),
+    "time": Meta(ge=0, le=1e6),
+    "flops": Meta(ge=1e9, le=1e24),
+    "none": Meta(ge=-1e30, le=1e30),
+}
+"""Dimension -> what a file may say, in SI, unless the field says otherwise: no rate is zero or infinite."""
+
 
 def dimension(name: str) -> Meta:
     """Type annotation that gives a field its dimension (a key of `SUFFIXES`)."""
     return Meta(extra={"dimension": name})
 
 
-Seconds = Annotated[float, Meta(ge=0), dimension("time")]
-Bytes = Annotated[float, Meta(ge=0), dimension("bytes")]
+def within(bounds: Meta) -> Meta:
+    """Type annotation that bounds a quantity or the values of a curve, in SI."""
+    return Meta(extra={"within": bounds})
+
+
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z",
+        max_length=100,
+        description="a name of letters, digits and . _ + -, as wan2.2-t2v-a14b",
+    ),
+]
+"""Names become folders and columns."""
+Text = Annotated[str, Meta(min_length=1)]
+Seconds = Annotated[float, RANGES["time"], dimension("time")]
+Bytes = Annotated[float, RANGES["bytes"], dimension("bytes")]
 
 
 def dimension_of(annotation: Any) -> str | None:

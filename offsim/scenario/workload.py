@@ -1,7 +1,7 @@
 """What is generated, on how many GPUs, and how the sequence is split over them.
 
-Padded tokens drive FLOPs and bytes: until February 2026 SGLang sharded the sequence by latent frame and padded
-frames up to a multiple of the ranks; since then it shards tokens.
+Padded tokens drive FLOPs and bytes: until February 2026 SGLang sharded the sequence by latent frame and
+padded frames up to a multiple of the ranks; since then it shards tokens.
 """
 
 from math import ceil
@@ -9,30 +9,33 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .model import Count, Dtype, Model
-from .units import Seconds
+from .model import Dtype, FlowShift, Model, Share, Steps
+from .units import Seconds, Text
+
+Gpus = Annotated[int, Meta(ge=1, le=1024)]
+Pixels = Annotated[int, Meta(ge=1, le=100_000)]
 
 
 class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     """One request of a pipeline and its parallel layout."""
 
-    gpus: Count = 1
-    width: Count | None = None
-    height: Count | None = None
-    frames: Count | None = None
-    tokens: Count | None = None
+    gpus: Gpus = 1
+    width: Pixels | None = None
+    height: Pixels | None = None
+    frames: Pixels | None = None
+    tokens: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     """Image tokens of one forward, instead of width, height and frames."""
-    steps: Count | None = None
+    steps: Steps | None = None
     cfg: Literal["sequential", "batched", "split", "none"] | None = None
-    """How classifier-free guidance runs its two forwards; default: sequential, or none for distilled models."""
-    flow_shift: Annotated[float, Meta(gt=0)] | None = None
-    boundary_ratio: Annotated[float, Meta(ge=0, le=1)] | None = None
-    sequence_parallel: Count | None = None
+    """How guidance runs its two forwards; default: sequential, or none for distilled models."""
+    flow_shift: FlowShift | None = None
+    boundary_ratio: Share | None = None
+    sequence_parallel: Gpus | None = None
     """Ulysses degree; default: every GPU that CFG doesn't split off."""
     token_sharding: Literal["tokens", "frames"] = "tokens"
     all_to_all_calls: Literal[2, 4, 8] = 4
     """Calls per self-attention block: 8 (cross-attention exchanged too), 4, or 2 (packed QKV)."""
-    attention_backend: str = "default"
+    attention_backend: Text = "default"
     compiled: bool = False
     """torch.compile of the whole forward. Hooks between blocks then break the graph: see program.block."""
     weight_dtype: Dtype = "bf16"
@@ -42,7 +45,7 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     """Extra host time of the first step: torch.compile, autotuning."""
     communicator_start: Seconds = 0.0
     """Extra host time of the first step: NCCL communicators."""
-    compute_efficiency: Annotated[float, Meta(gt=0)] = 1.0
+    compute_efficiency: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
     """Divides every compute duration: the one number that may be fitted to a resident run."""
 
     def cfg_mode(self, model: Model) -> str:
@@ -66,7 +69,7 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     def padded_tokens(self, model: Model) -> int:
         """Image tokens of one sample, padding included: the sequence length that is computed.
 
-        Wan at 1280 x 720, 81 frames: 21 latent frames x 3600 = 75,600; padded to 24 frames on 4 or 8 ranks: 86,400.
+        Wan at 1280 x 720, 81 frames: 21 latent frames x 3600 = 75,600; padded to 24 frames: 86,400.
         """
         degree = self.ulysses(model)
         if self.tokens is not None:

@@ -1,15 +1,15 @@
-"""Models, nodes and scenarios by name: one TOML file each, with its sources."""
+"""Models, nodes, scenarios and grids by name: one TOML file each, with its sources."""
 
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-KINDS = ("models", "nodes", "scenarios")
+KINDS = ("models", "nodes", "scenarios", "grids")
 
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """Catalogue names of one kind (models, nodes, scenarios), sorted."""
+    """Catalogue names of one kind (a member of `KINDS`), sorted."""
     return tuple(sorted(path.stem for path in (ROOT / kind).glob("*.toml")))
 
 

@@ -1,0 +1,1 @@
+"""The measurements and questions that offsim starts from, one folder per question."""

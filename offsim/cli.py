@@ -1,0 +1,296 @@
+"""The command line: one function per verb.
+
+Each verb returns its exit code: 0 fine, 2 bad input (one line on stderr), 1 a bug. Verbs import what they
+need when they run, so `--help` and wrong flags answer at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from offsim.scenario.scenario import ScenarioError
+
+if TYPE_CHECKING:
+    from offsim.results.layout import Renderable
+
+FINE, BUG, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+Switch = Annotated[bool, Parameter(negative="")]
+
+
+app = App(
+    name="offsim",
+    help_format="plaintext",
+    help="""Predict step time and memory of diffusion transformers with weights offloaded to host memory.
+
+Begin with these:
+
+  offsim scenarios
+  offsim run wan2.2-4xh100-pcie-layerwise
+  offsim show h100-pcie
+""",
+)
+
+
+@app.command
+def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) -> int:
+    """Simulate a scenario: step times, memory, where the time went and why.
+
+    For example:
+      offsim run wan2.2-4xh100-pcie-layerwise
+      offsim run my-scenario.toml --trace trace.json
+      offsim run flux.1-dev-rtx4090-layerwise --json
+
+    Parameters
+    ----------
+    scenario
+        A .toml file or a name that `offsim scenarios` lists.
+    json
+        Print one JSON object (seconds and bytes) instead of tables.
+    trace
+        Write a trace for Perfetto or chrome://tracing to this file.
+    """
+    import msgspec
+
+    from offsim.results.predict import as_json, predict
+    from offsim.results.tables import report
+    from offsim.results.trace import write_trace
+    from offsim.scenario.load import load_scenario
+
+    if trace is not None:
+        _check_writable(trace)
+    prediction = predict(load_scenario(scenario))
+    if trace is not None:
+        write_trace(prediction, trace)
+    if json:
+        return _write(msgspec.json.format(msgspec.json.encode(as_json(prediction)), indent=2).decode() + "\n")
+    _emit(*report(prediction))
+    return _write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
+
+
+def _check_writable(path: Path) -> None:
+    """Say before a long run, not after it, that a file cannot be written."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise ScenarioError(f"--trace {path}: is a directory")
+    if not folder.is_dir():
+        raise ScenarioError(f"--trace {path}: no directory {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ScenarioError(f"--trace {path}: permission denied")
+
+
+@app.command
+def program(scenario: str, /, *, steps: str | None = None, check: Switch = False) -> int:
+    """Print a scenario's stream program: the commands that every rank issues, in order.
+
+    For example:
+      offsim program wan2.2-4xh100-pcie-layerwise --steps 0,1
+      offsim program my-scenario.toml --steps 17-19 --check
+
+    Parameters
+    ----------
+    scenario
+        A .toml file or a name that `offsim scenarios` lists.
+    steps
+        Only these denoising steps: numbers and ranges, as in 0,1 or 0,17-19.
+    check
+        Also look for reads of weights that may not have arrived, and for memory reused too early.
+    """
+    from offsim.program.build import build
+    from offsim.program.check import problems
+    from offsim.program.text import format_program
+    from offsim.scenario.load import load_scenario
+
+    question = load_scenario(scenario)
+    chosen = None if steps is None else parse_steps(steps, question.steps)
+    issued = build(question)
+    _write(format_program(issued, chosen))
+    if not check:
+        return FINE
+    found = problems(issued)
+    lines = [f"{problem.section}, command {problem.position}: {problem.message}" for problem in found]
+    _write("\n".join([f"\ncheck: {len(found)} problem{'' if len(found) == 1 else 's'}", *lines, ""]))
+    return BUG if found else FINE
+
+
+def parse_steps(text: str, count: int) -> list[int]:
+    """Step numbers of a list like `0,17-19`; raises ScenarioError.
+
+    >>> parse_steps("0,17-19", 27)
+    [0, 17, 18, 19]
+    """
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(first) > int(last or first):
+            raise ScenarioError(f"--steps {text}: expected numbers and ranges, as in 0,1 or 0,17-19")
+        if int(last or first) >= count:
+            raise ScenarioError(f"--steps {text}: the scenario has steps 0 to {count - 1}")
+        chosen += range(int(first), int(last or first) + 1)
+    return chosen
+
+
+@app.command
+def models() -> int:
+    """List the models of the catalogue.
+
+    For example:
+      offsim models
+      offsim show wan2.2-t2v-a14b
+    """
+    from offsim.results import listing
+
+    return _emit(listing.models())
+
+
+@app.command
+def nodes() -> int:
+    """List the nodes of the catalogue: GPUs, links, and how much of each profile was measured.
+
+    For example:
+      offsim nodes
+      offsim show h100-pcie
+    """
+    from offsim.results import listing
+
+    return _emit(listing.nodes())
+
+
+@app.command
+def policies() -> int:
+    """List the offload policies with their versions and parameters.
+
+    For example:
+      offsim policies
+      offsim show sglang-layerwise
+    """
+    from offsim.results import listing
+
+    return _emit(listing.policies())
+
+
+@app.command
+def scenarios() -> int:
+    """List the scenarios of the catalogue.
+
+    For example:
+      offsim scenarios
+      offsim run wan2.2-8xh100-nvlink-layerwise
+    """
+    from offsim.results import listing
+
+    return _emit(listing.scenarios())
+
+
+@app.command
+def show(name: str, /) -> int:
+    """Show a model, node, policy or scenario of the catalogue with every value and its source.
+
+    For example:
+      offsim show wan2.2-t2v-a14b
+      offsim show h100-pcie
+      offsim show sglang-layerwise
+
+    Parameters
+    ----------
+    name
+        A name that `offsim models`, `nodes`, `policies` or `scenarios` lists.
+    """
+    from difflib import get_close_matches
+
+    from offsim.results import listing
+
+    known = listing.entry_names()
+    if name not in known:
+        close = get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios"
+        raise ScenarioError(f"{name!r}: not in the catalogue; {hint}")
+    return _emit(*listing.entry(name))
+
+
+@app.command
+def sweep(
+    grid: str | None = None, /, *, out: Path | None = None, workers: int | None = None, quiet: Switch = False
+) -> int:
+    """Simulate every scenario of a grid, in parallel; a sweep that was interrupted goes on where it stopped.
+
+    For example:
+      offsim sweep
+      offsim sweep my-grid.toml --out results --workers 8
+
+    Parameters
+    ----------
+    grid
+        A .toml file that says which values to combine; without it, the default grid.
+    out
+        Directory of the results.
+    workers
+        Processes; default: one per core.
+    quiet
+        No progress.
+    """
+    from offsim.sweep.run import sweep_command
+
+    return sweep_command(grid, out, workers, quiet)
+
+
+def _emit(*parts: "Renderable") -> int:
+    from offsim.results.layout import render
+
+    return _write(render(*parts))
+
+
+def _write(text: str) -> int:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return FINE
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line (default: the process's own) and exit with its code."""
+    try:
+        code = dispatch(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # the latter is how rich reports the former
+        code = BROKEN_PIPE
+    _drop_unwritten()
+    sys.exit(code)
+
+
+def _drop_unwritten() -> None:
+    """Keep the interpreter from complaining at its end about output that nobody takes."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Parse, run, and turn every error into its exit code and message."""
+    try:
+        verb, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+        return verb(*bound.args, **bound.kwargs) or FINE
+    except BrokenPipeError:
+        raise
+    except (CycloptsError, ScenarioError, OSError) as error:
+        print(f"offsim: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except Exception as error:
+        return _report_bug(error)
+
+
+def _report_bug(error: Exception) -> int:
+    """What should never happen; a program that cannot finish says why itself, all else by its traceback."""
+    from offsim.engine.simulate import DeadlockError
+
+    if isinstance(error, DeadlockError):
+        print(f"offsim: {error}", file=sys.stderr)
+        return BUG
+    traceback.print_exception(error)
+    print("offsim: this is a bug; please report it with the lines above and the scenario", file=sys.stderr)
+    return BUG

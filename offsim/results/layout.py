@@ -1,0 +1,95 @@
+"""How results look on a terminal: table style, numbers with units, rendering to text."""
+
+import os
+import sys
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Renderable = Table | Text
+GIB = 2.0**30
+PIPED_WIDTH = 100
+"""Columns where the output is no terminal and COLUMNS is not set."""
+
+
+def render(*parts: Renderable) -> str:
+    """As text for standard output: as wide as it is, with colours only on a terminal."""
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if wide else PIPED_WIDTH)
+    with console.capture() as captured:
+        console.print(*parts, sep="\n")
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def spaced(parts: Iterable[Renderable]) -> list[Renderable]:
+    """The parts with an empty line between any two."""
+    return [piece for part in parts for piece in (Text(), part)][1:]
+
+
+def new_table(title: str, first: str, *columns: str) -> Table:
+    """A table with a left-aligned first column and right-aligned others."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
+
+
+def pairs(rows: list[tuple[str, str]]) -> Table:
+    """Names and values side by side, the values wrapped."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def seconds(value: float) -> str:
+    """
+    >>> seconds(13.9061), seconds(0.0123), seconds(7e-6), seconds(0)
+    ('13.906 s', '12.300 ms', '7.000 us', '0 s')
+    """
+    if value == 0:
+        return "0 s"
+    unit, factor = ("s", 1.0) if value >= 0.9995 else ("ms", 1e3) if value >= 0.9995e-3 else ("us", 1e6)
+    return f"{value * factor:.3f} {unit}"
+
+
+def with_interval(value: float, ends: tuple[float, float]) -> str:
+    """A time, and what it lies between where that reads differently.
+
+    >>> with_interval(13.91, (13.68, 13.91)), with_interval(2.0, (2.0, 2.0))
+    ('13.910 s [13.680-13.910]', '2.000 s')
+    """
+    low, high = map(seconds, ends)
+    if low == high:
+        return seconds(value)
+    same_unit = low.rpartition(" ")[2] == high.rpartition(" ")[2] == seconds(value).rpartition(" ")[2]
+    shown = f"{low.partition(' ')[0]}-{high.partition(' ')[0]}" if same_unit else f"{low} - {high}"
+    return f"{seconds(value)} [{shown}]"
+
+
+def gib(bytes_: float) -> str:
+    return f"{bytes_ / GIB:,.2f}"
+
+
+def gb(bytes_: float) -> str:
+    return f"{bytes_ / 1e9:,.2f}" if bytes_ else "-"
+
+
+def share(part: float, whole: float) -> str:
+    """Seconds and percent of the whole."""
+    if part < 1e-9:
+        return "-"
+    return f"{seconds(part)} {100 * part / whole:5.1f}%"

@@ -1,0 +1,293 @@
+"""The catalogue as tables: what there is, and one entry with every value and its source."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
+from rich.table import Table
+from rich.text import Text
+
+from offsim.scenario import catalogue
+from offsim.scenario.load import load_model, load_node, load_scenario
+from offsim.scenario.model import BlockList, Model
+from offsim.scenario.node import Node
+from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
+from offsim.scenario.policy import Policy
+from offsim.scenario.quantity import Curve, Quantity
+from offsim.scenario.scenario import Scenario
+from offsim.scenario.units import dimension_of
+
+from .layout import Renderable, new_table, pairs, spaced
+from .tables import policy_fields
+
+UNITS = {"bytes": ("GiB", 2.0**30), "rate": ("GB/s", 1e9), "time": ("us", 1e-6), "flops": ("TFLOP/s", 1e12)}
+"""Dimension -> the unit it is shown in."""
+NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
+"""Columns of lists that stand right."""
+SHOWN_APART = ("blocks", "name", "switches", "interference")
+POLICIES: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(Policy)}
+
+
+def list_table(title: str, *columns: str) -> Table:
+    """A table whose names stay on one line and whose text stands left."""
+    table = new_table(title, *columns)
+    table.columns[0].no_wrap = True
+    for column in table.columns:
+        column.justify = "right" if column.header in NUMBERS else "left"
+    return table
+
+
+def models() -> Table:
+    """All models."""
+    table = list_table("Models", "name", "title", "parameters", "blocks", "GiB in bf16")
+    for name in catalogue.names("models"):
+        model = load_model(name)
+        experts = f"{model.experts} x " if model.experts > 1 else ""
+        count = f"{experts}{model.parameters / 1e9:.2f} B"
+        weight = f"{2 * model.experts * model.parameters / 2**30:.1f}"
+        table.add_row(name, model.title, count, str(model.block_count), weight)
+    return table
+
+
+def nodes() -> Table:
+    """All nodes."""
+    table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured")
+    for name in catalogue.names("nodes"):
+        node = load_node(name)
+        transport = node.collectives.transport if node.collectives else "-"
+        origins = [value.provenance for _, value, _ in entries(node) if isinstance(value, Quantity | Curve)]
+        measured = f"{origins.count('measured')} of {len(origins)}"
+        rate = f"{node.pcie.h2d.value / 1e9:.1f}"
+        table.add_row(name, node.title, str(node.gpus), transport, rate, measured)
+    return table
+
+
+def policies() -> Table:
+    """All policies with their parameters."""
+    table = list_table("Policies", "name", "what it is", "versions", "other parameters")
+    for name, kind in POLICIES.items():
+        fields = get_type_hints(kind, include_extras=True)
+        others = ", ".join(field for field in kind.__struct_fields__ if field != "version")
+        table.add_row(name, summary(kind), ", ".join(get_args(fields.get("version"))) or "-", others)
+    return table
+
+
+def scenarios() -> Table:
+    """All named scenarios."""
+    table = list_table("Scenarios", "name", "title")
+    for name in catalogue.names("scenarios"):
+        table.add_row(name, load_scenario(name).title)
+    return table
+
+
+def summary(kind: Any) -> str:
+    """The first line of a class's documentation."""
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
+
+
+def entry_names() -> dict[str, str]:
+    """Every catalogue name with its kind."""
+    found = dict.fromkeys(POLICIES, "policies")
+    for kind in ("models", "nodes", "scenarios"):
+        found |= dict.fromkeys(catalogue.names(kind), kind)
+    return found
+
+
+def entry(name: str) -> list[Renderable]:
+    """One catalogue entry in full; KeyError if there is none of this name."""
+    kind = entry_names()[name]
+    if kind == "models":
+        return spaced(show_model(load_model(name)))
+    if kind == "nodes":
+        return spaced(show_node(load_node(name)))
+    if kind == "scenarios":
+        return spaced(show_scenario(load_scenario(name)))
+    return spaced(show_policy(name))
+
+
+def show_model(model: Model) -> Iterator[Renderable]:
+    """Shapes, weights, FLOPs and sources of a model."""
+    yield pairs([("model", model.name), *plain_fields(model)])
+    for component in (model.text_encoder, model.vae):
+        if component is not None:
+            size = ("weights", f"{component.weight_bytes / 2**30:.2f} GiB in {component.dtype}")
+            yield pairs([(component.name, ""), *plain_fields(component), size])
+    for blocks in model.blocks:
+        yield pairs([("block list", blocks.name), *plain_fields(blocks), *block_costs(blocks)])
+        yield operation_table(blocks)
+
+
+def plain_fields(struct: Struct) -> list[tuple[str, str]]:
+    """Fields that are not structs themselves, as text."""
+    values = {name: getattr(struct, name) for name in struct.__struct_fields__ if name not in SHOWN_APART}
+    return [(name, plain(value)) for name, value in values.items() if not _empty(value)]
+
+
+def _empty(value: object) -> bool:
+    return value in (None, "", {}) or isinstance(value, Struct)
+
+
+def plain(value: object) -> str:
+    """
+    >>> plain((1, 2, 2)), plain(351394304), plain(0.875), plain(False)
+    ('1, 2, 2', '351,394,304', '0.875', 'no')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {plain(item)}" for key, item in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def block_costs(blocks: BlockList) -> list[tuple[str, str]]:
+    """Bytes of a block, and FLOPs that its products take per row."""
+    rows: dict[str, float] = {}
+    for operation in blocks.operations():
+        if isinstance(operation, Linear):
+            rows[operation.rows] = rows.get(operation.rows, 0.0) + flops(operation)
+    costs = ", ".join(f"{value / 1e6:,.1f} MFLOP per {kind} row" for kind, value in rows.items())
+    size = 2 * blocks.parameters
+    weights = f"{size:,} bytes in bf16 ({size / 2**20:.1f} MiB), twice that in fp32"
+    return [("weights of a block", weights), ("products of a block", costs)]
+
+
+def flops(operation: Operation) -> float:
+    """FLOPs per row of a product, per query and key of an attention."""
+    if isinstance(operation, Linear):
+        return 2.0 * operation.inputs * operation.outputs
+    return 4.0 * operation.width if isinstance(operation, Attention) else 0.0
+
+
+def operation_table(blocks: BlockList) -> Table:
+    """The operations of one block, in order."""
+    table = new_table("Operations of a block", "operation", "rows", "shape", "parameters", "cost of a row")
+    table.columns[1].justify = table.columns[2].justify = "left"
+    for operation in blocks.operations():
+        table.add_row(operation.name, *operation_cells(operation))
+    return table
+
+
+def operation_cells(operation: Operation) -> tuple[str, str, str, str]:
+    if isinstance(operation, Linear):
+        shape, cost = f"{operation.inputs} x {operation.outputs}", f"{flops(operation) / 1e6:.1f} MFLOP"
+        return operation.rows, shape, f"{operation.parameters:,}", cost
+    if isinstance(operation, Elementwise):
+        return operation.rows, "-", f"{operation.parameters:,}", f"{operation.elements:,.0f} elements"
+    shape = f"{operation.heads} x {operation.head_dim}"
+    return f"{operation.queries} to {operation.keys}", shape, "0", f"{flops(operation):,.0f} FLOP a key"
+
+
+def show_node(node: Node) -> Iterator[Renderable]:
+    """Every value of a node with unit, provenance and source."""
+    yield pairs([("node", node.name), *plain_fields(node)])
+    table = list_table("Values", "key", "value, its origin and source")
+    for key, value, dimension in entries(node):
+        if "." in key:
+            table.add_row(key, value_words(value, dimension))
+    yield table
+
+
+def value_words(value: Any, dimension: str | None) -> Text:
+    """A value, where it comes from, and on the next line its source."""
+    if not isinstance(value, Quantity | Curve):
+        return Text(plain(value))
+    source = f"{value.source}; {value.condition}" if value.condition else value.source
+    return Text.assemble((measure(value, dimension), "bold"), f"  {value.provenance}\n{source}")
+
+
+def entries(struct: Struct, path: str = "") -> Iterator[tuple[str, Any, str | None]]:
+    """(key, value, dimension) of everything in a struct, innermost structs opened."""
+    hints = get_type_hints(type(struct), include_extras=True)
+    for field in struct.__struct_fields__:
+        inner = [dimension_of(argument) for argument in get_args(hints[field])]
+        dimension = dimension_of(hints[field]) or next(filter(None, inner), None)
+        yield from _entries(f"{path}.{field}".lstrip("."), getattr(struct, field), dimension)
+
+
+def _entries(path: str, value: Any, dimension: str | None) -> Iterator[tuple[str, Any, str | None]]:
+    if isinstance(value, Struct) and not isinstance(value, Quantity | Curve):
+        yield from entries(value, path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _entries(f"{path}.{key}", item, dimension)
+    elif isinstance(value, tuple) and value and isinstance(value[0], Struct):
+        for i, item in enumerate(value):
+            yield from _entries(f"{path}[{i}]", item, dimension)
+    elif value not in (None, ()):
+        yield path, value, dimension
+
+
+def measure(value: Quantity | Curve, dimension: str | None) -> str:
+    """A value in the unit that people use for it; of a curve, every point.
+
+    >>> measure(Quantity(55.2e9, "measured", "probe", interval=(55e9, 55.4e9)), "rate")
+    '55.2 GB/s [55-55.4]'
+    """
+    unit, factor = UNITS.get(dimension or "", ("", 1.0))
+    if isinstance(value, Curve):
+        if len(value.points) == 1:
+            return f"{value.points[0][1] / factor:.6g} {unit}"
+        points = ", ".join(f"{height / factor:.6g} at {size:,.0f}" for size, height in value.points)
+        return f"{unit}: {points}"
+    shown = f"{value.value / factor:.6g} {unit}".strip()
+    if value.interval is None:
+        return shown
+    low, high = value.interval
+    return f"{shown} [{low / factor:.6g}-{high / factor:.6g}]"
+
+
+def show_policy(name: str) -> Iterator[Renderable]:
+    """A policy's parameters: what they may be and what they mean."""
+    kind = POLICIES[name]
+    yield pairs([("policy", name), ("what it is", summary(kind))])
+    table = list_table("Parameters", "name", "allowed", "default", "meaning")
+    hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
+    for field, _, default in policy_fields(kind()):
+        table.add_row(field, Text(allowed(hints[field])), str(default), Text(docs.get(field, "")))
+    yield table
+
+
+def allowed(annotation: Any) -> str:
+    """The values that a field may have, in words.
+
+    >>> allowed(Literal["v0", "v1"]), allowed(int | float), allowed(bool)
+    ('v0, v1', 'integer or number', 'true, false')
+    """
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        unit = " of seconds" if dimension_of(annotation) == "time" else ""
+        return allowed(get_args(annotation)[0]) + unit
+    if origin is Literal:
+        return ", ".join(map(str, get_args(annotation)))
+    if origin in (Union, UnionType):
+        return " or ".join(map(allowed, get_args(annotation)))
+    names: dict[Any, str] = {bool: "true, false", int: "integer", float: "number", str: "text"}
+    return names.get(annotation, str(annotation))
+
+
+def field_docs(kind: Any) -> dict[str, str]:
+    """The strings that stand below the fields of a class, from its source."""
+    body = ast.parse(inspect.getsource(kind)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for field, text in pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            docs[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(text.value)).replace(
+                "\n", " "
+            )
+    return docs
+
+
+def show_scenario(scenario: Scenario) -> Iterator[Renderable]:
+    """What a scenario asks, completed."""
+    policy = str(type(scenario.policy).__struct_config__.tag)
+    head = [("scenario", scenario.name), ("title", scenario.title), ("model", scenario.model.name)]
+    yield pairs([*head, ("node", scenario.node.name)])
+    yield pairs([("workload", ""), *plain_fields(scenario.workload)])
+    yield pairs([("policy", policy), *plain_fields(scenario.policy)])

@@ -1,0 +1,225 @@
+"""A prediction as tables for a terminal, narrow enough for 100 columns.
+
+Every function takes a prediction (or a part of it) and gives rich renderables; nothing is printed here. Steps
+that look the same are one row, so a loop of 50 steps reads as three or four.
+"""
+
+from collections import Counter
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from offsim.scenario.quantity import Quantity
+from offsim.scenario.scenario import quantities_in_use
+
+from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
+from .predict import Prediction, warnings
+from .steps import Losses, StepRow
+
+OWNERS_SHOWN = 6
+CHARGES_SHOWN = 8
+NAMES_SHOWN = 10
+WORST_FIRST = ("guess", "given", "derived", "published")
+LOSS_NAMES = {
+    "compute": "compute",
+    "exposed_copy": "exposed copies",
+    "exposed_collective": "exposed collectives",
+    "contention": "contention",
+    "host_bound": "host-bound",
+}
+
+
+def report(prediction: Prediction) -> list[Renderable]:
+    """Everything that a reader of one prediction wants to see, in order, with empty lines between."""
+    parts: list[Renderable] = [summary(prediction), step_table(prediction), time_table(prediction)]
+    parts += [*memory(prediction), *stalls(prediction), *caveats(prediction)]
+    return spaced(parts)
+
+
+def summary(prediction: Prediction) -> Table:
+    """What was asked, and the answer in a few lines."""
+    scenario = prediction.scenario
+    model, node = scenario.model, scenario.node
+    experts = f" x {model.experts} experts" if model.experts > 1 else ""
+    weights = f"{model.parameters / 1e9:.2f} B parameters{experts}, {scenario.workload.weight_dtype}"
+    return pairs(
+        [
+            ("scenario", scenario.name or prediction.program.name),
+            ("model", f"{model.name}: {weights}, {model.block_count} blocks"),
+            ("workload", workload_words(prediction)),
+            ("node", f"{node.name}: {node.title}"),
+            ("policy", policy_words(prediction)),
+            ("denoising", total_words(prediction)),
+            ("fits", fit_words(prediction)),
+            ("calibrated", calibration_words(prediction)),
+        ]
+    )
+
+
+def workload_words(prediction: Prediction) -> str:
+    """Size, steps and parallel layout."""
+    scenario = prediction.scenario
+    work = scenario.workload
+    frames = f"{work.frames} frames, " if (work.frames or 1) > 1 else ""
+    size = f"{work.width} x {work.height}, {frames}" if work.width else ""
+    gpus = "1 GPU" if work.gpus == 1 else f"{work.gpus} GPUs (Ulysses {scenario.ulysses})"
+    forwards = work.forwards(scenario.model)
+    return (
+        f"{size}{scenario.tokens:,} tokens, {scenario.steps} steps of {forwards} "
+        f"forward{'s' if forwards > 1 else ''}, {gpus}"
+    )
+
+
+def policy_words(prediction: Prediction) -> str:
+    """The policy's name, version and the parameters that are not at their defaults."""
+    policy = prediction.scenario.policy
+    changed = [
+        f"{key} = {value}"
+        for key, value, default in policy_fields(policy)
+        if value != default or key == "version"
+    ]
+    tag = str(type(policy).__struct_config__.tag)
+    return f"{tag} ({', '.join(changed)})" if changed else tag
+
+
+def policy_fields(policy: object) -> list[tuple[str, object, object]]:
+    """(name, value, default) of each parameter."""
+    kind = type(policy)
+    names, defaults = kind.__struct_fields__, kind.__struct_defaults__  # type: ignore[attr-defined]
+    return [(name, getattr(policy, name), default) for name, default in zip(names, defaults, strict=True)]
+
+
+def total_words(prediction: Prediction) -> str:
+    """Total, its interval and the bound that no schedule can beat."""
+    total = with_interval(prediction.total, prediction.total_interval)
+    return f"{total}, lower bound {seconds(prediction.lower_bound)}; steady step {seconds(prediction.steady)}"
+
+
+def fit_words(prediction: Prediction) -> str:
+    """Whether it fits: how full device and host memory get, or what is missing where."""
+    lack = prediction.out_of_memory
+    if lack is not None:
+        return (
+            f"NO: out of {lack.where} memory in phase {lack.phase} on rank {lack.rank}: needs "
+            f"{gib(lack.needed)} GiB, has {gib(lack.available)}, short of {gib(lack.shortfall)} GiB"
+        )
+    node, ranks = prediction.scenario.node, prediction.scenario.workload.gpus
+    device = node.gpu.memory.value - node.gpu.context.value
+    host = max(phase.pinned + phase.pageable for phase in prediction.phases) * ranks
+    return (
+        f"yes: {gib(prediction.peak_allocated)} of {gib(device)} GiB per GPU, "
+        f"{gib(host)} of {gib(node.host.memory.value)} GiB host memory"
+    )
+
+
+def step_table(prediction: Prediction) -> Table:
+    """Durations and traffic by step; equal consecutive steps are one row."""
+    steps = prediction.steps
+    table = new_table(
+        "Steps (GB: what each rank moves)", "step", "phase", "duration", "H2D", "D2H", "collective"
+    )
+    rows = [(step, step_cells(step, ends)) for step, ends in zip(steps, prediction.intervals, strict=True)]
+    for cells, group in groupby(rows, key=lambda row: row[1]):
+        table.add_row(step_numbers([step for step, _ in group]), *cells)
+    table.add_section()
+    moved = [sum(getattr(step, f"{kind}_bytes") for step in steps) for kind in ("h2d", "d2h", "collective")]
+    total = with_interval(prediction.total, prediction.total_interval)
+    table.add_row("total", "", total, *map(gb, moved), style="bold")
+    table.add_row("lower bound", "", seconds(prediction.lower_bound))
+    return table
+
+
+def step_numbers(steps: list[StepRow]) -> str:
+    first, last = steps[0].index, steps[-1].index
+    return f"{first}" if first == last else f"{first}-{last}"
+
+
+def step_cells(step: StepRow, ends: tuple[float, float]) -> tuple[str, ...]:
+    """The cells of a step's row after its number."""
+    moved = (step.h2d_bytes, step.d2h_bytes, step.collective_bytes)
+    return (step.phase, with_interval(step.duration, ends), *map(gb, moved))
+
+
+def time_table(prediction: Prediction) -> Table:
+    """The first, a steady and the switch step, split into disjoint parts."""
+    steady = prediction.steps[prediction.steady_index]
+    shown = [(f"steady step {steady.index}", steady)]
+    first = prediction.steps[0]
+    if seconds(first.duration) != seconds(steady.duration):
+        shown.insert(0, ("step 0", first))
+    if prediction.switch is not None:
+        shown.append((f"switch step {prediction.switch.index}", prediction.switch))
+    table = new_table("Where the time went", "", *(title for title, _ in shown))
+    for field in Losses._fields:
+        table.add_row(
+            LOSS_NAMES[field], *(share(getattr(step.losses, field), step.duration) for _, step in shown)
+        )
+    table.add_section()
+    table.add_row("duration", *(share(step.duration, step.duration) for _, step in shown), style="bold")
+    return table
+
+
+def memory(prediction: Prediction) -> list[Renderable]:
+    """Peaks by phase, and what fills the device at the highest."""
+    ranks = prediction.scenario.workload.gpus
+    table = new_table(
+        "Memory [GiB]",
+        "\nphase",
+        "device\nallocated",
+        "device\nreserved",
+        *(f"{kind}\nper {where}" for where in ("rank", "node") for kind in ("pinned", "pageable")),
+    )
+    for peak in prediction.phases:
+        host = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
+        table.add_row(
+            peak.phase, gib(peak.allocated), gib(peak.reserved), *(gib(b) if b else "-" for b in host)
+        )
+    top = max(prediction.phases, key=lambda phase: phase.allocated)
+    owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN]]
+    if len(top.largest) > OWNERS_SHOWN:
+        owners.append(f"others {gib(sum(size for _, size in top.largest[OWNERS_SHOWN:]))}")
+    return [table, pairs([(f"at the peak ({top.phase})", ", ".join(owners))])]
+
+
+def stalls(prediction: Prediction) -> list[Renderable]:
+    """The stall ledger over all steps: who waited because of whom, largest first."""
+    sums: dict[tuple[str, str], float] = {}
+    for charge in prediction.ledger():
+        key = (charge.waiting, charge.culprit)
+        sums[key] = sums.get(key, 0.0) + charge.seconds
+    ordered = sorted(sums.items(), key=lambda item: -item[1])
+    if not ordered:
+        return []
+    table = new_table("Stalls over all steps (share of the total)", "waiting", "because of", "lost")
+    table.columns[1].justify = "left"
+    for (waiting, culprit), lost in ordered[:CHARGES_SHOWN]:
+        table.add_row(Text(waiting), Text(culprit), share(lost, prediction.total))
+    if len(ordered) > CHARGES_SHOWN:
+        rest = sum(lost for _, lost in ordered[CHARGES_SHOWN:])
+        table.add_row(f"{len(ordered) - CHARGES_SHOWN} more", "", share(rest, prediction.total))
+    return [table]
+
+
+def calibration_words(prediction: Prediction) -> str:
+    """Whether all values in use were measured on the node, and where they come from."""
+    counts = Counter(quantity.provenance for _, quantity in quantities_in_use(prediction.scenario))
+    words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    return f"{'yes' if prediction.calibrated else 'no'}: of {counts.total()} values in use {words}"
+
+
+def caveats(prediction: Prediction) -> list[Renderable]:
+    """The weakest values by name, and the warnings."""
+    rows = weakest(prediction.uncalibrated)
+    rows += [("warning", message) for message in warnings(prediction)]
+    return [pairs(rows)] if rows else []
+
+
+def weakest(uncalibrated: list[tuple[str, Quantity]]) -> list[tuple[str, str]]:
+    """The names of the values with the worst provenance that occurs."""
+    for provenance in WORST_FIRST:
+        names = [key for key, quantity in uncalibrated if quantity.provenance == provenance]
+        if names:
+            more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            return [(f"weakest ({provenance})", ", ".join(names[:NAMES_SHOWN]) + more)]
+    return []

@@ -1,0 +1,35 @@
+"""Errors in scenario files: one line that names the file, the key, the value and what is allowed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .scenario import ScenarioError
+from .wording import cut, one_line, shown
+
+LONGEST_KEY = 80
+ABSENT: Any = object()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A key of a file; without a path it is an argument of the command line."""
+
+    path: Path | None
+    key: str = ""
+
+    def child(self, name: str) -> "Place":
+        """A key of the table at this place."""
+        step = name if name.isprintable() and name.strip() == name != "" else repr(name)
+        return Place(self.path, f"{self.key}.{cut(step, LONGEST_KEY)}".lstrip("."))
+
+    def item(self, index: int) -> "Place":
+        """An entry of the array at this place."""
+        return Place(self.path, f"{self.key}[{index}]")
+
+    def fault(self, what: str, value: Any = ABSENT) -> ScenarioError:
+        """The error to raise here about the value that the file gives."""
+        key = self.key if len(self.key) <= LONGEST_KEY else "..." + self.key[-LONGEST_KEY:]
+        given = "" if value is ABSENT else f"={shown(value)}"
+        parts = (str(self.path) if self.path else "", f"{key}{given}", what)
+        return ScenarioError(one_line(": ".join(part for part in parts if part)))

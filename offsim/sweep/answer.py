@@ -1,0 +1,147 @@
+"""The answer of a sweep as text: per panel who wins and what every policy costs, then sentences."""
+
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from textwrap import fill
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .findings import calibration_line, findings
+from .grid import Grid
+from .panels import SAME, Line, Panel, Span, changes, heading, layerwise_and_full, panels, steady, total
+from .row import Result, Row
+
+WIDTH = 110
+WINNERS = "Best by total time; layerwise (shortest prefetch) over full-model in %; [interval of the unknown]"
+EVERYTHING = (
+    f"Steady step / total s; ~ best and ties (within {100 * SAME:g} %); ! GiB lacking (times as if none were)"
+)
+
+
+def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> str:
+    """The whole answer, at most `WIDTH` columns wide."""
+    file = StringIO()
+    console = Console(file=file, width=WIDTH, highlight=False, markup=False, emoji=False)
+    for part in _parts(grid, results, stopped, folder):
+        console.print(part)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> Iterator[RenderableType]:
+    found = panels(grid.axes, [result.row for result in results])
+    yield _wrapped(grid.title or grid.name)
+    for panel in found:
+        yield Text(f"\n{_title(panel)}")
+        yield _wrapped(WINNERS)
+        yield _winners(panel)
+        yield _wrapped(f"\n{EVERYTHING}")
+        yield _everything(panel)
+        yield from map(_wrapped, _notes(panel))
+    yield Text("")
+    yield from (_wrapped(f"- {sentence}") for sentence in findings(found))
+    if stopped:
+        yield _wrapped(f"\nNot complete ({len(results)} of {len(grid.combinations)} combinations): {stopped}")
+    yield _wrapped(f"\n{calibration_line(results)}")
+    yield Text(f"Written to {folder}")
+
+
+def _wrapped(text: str) -> Text:
+    start = "\n" if text.startswith("\n") else ""
+    return Text(start + fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False).lstrip())
+
+
+def _title(panel: Panel) -> str:
+    nodes = {row.node for line in panel.lines for row in line.entries.values()}
+    node = f"node {nodes.pop()}" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    return f"== {panel.title} ({node})" if panel.title else f"== {node}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    table.columns[0].justify = "left"
+    return table
+
+
+def _winners(panel: Panel) -> RenderableType:
+    """Per line the best policy that fits, and layerwise against full models."""
+    columns = ("best that fits", "step s", "switch s", "total s", "GPU GiB", "fit", "step %", "total %")
+    table = _table(panel.line_axis, *columns)
+    table.columns[1].justify = "left"
+    for line in panel.lines:
+        table.add_row(line.label, *_winner(line), *_versus(panel, line))
+    return table
+
+
+def _winner(line: Line) -> list[str]:
+    ran = [row for row in line.entries.values() if row.status != "invalid"]
+    fits, best = line.fitting(), line.best()
+    share = f"{len(fits)}/{len(ran)}"
+    if not ran:
+        return ["refused, see below", "", "", "", "", ""]
+    if not best:
+        return ["none fits", "", "", "", "", share]
+    row = fits[best[0]]
+    name = best[0] if len(best) == 1 else f"{best[0]}\n(tie of {len(best)})"
+    memory = f"{row.peak_allocated_GiB:.2f}"
+    return [name, _span(steady(row), 2), _optional(row.switch_step_s), _span(total(row), 1), memory, share]
+
+
+def _optional(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.2f}"
+
+
+def _span(span: Span, digits: int) -> str:
+    """A time, with its interval if that is visible."""
+    shown, low, high = (f"{value:.{digits}f}" for value in span)
+    return shown if low == high else f"{shown}\n[{low} {high}]"
+
+
+def _versus(panel: Panel, line: Line) -> list[str]:
+    """By how many percent layerwise is slower, in the steady step and in total."""
+    case = layerwise_and_full(panel, line)
+    if case is None:
+        return ["", ""]
+    mark = "" if case.fits else "*"
+    return [_percent(changes(measure(case.ours), measure(case.other))) + mark for measure in (steady, total)]
+
+
+def _percent(span: Span) -> str:
+    shown, low, high = (f"{100 * value:+.1f}" for value in span)
+    return shown if low == high else f"{shown}\n[{low} {high}]"
+
+
+def _everything(panel: Panel) -> RenderableType:
+    """Every policy's steady step and total by line, and what it lacks."""
+    lines = [line for line in panel.lines if any(row.status != "invalid" for row in line.entries.values())]
+    table = _table("policy", *(heading(panel, line) for line in lines))
+    best = [line.best() for line in lines]
+    for name in dict.fromkeys(label for line in lines for label in line.entries):
+        pairs = zip(lines, best, strict=True)
+        table.add_row(name, *(_entry(line.entries.get(name), name in top) for line, top in pairs))
+    return table
+
+
+def _entry(row: Row | None, best: bool) -> str:
+    if row is None:
+        return "not run"
+    if row.status == "invalid":
+        return "refused"
+    shown = f"{row.steady_step_s:.2f} / {row.total_s:.1f}"
+    if row.status == "ok":
+        return f"{'~' if best else ''}{shown}"
+    return f"{shown}\n! {row.oom_where} {row.shortfall_GiB:.1f}"
+
+
+def _notes(panel: Panel) -> Iterator[str]:
+    """What the marks mean, and reasons of refusals."""
+    found = [layerwise_and_full(panel, line) for line in panel.lines]
+    if any(case is not None and not case.fits for case in found):
+        yield "* one of the two doesn't fit: as if it did"
+    for line in panel.lines:
+        for reason in dict.fromkeys(row.reason for row in line.entries.values() if row.status == "invalid"):
+            yield f"{heading(panel, line)} is refused: {reason}"

@@ -1,0 +1,222 @@
+"""Sentences that a sweep's numbers support: computed, and left out where there is nothing to say."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil
+
+from .panels import (
+    SAME,
+    Case,
+    Line,
+    Panel,
+    Span,
+    cases,
+    change,
+    changes,
+    heading,
+    order,
+    place,
+    steady,
+    time,
+    total,
+)
+from .row import Result, Row
+
+CATEGORIES = {
+    "compute_s": "compute",
+    "exposed_copy_s": "exposed copies",
+    "exposed_collective_s": "exposed collectives",
+    "contention_s": "contention",
+    "host_bound_s": "host-bound time",
+}
+Measure = Callable[[Row], Span]
+
+
+def findings(found: Sequence[Panel]) -> list[str]:
+    """Up to seven sentences."""
+    compared = cases(found)
+    sentences = [_fastest(found)]
+    if compared:
+        sentences += [_steady_step(compared), _total(compared), _break_even(compared)]
+    sentences += [_prefetch(found), _memory(found), _refused(found)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _entries(found: Iterable[Panel]) -> list[tuple[Panel, Line, str, Row]]:
+    lines = [(panel, line) for panel in found for line in panel.lines]
+    return [(panel, line, *entry) for panel, line in lines for entry in line.entries.items()]
+
+
+def _listed(places: Sequence[str], most: int = 4) -> str:
+    """`a; b; c and 2 more`."""
+    more = f" and {len(places) - most} more" if len(places) > most else ""
+    return "; ".join(places[:most]) + more
+
+
+def _range(values: Sequence[float], form: str = ".1f") -> str:
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _fastest(found: Sequence[Panel]) -> str:
+    fits = [entry for entry in _entries(found) if entry[3].status == "ok"]
+    if not fits:
+        return "Nothing fits."
+    panel, line, name, row = min(fits, key=lambda entry: time(entry[3].total_s))
+    last_panel, last_line, last, slowest = max(fits, key=lambda entry: time(entry[3].total_s))
+    rivals = f" (tied with {', '.join(line.best()[1:])})" if line.best()[1:] else ""
+    ratio = time(slowest.total_s) / time(row.total_s)
+    return (
+        f"Fastest of what fits: {name} at {place(panel, line)}, {row.total_s:.1f} s{rivals}: "
+        f"{ratio:.1f} times as fast as the slowest, {last} at {place(last_panel, last_line)}."
+    )
+
+
+def _split(compared: Sequence[Case], measure: Measure) -> dict[int, list[Case]]:
+    """Cases by whether ours is shorter (-1), equal (0) or longer (1), the largest change first."""
+    split: dict[int, list[Case]] = {-1: [], 0: [], 1: []}
+    for case in sorted(compared, key=lambda c: -abs(change(measure(c.ours), measure(c.other)))):
+        split[order(measure(case.ours), measure(case.other))].append(case)
+    return split
+
+
+def _steady_step(compared: Sequence[Case]) -> str:
+    """Where layerwise offload's usual step is dearer, and what makes it so."""
+    split = _split(compared, steady)
+    parts = [f"Steady step: layerwise is slower than full-model in {len(split[1])} of {len(compared)} places"]
+    if split[1]:
+        parts[0] += f" ({_differences(split[1], steady)}), in the first mostly by {_cause(split[1][0])}"
+    if split[-1]:
+        parts.append(f"faster in {len(split[-1])} ({_differences(split[-1], steady)})")
+    unsure = [case for case in split[0] if abs(change(steady(case.ours), steady(case.other))) > SAME]
+    if unsure:
+        parts.append(f"undecided in {len(unsure)} ({_differences(unsure, steady)})")
+    alike = len(split[0]) - len(unsure)
+    if alike:
+        parts.append(f"as fast (within {100 * SAME:g} %) in {alike}")
+    return "; ".join(parts) + "."
+
+
+def _differences(listed: Sequence[Case], measure: Measure) -> str:
+    return _listed([_difference(case, measure) for case in listed])
+
+
+def _difference(case: Case, measure: Measure) -> str:
+    span = changes(measure(case.ours), measure(case.other))
+    unfit = "" if case.fits else " if memory sufficed"
+    return f"{case.where}: {_range((100 * span.low, 100 * span.high), '+.1f')} %{unfit}"
+
+
+def _cause(case: Case) -> str:
+    """The loss that grows most from full-model's steady step to layerwise's."""
+    grown = {name: _loss(case.ours, name) - _loss(case.other, name) for name in CATEGORIES}
+    largest = max(grown, key=lambda name: grown[name])
+    gap = steady(case.ours).value - steady(case.other).value
+    return f"{CATEGORIES[largest]} ({grown[largest]:+.2f} s of {gap:+.2f} s)"
+
+
+def _loss(row: Row, category: str) -> float:
+    return getattr(row, category) or 0.0
+
+
+def _total(compared: Sequence[Case]) -> str:
+    """Who wins over the whole run, and what full-model pays once."""
+    split = _split(compared, total)
+    parts = [f"Total: layerwise beats full-model in {len(split[-1])} of {len(compared)} places"]
+    if split[-1]:
+        gains = [-100 * change(total(case.ours), total(case.other)) for case in split[-1]]
+        once = [_once(case.other) - _once(case.ours) for case in split[-1]]
+        parts[0] += f", by {_range(gains)} %: fetching and swapping whole models costs {_range(once)} s once"
+    if split[1]:
+        parts.append(f"it loses in {len(split[1])} ({_differences(split[1], total)})")
+    if split[0]:
+        parts.append(f"undecided in {len(split[0])} ({_differences(split[0], total)})")
+    return "; ".join(parts) + "."
+
+
+def _once(row: Row) -> float:
+    """What a run takes beyond all its steps at their usual time [s]."""
+    return total(row).value - row.steps * steady(row).value
+
+
+def _break_even(compared: Sequence[Case]) -> str:
+    """From how many steps on full-model's cheaper steps pay for its swaps."""
+    found = []
+    for case in _split(compared, steady)[1]:
+        lost = steady(case.ours).value - steady(case.other).value
+        saved = _once(case.other) - _once(case.ours)
+        if saved > 0:
+            found.append((ceil(saved / lost), case.where))
+    if not found:
+        return ""
+    listed = _listed([f"{steps} at {where}" for steps, where in sorted(found)])
+    return f"Where its steady step is faster, full-model wins in total from so many steps on: {listed}."
+
+
+def _prefetch(found: Sequence[Panel]) -> str:
+    """What fetching further ahead buys in the steady step, and what it costs in memory."""
+    gains = [gain for panel in found for line in panel.lines for gain in _prefetch_gains(panel, line)]
+    if not gains:
+        return ""
+    best, worst = min(gains), max(gains)
+    memory = max(gain[2] for gain in gains)
+    ends = [f"{100 * share:+.1f} % ({where})" for share, where, _ in (best, worst)]
+    if worst[0] - best[0] < SAME:
+        ends = [f"at most {100 * max(abs(best[0]), abs(worst[0])):.1f} %"]
+    return (
+        f"Fetching further ahead than the shortest prefetch changes the steady step by {' to '.join(ends)}, "
+        f"and takes up to {memory:.1f} GiB more of the GPU."
+    )
+
+
+def _prefetch_gains(panel: Panel, line: Line) -> list[tuple[float, str, float]]:
+    """(change of the steady step, where, GiB) of every longer prefetch."""
+    ran = (row for row in line.entries.values() if row.status != "invalid")
+    rows = {row.prefetch_blocks: row for row in ran if row.prefetch_blocks}
+    if not rows:
+        return []
+    shortest = rows.pop(min(rows))
+    return [
+        (
+            change(steady(row), steady(shortest)),
+            f"{blocks} blocks at {place(panel, line)}",
+            (row.peak_allocated_GiB or 0.0) - (shortest.peak_allocated_GiB or 0.0),
+        )
+        for blocks, row in rows.items()
+    ]
+
+
+def _memory(found: Sequence[Panel]) -> str:
+    """Which policies lack which memory, and how much."""
+    lacking: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for panel, line, _, row in _entries(found):
+        if row.status == "out_of_memory":
+            key = (row.policy, row.oom_where)
+            lacking.setdefault(key, []).append((heading(panel, line), row.shortfall_GiB or 0.0))
+    if not lacking:
+        return "Everything that runs fits."
+    parts = []
+    for (policy, memory), lacks in lacking.items():
+        lines = ", ".join(dict.fromkeys(where for where, _ in lacks))
+        short = _range([gibibytes for _, gibibytes in lacks])
+        parts.append(f"{policy} lacks {short} GiB of {memory} memory at {lines}")
+    return f"Out of memory: {'; '.join(parts)}."
+
+
+def _refused(found: Sequence[Panel]) -> str:
+    reasons = Counter(row.reason for *_, row in _entries(found) if row.status == "invalid")
+    listed = [f"{count} combinations, {reason}" for reason, count in reasons.most_common()]
+    return f"Refused: {_listed(listed)}." if listed else ""
+
+
+def calibration_line(results: Sequence[Result]) -> str:
+    """How much of the answer rests on values that were not measured on the nodes it is about."""
+    unmeasured = {value for result in results for value in result.unmeasured}
+    ran = sum(result.row.status != "invalid" for result in results)
+    if not unmeasured:
+        return f"Calibrated: every value behind the {ran} predictions was measured on its node."
+    kinds = Counter(provenance for _, provenance in sorted(unmeasured))
+    origin = ", ".join(f"{count} {provenance}" for provenance, count in kinds.most_common())
+    count = len(unmeasured)
+    what = f"{count} values behind the {ran} predictions were not measured on their node"
+    return f"Not calibrated: {what} ({origin})."

@@ -1,0 +1,140 @@
+"""A grid's rows as questions: per panel (a topology) and line (a GPU count), which policy is best?
+
+The axes that set the policy compete. The axis that sets `workload.gpus` makes the lines (without one, the
+last other axis). Every combination of the remaining axes is a panel of its own.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .grid import Axis, Labels
+from .row import Row
+
+SAME = 0.005
+"""Share by which two times must differ to be told apart: less than any of the inputs is known to."""
+
+
+class Line(NamedTuple):
+    """The competing policies of one GPU count."""
+
+    label: str
+    entries: dict[str, Row]
+    """By the policy's label; combinations that did not finish are missing."""
+
+    def fitting(self) -> dict[str, Row]:
+        """The entries that run and fit, fastest first."""
+        fits = {label: row for label, row in self.entries.items() if row.status == "ok"}
+        return dict(sorted(fits.items(), key=lambda entry: time(entry[1].total_s)))
+
+    def best(self) -> list[str]:
+        """The fastest policy that fits and those that can't be told from it."""
+        fits = self.fitting()
+        first = next(iter(fits.values()), None)
+        return [label for label, row in fits.items() if first and order(total(row), total(first)) == 0]
+
+
+class Panel(NamedTuple):
+    """One table of the answer."""
+
+    title: str
+    line_axis: str
+    lines: list[Line]
+
+
+class Case(NamedTuple):
+    """Two policies on one panel's line."""
+
+    where: str
+    ours: Row
+    other: Row
+
+    @property
+    def fits(self) -> bool:
+        """Whether both fit; else their times are as if they did."""
+        return self.ours.status == self.other.status == "ok"
+
+
+class Span(NamedTuple):
+    """A time and the interval of what is not known."""
+
+    value: float
+    low: float
+    high: float
+
+
+def time(value: float | None) -> float:
+    """A time that is there: rows that ran have all of them."""
+    return float("inf") if value is None else value
+
+
+def total(row: Row) -> Span:
+    return Span(time(row.total_s), time(row.total_low_s), time(row.total_high_s))
+
+
+def steady(row: Row) -> Span:
+    return Span(time(row.steady_step_s), time(row.steady_low_s), time(row.steady_high_s))
+
+
+def order(ours: Span, other: Span) -> int:
+    """-1 if ours is shorter, 1 if it is longer, 0 if the intervals come closer than `SAME`."""
+    if ours.high < other.low * (1 - SAME):
+        return -1
+    return 1 if ours.low > other.high * (1 + SAME) else 0
+
+
+def change(ours: Span, other: Span) -> float:
+    """How much longer ours is [share]; negative if it is shorter."""
+    return ours.value / other.value - 1
+
+
+def changes(ours: Span, other: Span) -> Span:
+    """The same with the interval of what is not known."""
+    return Span(change(ours, other), ours.low / other.high - 1, ours.high / other.low - 1)
+
+
+def panels(axes: Sequence[Axis], rows: Iterable[Row]) -> list[Panel]:
+    """The rows by panel and line, each in the order of the grid."""
+    competing, line = _roles(axes)
+    rest = [i for i in range(len(axes)) if i not in competing and i != line]
+    found: dict[Labels, dict[str, Line]] = {}
+    for row in rows:
+        lines = found.setdefault(tuple(row.labels[i] for i in rest), {})
+        label = row.labels[line] if line is not None else "all"
+        entries = lines.setdefault(label, Line(label, {})).entries
+        entries[" ".join(row.labels[i] for i in competing) or row.policy] = row
+    name = axes[line].name if line is not None else ""
+    return [Panel(" / ".join(labels), name, list(lines.values())) for labels, lines in found.items()]
+
+
+def _roles(axes: Sequence[Axis]) -> tuple[list[int], int | None]:
+    """Which axes compete, and which one makes the lines."""
+    competing = [i for i, axis in enumerate(axes) if any(key.split(".")[0] == "policy" for key in axis.keys)]
+    others = [i for i in range(len(axes)) if i not in competing]
+    counts = [i for i in others if "workload.gpus" in axes[i].keys]
+    return competing, next(iter(counts or others[-1:]), None)
+
+
+def layerwise_and_full(panel: Panel, line: Line) -> Case | None:
+    """Layerwise offload with its shortest prefetch against swapping whole models, where both run."""
+    ran = [row for row in line.entries.values() if row.status != "invalid"]
+    layerwise = min((r for r in ran if r.prefetch_blocks), key=lambda r: r.prefetch_blocks or 0, default=None)
+    full = next((row for row in ran if row.policy == "full-model"), None)
+    if layerwise is None or full is None:
+        return None
+    return Case(place(panel, line), layerwise, full)
+
+
+def place(panel: Panel, line: Line) -> str:
+    """Where a line stands: `one uplink, gpus=4`."""
+    return ", ".join(part for part in (panel.title, heading(panel, line)) if part)
+
+
+def heading(panel: Panel, line: Line) -> str:
+    """The line's axis and label: `gpus=4`."""
+    return f"{panel.line_axis}={line.label}" if panel.line_axis else line.label
+
+
+def cases(found: Iterable[Panel]) -> list[Case]:
+    """Every place where layerwise offload and full models can be compared."""
+    pairs = (layerwise_and_full(panel, line) for panel in found for line in panel.lines)
+    return [case for case in pairs if case is not None]

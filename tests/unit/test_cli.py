@@ -1,0 +1,268 @@
+"""The command line: every verb, exit codes, one line per error, and what `--help` may import."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from offsim import cli
+from offsim.engine.simulate import DeadlockError
+from offsim.results.layout import seconds
+from offsim.scenario import catalogue
+from offsim.scenario.load import load_scenario
+
+SCENARIOS = catalogue.names("scenarios")
+HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
+VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "show", "sweep")
+SMALL = """
+schema = 1
+name = "small"
+model = "wan2.1-t2v-1.3b"
+node = "h100-pcie"
+policy = { name = "sglang-layerwise", version = "v2" }
+workload = { gpus = GPUS, tokens = 4096, steps = 6 }
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL.replace("GPUS", "4"))
+    return str(path)
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a command line."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out, captured.err
+
+
+def process(*arguments, **options):
+    command = [sys.executable, "-m", "offsim", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["sweep", "--help"], ["run", "--nonsense"]]
+)
+def test_help_and_wrong_flags_answer_without_heavy_imports(arguments):
+    script = (
+        "import sys; from offsim import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        f"except SystemExit: print('loaded', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.endswith("loaded []\n")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_examples(capsys, verb):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    assert 2 <= out.count(f"\n  offsim {verb}") + out.count("\n  offsim ") <= 6
+
+
+def test_no_verb_prints_the_list_of_verbs(capsys):
+    code, out, _ = run(capsys)
+    assert code == 0
+    assert all(verb in out for verb in VERBS)
+
+
+def test_version_is_one_line(capsys):
+    code, out, _ = run(capsys, "--version")
+    assert code == 0
+    assert out.count("\n") == 1 and out.strip()
+
+
+def test_run_as_json_prints_one_object_and_nothing_else(small):
+    result = process("run", small, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    found = json.loads(result.stdout)
+    assert found["schema_version"] == 1
+    assert found["total_s"] == pytest.approx(sum(step["duration_s"] for step in found["steps"]))
+
+
+def test_run_prints_the_total_and_collapses_equal_steps(capsys, small):
+    code, out, _ = run(capsys, "run", small)
+    _, as_json, _ = run(capsys, "run", small, "--json")
+    assert code == 0
+    assert seconds(json.loads(as_json)["total_s"]) in out
+    assert "1-5 " in out or "0-5 " in out
+    assert "Memory [GiB]" in out and "Where the time went" in out and "guess" in out
+
+
+def test_run_shows_what_lies_between_where_the_times_are_an_interval(capsys, small):
+    _, as_json, _ = run(capsys, "run", small, "--json")
+    low, high = json.loads(as_json)["total_interval_s"]
+    _, out, _ = run(capsys, "run", small)
+    assert (seconds(low).split()[0] in out) and (seconds(high).split()[0] in out)
+    assert ("[" in out.partition("lower bound")[0]) == (seconds(low) != seconds(high))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize(
+    "arguments", [["run", "SMALL"], ["show", "h100-pcie"], ["show", "flux.1-dev"], ["nodes"]]
+)
+def test_no_line_is_wider_than_the_terminal(capsys, monkeypatch, small, width, arguments):
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run(capsys, *(small if argument == "SMALL" else argument for argument in arguments))
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= width
+
+
+def test_piped_output_has_no_colour_codes_and_fits_100_columns(small):
+    result = process("run", small)
+    assert result.returncode == 0
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_run_says_where_and_by_how_much_memory_runs_out(capsys, tmp_path):
+    path = tmp_path / "large.toml"
+    path.write_text(
+        'extends = "flux.1-dev-rtx4090-layerwise"\nschema = 1\npolicy = "resident"\n[workload]\nsteps = 2\n'
+    )
+    code, out, _ = run(capsys, "run", str(path))
+    assert code == 0
+    assert "NO: out of device memory" in out and "short of" in out
+
+
+def test_run_writes_a_trace(capsys, small, tmp_path):
+    code, out, _ = run(capsys, "run", small, "--trace", str(tmp_path / "trace.json"))
+    assert code == 0
+    assert "trace.json" in out
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+def test_program_prints_the_chosen_steps(capsys, small):
+    code, out, _ = run(capsys, "program", small, "--steps", "0,2-3")
+    assert code == 0
+    assert "step 0" in out and "step 2" in out and "load" not in out.splitlines()
+
+
+def test_program_check_finds_no_problems(capsys, small):
+    code, out, _ = run(capsys, "program", small, "--check")
+    assert code == 0
+    assert out.endswith("check: 0 problems\n")
+
+
+@pytest.mark.parametrize("kind", ["models", "nodes", "scenarios"])
+def test_lists_name_every_entry(capsys, kind):
+    code, out, _ = run(capsys, kind)
+    assert code == 0
+    assert all(f"\n{name} " in out for name in catalogue.names(kind))
+
+
+def test_policies_are_listed_with_their_versions(capsys):
+    code, out, _ = run(capsys, "policies")
+    assert code == 0
+    assert "v0, v1, v2, v3" in out and "fsdp" in out and "resident_layers" in out
+
+
+@pytest.mark.parametrize("kind", ["models", "nodes", "scenarios"])
+def test_every_entry_can_be_shown(capsys, kind):
+    for name in catalogue.names(kind):
+        code, out, err = run(capsys, "show", name)
+        assert (code, err) == (0, ""), name
+        assert name in out
+
+
+def test_a_node_is_shown_with_units_origin_and_source(capsys):
+    _, out, _ = run(capsys, "show", "h100-pcie")
+    assert "55.2 GB/s  derived" in out and "11 us  published" in out and "TFLOP/s: " in out
+
+
+def test_a_policy_is_shown_with_the_meaning_of_its_parameters(capsys):
+    _, out, _ = run(capsys, "show", "sglang-layerwise")
+    assert "v0: PR 15511" in out and "true, false" in out
+
+
+BAD = {
+    "no scenario": ["run"],
+    "unknown name": ["run", "nope"],
+    "missing file": ["run", "nope.toml"],
+    "a directory": ["run", "DIRECTORY"],
+    "unknown flag": ["run", "SMALL", "--jsn"],
+    "too many words": ["run", "SMALL", "more"],
+    "unknown verb": ["rn", "SMALL"],
+    "trace without file": ["run", "SMALL", "--trace"],
+    "trace into no directory": ["run", "SMALL", "--trace", "/no/such/place.json"],
+    "trace onto a directory": ["run", "SMALL", "--trace", "DIRECTORY"],
+    "steps that are no numbers": ["program", "SMALL", "--steps", "a"],
+    "steps that do not exist": ["program", "SMALL", "--steps", "0-6"],
+    "steps backwards": ["program", "SMALL", "--steps", "3-1"],
+    "nothing to show": ["show", "nope"],
+    "empty name": ["show", ""],
+    "more GPUs than there are": ["run", "TOO-MANY"],
+    "missing grid": ["sweep", "nope.toml"],
+}
+
+
+@pytest.mark.parametrize("arguments", BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_code_2(capsys, small, tmp_path, arguments):
+    (tmp_path / "many.toml").write_text(SMALL.replace("GPUS", "9"))
+    words = {"SMALL": small, "DIRECTORY": str(tmp_path), "TOO-MANY": str(tmp_path / "many.toml")}
+    code, out, err = run(capsys, *(words.get(argument, argument) for argument in arguments))
+    assert (code, out) == (2, "")
+    assert err.startswith("offsim: ") and err.count("\n") == 1
+
+
+def test_a_wrong_name_gets_a_suggestion(capsys):
+    _, _, err = run(capsys, "show", "h100-pci")
+    assert "did you mean h100-pcie" in err
+
+
+def test_a_bad_trace_path_is_refused_before_simulating(capsys, monkeypatch, small):
+    monkeypatch.setattr("offsim.results.predict.predict", lambda _: pytest.fail("simulated"))
+    assert run(capsys, "run", small, "--trace", "/no/such/place.json")[0] == 2
+
+
+def test_a_deadlock_says_what_waits_without_a_traceback(capsys, monkeypatch, small):
+    def stuck(_):
+        raise DeadlockError("the program cannot finish:\n  rank 0 host: waits")
+
+    monkeypatch.setattr("offsim.results.predict.predict", stuck)
+    code, _, err = run(capsys, "run", small)
+    assert (code, err) == (1, "offsim: the program cannot finish:\n  rank 0 host: waits\n")
+
+
+def test_a_bug_shows_its_traceback_and_asks_for_a_report(capsys, monkeypatch, small):
+    monkeypatch.setattr("offsim.results.predict.predict", lambda _: 1 / 0)
+    code, _, err = run(capsys, "run", small)
+    assert code == 1
+    assert "ZeroDivisionError" in err and "please report" in err
+
+
+def test_an_interrupt_is_quiet(capsys, monkeypatch, small):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("offsim.results.predict.predict", interrupt)
+    assert run(capsys, "run", small) == (130, "", "")
+
+
+@pytest.mark.parametrize("argument", ["scenarios", "--help"])
+def test_a_reader_that_went_away_is_no_error(argument):
+    command = [sys.executable, "-m", "offsim", argument]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        started.stdout.close()
+        assert started.stderr.read() == b""
+        assert started.wait(60) == 141
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_named_scenarios_load_under_their_file_name(name):
+    scenario = load_scenario(name)
+    assert scenario.name == name
+    assert scenario.title
+
+
+def test_the_wan_scenarios_switch_experts_at_step_18_of_27():
+    for name in (name for name in SCENARIOS if name.startswith("wan2.2")):
+        experts = load_scenario(name).expert_of_step()
+        assert (len(experts), experts.index(1)) == (27, 18)
+        assert load_scenario(name).tokens == 86_400

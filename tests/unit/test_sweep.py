@@ -1,0 +1,285 @@
+"""Sweeps: grids and their errors, execution in any order, what is stored, what is said."""
+
+import csv
+import os
+import sqlite3
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from offsim.scenario import catalogue
+from offsim.scenario.scenario import ScenarioError
+from offsim.sweep import execute
+from offsim.sweep.grid import Combination, Grid, load_grid, parse_grid
+from offsim.sweep.overlay import overlay
+from offsim.sweep.panels import Span, order, panels
+from offsim.sweep.row import Result, result_of
+from offsim.sweep.run import sweep_command
+
+MODEL = """
+name = "tiny"
+title = "A tiny Wan"
+experts = 2
+boundary_ratio = 0.5
+other_parameters = 1000
+source = "made up"
+
+[[scenario.model.blocks]]
+name = "blocks"
+count = 4
+architecture = "wan"
+parameters = 67136
+hidden = 64
+heads = 4
+head_dim = 16
+ffn = 256
+tensors = 27
+"""
+GRID = f"""
+schema = 1
+name = "tiny"
+title = "Tiny"
+
+[scenario]
+node = "h100-pcie"
+workload = {{ tokens = 512, steps = 2, cfg = "none" }}
+
+[scenario.model]
+{MODEL}
+
+[axes.gpus]
+key = "workload.gpus"
+values = [1, 2, 3]
+
+[[axes.policy]]
+label = "layerwise"
+policy = {{ name = "sglang-layerwise", version = "v1", prefetch = 1 }}
+
+[[axes.policy]]
+label = "full-model"
+policy = "full-model"
+"""
+
+
+def grid_of(text: str = GRID) -> Grid:
+    return parse_grid(tomllib.loads(text), Path("tiny.toml"))
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(GRID)
+    return path
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_last_axis_varies_fastest():
+    labels = [combination.labels for combination in grid_of().combinations]
+    assert labels[:3] == [("1", "layerwise"), ("1", "full-model"), ("2", "layerwise")]
+    assert len(labels) == 6
+
+
+def test_overrides_reach_the_scenario():
+    last = grid_of().combinations[3].scenario
+    assert (last.workload.gpus, last.workload.tokens, type(last.policy).__name__) == (2, 512, "FullModel")
+
+
+@pytest.mark.parametrize(
+    ("base", "over", "merged"),
+    [
+        ({"node": "a"}, {"node": "b"}, {"node": "b"}),
+        ({"node": "a"}, {"node": {"gpus": 2}}, {"node": {"extends": "a", "gpus": 2}}),
+        ({"node": {"extends": "a", "gpus": 2}}, {"node": {"extends": "b"}}, {"node": {"extends": "b"}}),
+        ({"policy": "fsdp"}, {"policy": {"prefetch": 2}}, {"policy": {"name": "fsdp", "prefetch": 2}}),
+        ({"policy": {"name": "fsdp", "prefetch": 2}}, {"policy": "resident"}, {"policy": "resident"}),
+        ({"model": {"a": 1, "b": {"c": 2}}}, {"model": {"b": {"c": 3}}}, {"model": {"a": 1, "b": {"c": 3}}}),
+        ({"node": {"switches": [1, 2]}}, {"node": {"switches": [3]}}, {"node": {"switches": [3]}}),
+    ],
+)
+def test_tables_merge_and_everything_else_replaces(base, over, merged):
+    assert overlay(base, over) == merged
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('title = "Tiny"', "titel = 1", "titel: unknown key"),
+        ('name = "tiny"\ntitle = "Tiny"', 'name = "Two words"', "name='Two words'"),
+        ("schema = 1", "schema = 2", "schema=2"),
+        ("values = [1, 2, 3]", "values = []", "axes.gpus.values"),
+        ("values = [1, 2, 3]", "values = [1, 1]", "axes.gpus: label '1' is given twice"),
+        ("values = [1, 2, 3]", 'values = [1, "two"]', "workload.gpus='two'"),
+        ("values = [1, 2, 3]", "value = 1", "axes.gpus.value: unknown key"),
+        ("values = [1, 2, 3]", "", "axes.gpus.values: missing"),
+        ('key = "workload.gpus"', 'key = "gpus"', "axes.gpus.key='gpus'"),
+        ('key = "workload.gpus"', 'key = "workload.gpu"', "workload.gpu: unknown key"),
+        ('key = "workload.gpus"', 'key = "policy.name"', "policy.name is set by axes.gpus too"),
+        ('label = "full-model"\n', "", "axes.policy[1].label: missing"),
+        ('label = "full-model"', "label = 3", "axes.policy[1].label=3"),
+        ('policy = "full-model"', 'polcy = "fsdp"', "axes.policy[1].polcy: unknown key"),
+        ('policy = "full-model"', 'policy = "half-model"', "half-model"),
+        ('node = "h100-pcie"', 'node = "h100-pice"', "did you mean h100-pcie"),
+        ('node = "h100-pcie"', 'nodes = "h100-pcie"', "scenario.nodes: unknown key"),
+        ("steps = 2", "steps = 2, height = 10", "no combination can run"),
+    ],
+)
+def test_a_wrong_grid_is_an_error_that_names_file_and_key(old, new, said):
+    assert old in GRID
+    with pytest.raises(ScenarioError) as caught:
+        grid_of(GRID.replace(old, new, 1))
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("tiny.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_without_axes_is_an_error():
+    with pytest.raises(ScenarioError, match="axes: missing"):
+        grid_of('name = "empty"')
+
+
+def test_an_explosion_of_combinations_is_an_error():
+    values = list(range(100))
+    axes = "".join(f'axes.a{i} = {{ key = "node.k{i}", values = {values} }}\n' for i in range(3))
+    with pytest.raises(ScenarioError, match="1,000,000 combinations"):
+        grid_of(f'name = "many"\n{axes}')
+
+
+def test_what_no_system_would_run_is_a_row_with_its_reason():
+    refused = [combination for combination in grid_of().combinations if combination.refused]
+    assert [combination.labels for combination in refused] == [("3", "layerwise"), ("3", "full-model")]
+    row = result_of(refused[0]).row
+    assert (row.status, row.gpus, row.total_s) == ("invalid", 3, None)
+    assert "do not divide by 3" in row.reason
+    assert "tiny.toml" not in row.reason
+
+
+def test_the_hash_depends_on_what_is_asked_alone():
+    assert grid_of().hash == grid_of(GRID.replace("schema = 1\n", "# a remark\n")).hash
+    others = [GRID.replace("steps = 2", "steps = 3"), GRID.replace('"layerwise"', '"other"')]
+    assert len({grid_of(text).hash for text in [GRID, *others]}) == 3
+
+
+def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys):
+    began = time.process_time()
+    out = tmp_path / "out"
+    assert sweep_command(str(grid_file), out, 1, True) == 0
+    assert time.process_time() - began < 5
+    names = {path.name for path in out.iterdir()}
+    assert names == {"answer.txt", "grid.toml", "results.csv", "results.sqlite"}
+    assert (out / "grid.toml").read_text() == GRID
+    assert (out / "answer.txt").read_text() == capsys.readouterr().out
+    rows = rows_of(out)
+    assert [row["status"] for row in rows] == ["ok"] * 4 + ["invalid"] * 2
+    assert all(float(row["lower_bound_s"]) <= float(row["total_s"]) for row in rows[:4])
+    assert rows[0]["axis_policy"] == "layerwise"
+    connection = sqlite3.connect(out / "results.sqlite")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    stored = connection.execute("SELECT axis_gpus, total_s FROM rows WHERE status = 'ok'").fetchall()
+    connection.close()
+    assert stored == [(row["axis_gpus"], float(row["total_s"])) for row in rows[:4]]
+
+
+def test_one_and_two_workers_write_the_same_bytes(grid_file, tmp_path):
+    for workers in (1, 2):
+        assert sweep_command(str(grid_file), tmp_path / str(workers), workers, True) == 0
+    assert (tmp_path / "1/results.csv").read_bytes() == (tmp_path / "2/results.csv").read_bytes()
+
+
+def test_no_results_are_overwritten(grid_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        sweep_command(str(grid_file), None, 1, True)
+    name = f"tiny-{load_grid(str(grid_file)).hash}"
+    assert sorted(path.name for path in Path("offsim-results").iterdir()) == [name, f"{name}-2", f"{name}-3"]
+    with pytest.raises(ScenarioError, match=r"folder is not empty.*--out"):
+        sweep_command(str(grid_file), Path("offsim-results"), 1, True)
+
+
+@pytest.mark.parametrize("out", ["tiny.toml", "tiny.toml/below"])
+def test_a_folder_that_cannot_be_written_is_an_error(grid_file, out):
+    with pytest.raises(ScenarioError, match="--out"):
+        sweep_command(str(grid_file), grid_file.parent / out, 1, True)
+
+
+def test_workers_must_be_at_least_one():
+    with pytest.raises(ScenarioError, match="--workers=0"):
+        sweep_command(None, None, 0, True)
+
+
+def stopping(error: BaseException, after: int):
+    """`result_of` that raises once it has worked `after` times."""
+    calls = 0
+
+    def result(combination: Combination) -> Result:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise error
+        return result_of(combination)
+
+    return result
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyboardInterrupt(), "interrupted"), (ValueError("odd"), "ValueError: odd")]
+)
+def test_what_is_finished_is_written_when_a_run_stops(grid_file, tmp_path, monkeypatch, capsys, error, said):
+    monkeypatch.setattr(execute, "result_of", stopping(error, after=3))
+    code = sweep_command(str(grid_file), tmp_path / "out", 1, True)
+    assert code == (130 if said == "interrupted" else 1)
+    assert [row["axis_gpus"] for row in rows_of(tmp_path / "out")] == ["1", "1", "2"]
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Not complete (3 of 6 combinations)" in printed.out
+
+
+def test_nothing_is_left_behind_when_nothing_was_finished(grid_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "result_of", stopping(KeyboardInterrupt(), after=0))
+    assert sweep_command(str(grid_file), tmp_path / "out", 1, True) == 130
+    assert not (tmp_path / "out").exists()
+
+
+def die(_: Combination) -> Result:
+    os._exit(9)
+
+
+def test_a_worker_that_dies_is_named_as_the_cause(grid_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(execute, "result_of", die)
+    assert sweep_command(str(grid_file), tmp_path / "out", 2, True) == 1
+    assert "a worker process died at or after 1 / layerwise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "expected"),
+    [
+        (Span(1, 1, 1), Span(2, 2, 2), -1),
+        (Span(2, 2, 2), Span(1, 1, 1), 1),
+        (Span(1, 0.9, 1.2), Span(1.1, 1.1, 1.1), 0),
+        (Span(1, 1, 1), Span(1.004, 1.004, 1.004), 0),
+    ],
+)
+def test_times_are_told_apart_only_outside_their_intervals(ours, other, expected):
+    assert order(ours, other) == expected
+
+
+def test_panels_put_policies_against_each_other_by_gpu_count():
+    grid = grid_of()
+    (panel,) = panels(grid.axes, [result_of(combination).row for combination in grid.combinations])
+    assert [line.label for line in panel.lines] == ["1", "2", "3"]
+    assert set(panel.lines[1].best()) <= set(panel.lines[1].fitting()) == {"layerwise", "full-model"}
+    assert panel.lines[2].best() == []
+
+
+def test_the_seeds_grid_asks_what_the_seeds_ask():
+    assert catalogue.names("grids") == ("seeds",)
+    grid = load_grid("seeds")
+    assert grid.name == "seeds"
+    assert [axis.name for axis in grid.axes] == ["topology", "gpus", "policy"]
+    refused = {combination.scenario.workload.gpus for combination in grid.combinations if combination.refused}
+    assert (len(grid.combinations), refused) == (140, {6})
