@@ -1,0 +1,1 @@
+"""A live node becomes a node profile (not built yet)."""

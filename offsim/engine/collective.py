@@ -2,7 +2,7 @@
 
 All-to-all: the transfer i -> j starts when both ranks' kernels run, after the fixed latency. Rings (all-gather,
 all-reduce) start when all ranks are there and end together. `aggregated` all-to-alls are one flow per sender that start
-when all are there: equal to pairs whenever the ranks arrive together.
+when all are there: equal to pairs whenever the ranks arrive together and all pairs are alike.
 """
 
 from collections.abc import Generator

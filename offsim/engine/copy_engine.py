@@ -15,12 +15,20 @@ class CopyEngine:
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.busy = False
+        self.granted = 0.0
+        """When the present holder got it."""
         self._waiting: deque[Event] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many copies stand in line."""
+        return len(self._waiting)
 
     def request(self) -> Event | None:
         """None if the engine is the caller's at once, else an event that fires when it is."""
         if not self.busy:
             self.busy = True
+            self.granted = self.env.now
             return None
         turn = self.env.event()
         self._waiting.append(turn)
@@ -29,6 +37,7 @@ class CopyEngine:
     def release(self) -> None:
         """The next in line has the engine."""
         if self._waiting:
+            self.granted = self.env.now
             self._waiting.popleft().succeed()
         else:
             self.busy = False

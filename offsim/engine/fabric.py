@@ -44,6 +44,10 @@ class FlowClass:
     """Flows with equal companions start together: the rate alone is theirs together."""
     copy_of: tuple[int, str] | None = None
     """(rank, direction) of a copy: what interference looks at."""
+    alone: float | None = None
+    """Rate with only its companions around, where a folded class knows it."""
+    own: tuple[tuple[int, float], ...] | None = None
+    """Of a folded class: what one rank's flow and its companions use of each row; the rest is other ranks' use."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ has one rate, and a class K of rows carries, on each of its rows, the sum over t
 divided by |K|. The quotient problem therefore has the same max-min fair rates as the full one.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from offsim.scenario.node import CollectiveKind
 
 from .collective import Transfer
 from .fabric import Fabric, FlowClass, Row
+from .network import shared_rates
 
 REFERENCE_BYTES = 1e8
 """Size at which symmetry is looked at: routes don't depend on it."""
@@ -35,8 +37,8 @@ class FoldedFabric:
         colour = self._row_colour.get(row.name)
         return ("colour", colour) if colour is not None else (row.kind, row.bound, row.slowdowns)
 
-    def _quotient(self, key: Hashable, members: list[FlowClass]) -> FlowClass:
-        """One class whose rate is that of each member."""
+    def _quotient(self, key: Hashable, members: list[FlowClass], call: list[FlowClass]) -> FlowClass:
+        """One class whose rate is that of each member; `call` are the flows that start with the first member."""
         if key not in self._made:
             usage: dict[int, float] = {}
             for member in members:
@@ -44,14 +46,33 @@ class FoldedFabric:
                     index = self._folded_row(self.fabric.rows[row])
                     usage[index] = usage.get(index, 0.0) + a
             sizes = self._sizes()
-            scaled = tuple((index, a / sizes[index]) for index, a in usage.items())
             first = members[0]
-            copy_of = (0, first.copy_of[1]) if first.copy_of is not None else None
-            companions = (first.label, ("folded", first.companions[1] if first.copy_of is None else key))
             self._made[key] = FlowClass(
-                len(self._made), first.label, first.weight, first.cap, scaled, companions, copy_of
+                index=len(self._made),
+                label=first.label,
+                weight=first.weight,
+                cap=first.cap,
+                usage=tuple((index, a / sizes[index]) for index, a in usage.items()),
+                companions=(first.label, ("call", first.companions[1] if len(call) > 1 else key)),
+                copy_of=(0, first.copy_of[1]) if first.copy_of is not None else None,
+                alone=self._alone(first, call),
+                own=self._own(first, [member for member in members if member in call]),
             )
         return self._made[key]
+
+    def _alone(self, first: FlowClass, call: list[FlowClass]) -> float:
+        """The rate of one member with only its companions around, on the unfolded fabric."""
+        classes = sorted(call, key=lambda c: c.index)
+        rates, _, _ = shared_rates(self.fabric.rows, Counter(classes))
+        return rates[classes.index(first)]
+
+    def _own(self, first: FlowClass, together: list[FlowClass]) -> tuple[tuple[int, float], ...]:
+        """What the call's own members use of one row of each class: a row that the first one uses."""
+        own = []
+        for row, _ in first.usage:
+            used = sum(dict(member.usage).get(row, 0.0) for member in together)
+            own.append((self._folded_row(self.fabric.rows[row]), used))
+        return tuple(own)
 
     def _folded_row(self, row: Row) -> int:
         key = self._key_of(row)
@@ -75,7 +96,7 @@ class FoldedFabric:
         key = ("copy", direction, memory)
         if key not in self._made:
             members = [self.fabric.copy_class(r, direction, memory) for r in self.fabric.ranks]
-            self._quotient(key, members)
+            self._quotient(key, members, members[:1])
         return self._made[key]
 
     def kind(self, name: CollectiveName) -> CollectiveKind:
@@ -101,14 +122,15 @@ class FoldedFabric:
         groups = self.fabric.groups if scope == "sequence" else (tuple(self.fabric.ranks),)
         if kind != "all-to-all":
             rings = [self.fabric.ring_class(kind, sent, g) for g in groups]
-            return [(0, 0, self._quotient(("ring", kind, sent, scope), rings), sent)]
+            return [(0, 0, self._quotient(("ring", kind, sent, scope), rings, rings[:1]), sent)]
         by_colour: dict[int, list[FlowClass]] = {}
         for g in groups:
             for i, j in pairs(g):
                 by_colour.setdefault(self._pair_colour[i, j], []).append(self.fabric.pair_class(kind, sent, g, i, j))
         part = sent / (len(group) - 1)
+        call = [self.fabric.pair_class(kind, sent, groups[0], i, j) for i, j in pairs(groups[0])]
         return [
-            (0, 0, self._quotient(("pair", kind, sent, scope, colour), members), part)
+            (0, 0, self._quotient(("pair", kind, sent, scope, colour), members, call), part)
             for colour, members in sorted(by_colour.items())
         ]
 

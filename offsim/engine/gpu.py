@@ -128,6 +128,21 @@ class GPU:
         self._next()
         work.done.succeed()
 
+    def position(self) -> tuple[int, int]:
+        """Which kernel runs now."""
+        if self.running is None:
+            return (0, -1)
+        self._advance()
+        return (id(self.running), self.running.index)
+
+    def progress(self) -> tuple[object, ...]:
+        """What the multiprocessors still have to do, rounded to a nanosecond."""
+        if self.running is None:
+            return ()
+        self._advance()
+        waiting = tuple(work.pieces for work in self.waiting)
+        return (self.running.pieces, self.running.index, round(self.running.left, 9), waiting)
+
     def kernel_boundary(self) -> float:
         """Seconds until the kernel that runs now ends (0 if none): when another stream's kernels get in."""
         work = self.running

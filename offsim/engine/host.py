@@ -93,6 +93,8 @@ class HostThread:
             self.awaiting = ""
             self.clock = max(self.clock, self.env.now)
             self._note_blocked(command, start)
+        if command.__class__ is Synchronize:
+            self.clock += self._cost["synchronize"]
         stream = getattr(command, "stream", None)
         if stream is not None and len(self.rank.streams[stream].queue) >= self.depth:
             yield from self._make_room(stream)
@@ -113,11 +115,14 @@ class HostThread:
 
     def _repeats(self, number: int, begin: float) -> int:
         """How many of the next sections repeat this one exactly and need no simulation."""
-        if self.steady is None or self.clock > self.env.now + self._cost["synchronize"] + 1e-15:
+        if self.steady is None:
+            return 0
+        if self.clock > self.env.now + self._cost["synchronize"] + 1e-15:
+            self.steady.forget()
             return 0
         count = self.steady.repeats(self.program, number, self.rank, self.clock - self.env.now)
         if count:
-            repeat = Repeat(number, count, self.clock - begin, self.clock)
+            repeat = Repeat(number, count, self.clock - begin, begin, self.clock)
             self.rank.timeline.repeats.append(repeat)
         return count
 
@@ -151,7 +156,6 @@ class HostThread:
         self.rank.stream(command.stream).push(self.clock, command, self.events.get(command.event))
 
     def _synchronize(self, command: Synchronize) -> Event | None:
-        self.clock += self._cost["synchronize"]
         if command.scope == "event":
             recorded = self.events.get(command.target)
             return None if recorded is None or recorded.done else recorded.wait(self.env)

@@ -140,6 +140,8 @@ class Network:
 
     def rate_alone(self, flow_class: FlowClass) -> float:
         """The rate with only its companions around: the other transfers of the same collective."""
+        if flow_class.alone is not None:
+            return flow_class.alone
         if flow_class.index not in self._alone:
             together = self._companions.get(flow_class.companions, {flow_class})
             classes = sorted(together | {flow_class}, key=lambda c: c.index)
@@ -149,16 +151,7 @@ class Network:
         return self._alone[flow_class.index]
 
     def _rates(self, active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
-        """Rates and binding rows of classes (in order of index), and which fabric row each solver row is."""
-        classes = sorted(active, key=lambda c: c.index)
-        copies = {c.copy_of for c in classes if c.copy_of is not None}
-        used: dict[int, list[tuple[int, float]]] = {}
-        for i, flow_class in enumerate(classes):
-            for row, a in flow_class.usage:
-                used.setdefault(row, []).append((i, a * active[flow_class]))
-        shared = [SharedRow(_bound(self.rows[row], copies), tuple(pairs)) for row, pairs in used.items()]
-        shares = fair_share([c.weight for c in classes], [c.cap for c in classes], shared)
-        return shares.rates, shares.binding, list(used)
+        return shared_rates(self.rows, active)
 
     def _solve(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
         rates, binding, rows = self._rates(active)
@@ -183,11 +176,26 @@ class Network:
             return [(f"{aggressor} interference", 1 / len(slowing)) for aggressor in slowing]
         use: dict[str, float] = {}
         for flow_class, rate in zip(classes, rates, strict=True):
-            if flow_class.companions != victim.companions:
-                used = dict(flow_class.usage).get(row, 0.0) * rate * active[flow_class]
-                use[flow_class.label] = use.get(flow_class.label, 0.0) + used
+            foreign = dict(flow_class.usage).get(row, 0.0)
+            if flow_class.companions == victim.companions:
+                foreign -= dict(flow_class.own or flow_class.usage).get(row, 0.0)
+            if foreign > 0:
+                use[flow_class.label] = use.get(flow_class.label, 0.0) + foreign * rate * active[flow_class]
         total = sum(use.values())
         return [(who, part / total) for who, part in use.items() if part > 0] if total > 0 else [("itself", 1.0)]
+
+
+def shared_rates(rows: list[Row], active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
+    """Rates and binding rows of classes (in order of index), and which fabric row each solver row is."""
+    classes = sorted(active, key=lambda c: c.index)
+    copies = {c.copy_of for c in classes if c.copy_of is not None}
+    used: dict[int, list[tuple[int, float]]] = {}
+    for i, flow_class in enumerate(classes):
+        for row, a in flow_class.usage:
+            used.setdefault(row, []).append((i, a * active[flow_class]))
+    shared = [SharedRow(_bound(rows[row], copies), tuple(pairs)) for row, pairs in used.items()]
+    shares = fair_share([c.weight for c in classes], [c.cap for c in classes], shared)
+    return shares.rates, shares.binding, list(used)
 
 
 def _bound(row: Row, copies: set[tuple[int, str] | None]) -> float:

@@ -46,7 +46,7 @@ class Rank:
         self.engines = {"H2D": CopyEngine(env), "D2H": CopyEngine(env)}
         self.streams: dict[str, Stream] = {}
         self.flow_of_stream: dict[str, Flow] = {}
-        self._kept: dict[str, str] = {}
+        self.kept: dict[str, str] = {}
 
     def stream(self, name: str) -> Stream:
         """A stream, made on first use."""
@@ -81,7 +81,7 @@ class Rank:
     def copy(self, stream: Stream, command: Copy) -> Generator[Event, Any, None]:
         """A copy: its turn on the engine, fixed latency, then bytes at the link's rate."""
         direction, engine, env = command.direction, self.engines[command.direction], self.env
-        turn = None if self._kept.get(direction) == stream.name else engine.request()
+        turn = None if self.kept.get(direction) == stream.name else engine.request()
         if turn is not None:
             stream.awaiting = f"the {direction} copy engine"
             yield turn
@@ -102,9 +102,10 @@ class Rank:
 
     def _pass_on(self, stream: Stream, direction: str) -> None:
         """Keep the engine for the stream's next copy, or let the next in line have it."""
-        self._kept.pop(direction, None)
+        self.kept.pop(direction, None)
         if stream.next_is_copy(direction):
-            self._kept[direction] = stream.name
+            self.kept[direction] = stream.name
+            self.engines[direction].granted = self.env.now
         else:
             self.engines[direction].release()
 
@@ -113,8 +114,8 @@ class Rank:
         group = self.groups[command.group]
         if len(group) == 1:
             return
-        boundary = self.gpu.kernel_boundary()
-        if boundary > 0:
+        running = self.gpu.position()
+        while (boundary := self.gpu.kernel_boundary()) > 0 and self.gpu.position() == running:
             yield self.env.timeout(boundary)
         arrived = self.env.now
         self.gpu.set_active("collective", +1)

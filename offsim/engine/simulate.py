@@ -32,10 +32,12 @@ def simulate(scenario: Scenario, program: StreamProgram | None = None, *, propor
     program = program or build(scenario)
     env = Environment()
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
-    folded = fold(fabric, program) if scenario.simulation.fold and program.ranks > 1 else None
+    aggregated = scenario.simulation.collective_form == "aggregated"
+    wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
+    folded = fold(fabric, program) if wanted else None
     used: Any = folded or fabric
     network = Network(env, used.rows, contention=scenario.simulation.contention)
-    routes = folded or FabricRoutes(fabric, aggregated=scenario.simulation.collective_form == "aggregated")
+    routes = folded or FabricRoutes(fabric, aggregated=aggregated)
     collectives = Collectives(env, network, routes)
     simulated = [0] if folded is not None else list(range(program.ranks))
     timeline = Timeline(program.ranks, {rank: program.ranks // len(simulated) for rank in simulated})

@@ -8,6 +8,7 @@ the last one did. Only used while one simulated rank stands for all.
 from offsim.program.commands import StreamProgram
 
 from .rank import Rank
+from .stream import Marker
 
 State = tuple[object, ...]
 
@@ -17,6 +18,10 @@ class SteadyState:
 
     def __init__(self) -> None:
         self._before: State | None = None
+
+    def forget(self) -> None:
+        """The host is ahead of the device: this section's end has no state to compare with."""
+        self._before = None
 
     def repeats(self, program: StreamProgram, number: int, rank: Rank, lead: float) -> int:
         """How many sections after `number` would run exactly like it; call once at the end of every section."""
@@ -36,14 +41,18 @@ class SteadyState:
 def state_of(rank: Rank, lead: float) -> State:
     """Everything that the future depends on: per stream the commands left and how far the first one is.
 
-    Bytes and seconds are rounded to 1e-9 of a second and 1e-3 byte: far below what changes a step.
+    Seconds are rounded to 1e-9 and bytes to 1 (2e-11 s at 55 GB/s): far below what changes a step.
     """
+    now = rank.env.now
     streams = []
     for name, stream in sorted(rank.streams.items()):
-        held = tuple(item[1] for item in stream.queue if not isinstance(item[1], type(None)))
-        commands = tuple(str(type(command).__name__) if hasattr(command, "reached") else command for command in held)
+        held = [item[1] for item in stream.queue]
+        commands = tuple("marker" if isinstance(c, Marker) else (type(c), c) for c in held)
         flow = rank.flow_of_stream.get(name)
-        left = flow.left - flow.rate * (rank.env.now - flow.since) if flow is not None else 0.0
-        elapsed = rank.env.now - stream.started if stream.queue else 0.0
-        streams.append((name, commands, round(left, 0), round(elapsed, 9)))
-    return (*streams, round(lead, 9))
+        left = flow.left - flow.rate * (now - flow.since) if flow is not None else -1.0
+        elapsed = now - stream.started if stream.queue else 0.0
+        streams.append((name, commands, round(left), round(elapsed, 9)))
+    engines = [(engine.busy, engine.waiting, round(now - engine.granted, 9) if engine.busy else 0.0)
+               for engine in rank.engines.values()]
+    kept = tuple(sorted(rank.kept.items()))
+    return (*streams, *engines, kept, rank.gpu.progress(), round(lead, 9))

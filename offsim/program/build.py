@@ -126,12 +126,17 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
     cache, previous = BlockCache(scenario, layout), None
     for step, expert in enumerate(scenario.expert_of_step()):
         commands = tuple(_step(scenario, policy, layout, cache, step, expert))
-        if sections and commands == sections[-1].commands:
+        if sections and _same(commands, sections[-1].commands):
             commands = sections[-1].commands
         phase: Phase = "switch" if previous not in (None, expert) else "denoise"
         sections.append(Section(f"step {step}", phase, step, commands))
         previous = expert
     return sections
+
+
+def _same(a: tuple[Command, ...], b: tuple[Command, ...]) -> bool:
+    """Equal command by command; tuples of different commands with equal fields are not."""
+    return a == b and all(type(x) is type(y) for x, y in zip(a, b, strict=True))
 
 
 def _step(

@@ -53,6 +53,8 @@ class Repeat(NamedTuple):
     section: int
     count: int
     period: float
+    begin: float
+    """Instant of the record at which the repeated section began."""
     after: float
     """Instant of the record after which everything is later by count x period."""
 
@@ -107,8 +109,8 @@ class Timeline:
         for span in self.spans:
             yield _shift(span, self.delay_at(span.start))
         for repeat in self.repeats:
-            begin, earlier = repeat.after - repeat.period, self.delay_at(repeat.after - repeat.period)
-            inside = [span for span in self.spans if begin <= span.start < repeat.after]
+            earlier = self.delay_at(repeat.begin)
+            inside = [span for span in self.spans if repeat.begin <= span.start < repeat.after]
             for k in range(1, repeat.count + 1):
                 for span in inside:
                     yield _shift(span, earlier + k * repeat.period)

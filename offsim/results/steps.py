@@ -9,6 +9,7 @@ evenly over the copy. Works on simulated and on measured timelines alike.
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from offsim.program.commands import COMPUTE, Collective, Copy, StreamProgram
@@ -39,7 +40,8 @@ class Charge(NamedTuple):
     seconds: float
 
 
-class StepRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StepRow:
     """One denoising step on its slowest rank."""
 
     index: int

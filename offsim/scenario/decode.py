@@ -13,7 +13,7 @@ from msgspec import Meta
 from .allowed import check, limits, members, peel, words
 from .faults import Place
 from .quantity import Curve, Quantity
-from .units import dimension_of, key_names, preferred_key
+from .units import dimension_of, key_names, preferred_key, to_si
 from .wording import choices, shown
 
 STEP = re.compile(r"[^.\[\]]+")
@@ -121,7 +121,7 @@ def _value(value: Any, annotation: Any, place: Place, factor: float = 1.0) -> An
         entry = get_args(kind)[1]
         return {k: _named_curve(v, entry, place.child(k)) for k, v in _table(value, place).items()}
     check(value, annotation, place, factor)
-    return value * factor if factor != 1.0 else value
+    return to_si(value, factor) if factor != 1.0 else value
 
 
 def _table(value: Any, place: Place, what: str = "a table") -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _quantity(value: Any, annotation: Any, place: Place, factor: float) -> Quant
     source = place.path.name if place.path else "command line"
     if _is_number(value):
         check(value, number, place, factor)
-        return Quantity(float(value * factor), "given", source)
+        return Quantity(float(to_si(value, factor)), "given", source)
     table = _table(value, place, QUANTITY_WORDS)
     if "value" in table:
         check(table["value"], number, place.child("value"), factor)
@@ -169,8 +169,8 @@ def _quantity(value: Any, annotation: Any, place: Place, factor: float) -> Quant
     _require(body, Quantity, place)
     if "interval" in body:
         _check_interval(body["interval"], body["value"], place.child("interval"))
-        body["interval"] = tuple(float(end * factor) for end in body["interval"])
-    return Quantity(**{**body, "value": float(body["value"] * factor)})
+        body["interval"] = tuple(float(to_si(end, factor)) for end in body["interval"])
+    return Quantity(**{**body, "value": float(to_si(body["value"], factor))})
 
 
 def _check_interval(interval: list[float], value: float, place: Place) -> None:
@@ -193,7 +193,7 @@ def _curve(value: Any, annotation: Any, place: Place, factor: float) -> Curve:
     body = _fields({key: entry for key, entry in table.items() if key != "points"}, Curve, place)
     body |= {"points": table["points"]} if "points" in table else {}
     _require(body, Curve, place)
-    return Curve(**{**body, "points": tuple((float(x), float(y * factor)) for x, y in body["points"])})
+    return Curve(**{**body, "points": tuple((float(x), float(to_si(y, factor))) for x, y in body["points"])})
 
 
 def _check_points(points: Any, number: Any, place: Place, factor: float) -> None:

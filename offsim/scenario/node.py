@@ -58,7 +58,7 @@ class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
     duplex: DuplexQuantity
     """gamma: x_down / h2d + x_up / d2h <= gamma; 2 is ideal duplex, 1 none."""
     latency: TimeQuantity
-    """Fixed part of one copy on the device, once per copy call."""
+    """Fixed part of one copy on the device; the calls of one transfer follow each other without gaps."""
 
 
 class Switch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,12 +169,17 @@ class Node(Struct, frozen=True, forbid_unknown_fields=True):
         _check_partition("switches", [s.gpus for s in self.switches], self.gpus, complete=False)
         if self.collectives is not None and self.collectives.transport == "nvlink" and self.nvlink is None:
             raise ValueError("collectives.transport='nvlink': needs a table nvlink")
+        if len(self.host.sockets) > 1 and self.host.cross_socket is None and self._crosses_host():
+            raise ValueError("two host.sockets and collectives through host memory need host.cross_socket_GBps")
         if self.gpus > 1 and self.collectives is None:
             raise ValueError(f"collectives: missing; {self.gpus} gpus need it")
         pairs = [(entry.victim, entry.aggressor) for entry in self.interference]
         twice = next((pair for pair in pairs if pairs.count(pair) > 1), None)
         if twice is not None:
             raise ValueError(f"interference: victim {twice[0]!r} with aggressor {twice[1]!r} is given twice")
+
+    def _crosses_host(self) -> bool:
+        return self.collectives is not None and self.collectives.transport != "nvlink"
 
 
 def _check_partition(key: str, groups: list[tuple[int, ...]], gpus: int, *, complete: bool) -> None:

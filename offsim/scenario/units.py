@@ -64,6 +64,11 @@ def dimension_of(annotation: Any) -> str | None:
     return None
 
 
+def to_si(value: float, factor: float) -> float:
+    """A file's number in SI; small units divide, so that 10 us are 1e-5 s to the last digit."""
+    return value * factor if factor >= 1 else value / round(1 / factor)
+
+
 def key_names(field: str, dimension: str | None) -> dict[str, float]:
     """Keys that a file may use for `field`, with the factor of each to SI."""
     if dimension is None:

@@ -308,7 +308,6 @@ def test_folding_ranks_that_are_alike_changes_no_time(scenario):
         assert durations(folded, program) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="a folded class is alone with all ranks' flows")
 @settings(QUICK, phases=(Phase.generate,), max_examples=100)
 @given(small_scenarios(**ALIKE))
 def test_folding_changes_no_time_without_contention_either(scenario):
@@ -316,7 +315,6 @@ def test_folding_changes_no_time_without_contention_either(scenario):
     assert durations(folded, program) == pytest.approx(durations(full, program), rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="a folded class is alone with all ranks' flows")
 @settings(QUICK, phases=(Phase.generate,), max_examples=100)
 @given(small_scenarios(**ALIKE))
 def test_folding_charges_the_same_delays(scenario):

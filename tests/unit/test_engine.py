@@ -240,7 +240,6 @@ def test_a_collective_of_another_stream_starts_when_the_running_kernel_ends():
     assert on(timeline, "compute") == [("kernels", 0, 8)]
 
 
-@pytest.mark.xfail(strict=True, reason="the kernel boundary is predicted once, at the collective's turn")
 def test_a_kernel_that_slows_meanwhile_lets_collectives_in_later():
     """2 s done when a copy halves its rate, so the first kernel ends at 6."""
     exchange = Collective("exchanges", "exchange", "all-to-all", 100.0)
@@ -325,7 +324,6 @@ NARROW_HOST = replace(NODE.host, sockets=(replace(NODE.host.sockets[0], read=LIN
 """Both GPUs together read 100 B/s."""
 
 
-@pytest.mark.xfail(strict=True, reason="a folded class is alone with all ranks' flows")
 def test_a_folded_copy_without_contention_has_the_link_alone():
     for fold in (False, True):
         simulation = Simulation(fold=fold, contention=False)
@@ -333,7 +331,6 @@ def test_a_folded_copy_without_contention_has_the_link_alone():
         assert on(timeline, "H2D engine") == [("copy", 0, 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="a folded class is alone with all ranks' flows")
 def test_a_folded_copy_is_delayed_by_the_other_ranks_copies():
     """2 s instead of 1, because of the other rank."""
     for fold in (False, True):
@@ -342,7 +339,6 @@ def test_a_folded_copy_is_delayed_by_the_other_ranks_copies():
         assert (span.duration, span.contention) == (2, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="after - period rounds past the first span of the repeat")
 def test_repeated_steps_keep_the_span_that_begins_with_them():
     end = (kernels(0.203), Synchronize("stream", "compute"))
     timeline = run_steps(end, *[(kernels(7, name="first"), *end)] * 4)
@@ -350,7 +346,6 @@ def test_repeated_steps_keep_the_span_that_begins_with_them():
     assert sum(span.name == "first" for span in timeline.shifted_spans()) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="a step end not looked at keeps an older state")
 def test_a_step_that_began_otherwise_is_not_taken_as_repeated():
     """Step 2 begins with 5 s of step 1 still to do, steps 3 to 5 don't: 1 s each."""
     synchronised = (kernels(1), Synchronize("stream", "compute"))

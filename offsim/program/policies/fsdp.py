@@ -34,6 +34,7 @@ class FSDPProgram(PolicyProgram):
         self.ahead = max(1, policy.prefetch)
         self.issued: list[tuple[int, int]] = []
         self.gathered: str | None = None
+        self.outputs: dict[tuple[int, int], str] = {}
         self.order = [(index, block) for index, count in enumerate(self.sizes.count) for block in range(count)]
 
     def load(self) -> Iterator[Command]:
@@ -58,9 +59,10 @@ class FSDPProgram(PolicyProgram):
         self.issued.remove((index, block))
         yield from self._free_previous()
         yield Wait(COMPUTE, f"{name} gathered")
-        yield from self._copy_out(name, f"{name} all-gather output", bytes_)
+        output = self.outputs.pop((index, block))
+        yield from self._copy_out(name, output, bytes_)
         yield Record(COMPUTE, "copy-out")
-        self.gathered = f"{name} all-gather output"
+        self.gathered = output
 
     def _free_previous(self) -> Iterator[Command]:
         """wait_for_unshard: the gather streams wait for the previous copy-out, then its buffer may be reused."""
@@ -73,6 +75,9 @@ class FSDPProgram(PolicyProgram):
         """Copy-in of the own shard, then the all-gather."""
         name, bytes_ = self.weights(expert, index, block), self.sizes.block[index]
         output, shard = f"{name} all-gather output", bytes_ / self.ranks
+        if output == self.gathered:
+            output = f"{name} next all-gather output"
+        self.outputs[index, block] = output
         yield Allocate(output, bytes_, COPY_IN)
         yield Copy(COPY_IN, f"{name} shard", "H2D", shard, "pinned", output, self.sizes.tensors[index])
         yield Record(COPY_IN, f"{name} copied in")
