@@ -76,9 +76,9 @@ class Fabric:
             self.rows.append(Row(name, kind, bound, **more))  # type: ignore[arg-type]
         return self._row_index[name]
 
-    def _topology(self) -> nx.DiGraph:
+    def _topology(self) -> "nx.DiGraph[str]":
         """GPUs, switches and host memories; each edge carries its row."""
-        graph = nx.DiGraph()
+        graph: nx.DiGraph[str] = nx.DiGraph()
         pcie, node = self.node.pcie, self.node
         for gpu in self.ranks:
             above = f"switch {self._switch[gpu]}" if gpu in self._switch else f"host {self._socket[gpu]}"
@@ -96,7 +96,7 @@ class Fabric:
                         self._edge(graph, f"host {a}", f"host {b}", name, "cross socket", node.host.cross_socket)
         return graph
 
-    def _edge(self, graph: nx.DiGraph, a: str, b: str, name: str, kind: str, rate: Quantity) -> None:
+    def _edge(self, graph: "nx.DiGraph[str]", a: str, b: str, name: str, kind: str, rate: Quantity) -> None:
         graph.add_edge(a, b, row=self._row(name, kind, rate.value))
 
     def _path(self, a: str, b: str) -> list[int]:

@@ -148,7 +148,7 @@ def fold(fabric: Fabric, program: StreamProgram) -> FoldedFabric | None:
     if len(set(ranks.values())) > 1:
         return None
     colours = {fabric.rows[row].name: colour for row, colour in rows.items() if fabric.rows[row].rank is None}
-    pair_colour = {ends: flow_colour[key] for key, (_, ends) in flows.items() if key[0] == "pair"}
+    pair_colour = {(ends[0], ends[1]): flow_colour[key] for key, (_, ends) in flows.items() if key[0] == "pair"}
     return FoldedFabric(fabric, colours, pair_colour)
 
 
@@ -161,8 +161,8 @@ def _flows(fabric: Fabric, program: StreamProgram) -> dict[FlowKey, tuple[FlowCl
     kinds = {(c.kind, c.group) for s in program.sections for c in s.commands if isinstance(c, Collective)}
     found: dict[FlowKey, tuple[FlowClass, tuple[int, ...]]] = {}
     for rank in fabric.ranks:
-        for direction in ("H2D", "D2H"):
-            found[direction, rank] = (fabric.copy_class(rank, direction, "pinned"), (rank,))  # type: ignore[arg-type]
+        found["H2D", rank] = (fabric.copy_class(rank, "H2D", "pinned"), (rank,))
+        found["D2H", rank] = (fabric.copy_class(rank, "D2H", "pinned"), (rank,))
     for kind, scope in sorted(kinds):
         for group in fabric.groups if scope == "sequence" else (tuple(fabric.ranks),):
             if len(group) == 1:

@@ -198,10 +198,10 @@ def shared_rates(rows: list[Row], active: Counter[FlowClass]) -> tuple[list[floa
     return shares.rates, shares.binding, list(used)
 
 
-def _bound(row: Row, copies: set[tuple[int, str] | None]) -> float:
+def _bound(row: Row, copies: set[tuple[int, str]]) -> float:
     """A row's bound, smaller while an interfering copy is active on its rank."""
     bound = row.bound
     for aggressor, slowdown in row.slowdowns:
-        if (row.rank, aggressor) in copies:
+        if row.rank is not None and (row.rank, aggressor) in copies:
             bound /= 1 + slowdown
     return bound

@@ -115,7 +115,10 @@ class Rank:
         if len(group) == 1:
             return
         running = self.gpu.position()
-        while (boundary := self.gpu.kernel_boundary()) > 0 and self.gpu.position() == running:
+        # The kernel may slow down meanwhile; what is left may be too little to move the clock.
+        while self.env.now + (boundary := self.gpu.kernel_boundary()) > self.env.now:
+            if self.gpu.position() != running:
+                break
             yield self.env.timeout(boundary)
         arrived = self.env.now
         self.gpu.set_active("collective", +1)

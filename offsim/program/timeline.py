@@ -48,15 +48,15 @@ class Window(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """After section `section` of the record, the next `count` sections repeated it, `period` seconds each."""
+    """After section `section` of the record, the next `times` sections repeated it, `period` seconds each."""
 
     section: int
-    count: int
+    times: int
     period: float
     begin: float
     """Instant of the record at which the repeated section began."""
     after: float
-    """Instant of the record after which everything is later by count x period."""
+    """Instant of the record after which everything is later by times x period."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Timeline:
     def recorded_section(self, section: int) -> int:
         """The section whose record stands for `section`."""
         for repeat in self.repeats:
-            if repeat.section < section <= repeat.section + repeat.count:
+            if repeat.section < section <= repeat.section + repeat.times:
                 return repeat.section
         return section
 
@@ -102,7 +102,7 @@ class Timeline:
 
     def delay_at(self, instant: float) -> float:
         """How much later an instant of the record really is: the skipped repeats before it."""
-        return sum(repeat.count * repeat.period for repeat in self.repeats if repeat.after <= instant)
+        return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.after <= instant)
 
     def shifted_spans(self) -> Iterator[Span]:
         """All spans at their real instants, repeated ones included."""
@@ -111,7 +111,7 @@ class Timeline:
         for repeat in self.repeats:
             earlier = self.delay_at(repeat.begin)
             inside = [span for span in self.spans if repeat.begin <= span.start < repeat.after]
-            for k in range(1, repeat.count + 1):
+            for k in range(1, repeat.times + 1):
                 for span in inside:
                     yield _shift(span, earlier + k * repeat.period)
 

@@ -101,9 +101,7 @@ def _suits(value: Any, annotation: Any, factor: float) -> bool:
         return isinstance(value, str) and all(_text_suits(value, meta) for meta in metas)
     if get_origin(kind) is tuple:
         least = max((meta.min_length or 0 for meta in metas), default=0)
-        return (
-            isinstance(value, list) and len(value) >= least and _entries_suit(value, get_args(kind), factor)
-        )
+        return isinstance(value, list) and len(value) >= least and _entries_suit(value, get_args(kind), factor)
     if get_origin(kind) is dict:
         entry = get_args(kind)[1]
         return isinstance(value, dict) and all(_suits(item, entry, factor) for item in value.values())

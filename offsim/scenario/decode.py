@@ -84,10 +84,10 @@ def _variant(kind: Any, table: dict[str, Any], place: Place) -> Any:
 def _unknown_key(key: str, struct: Any, also: tuple[str, ...]) -> str:
     """Why a key is wrong: its unit, or its name."""
     hints = _hints(struct)
-    for field in struct.__struct_fields__:
-        dimension = dimension_of(hints[field])
-        if dimension and (key == field or (key.startswith(f"{field}_") and "_" not in key[len(field) + 1 :])):
-            return f"needs its unit in the key: {', '.join(key_names(field, dimension))}"
+    base = key if key in hints else key.rpartition("_")[0]
+    dimension = dimension_of(hints[base]) if base in hints else None
+    if dimension:
+        return f"needs its unit in the key: {', '.join(key_names(base, dimension))}"
     names = {preferred_key(field, dimension_of(hints[field])) for field in struct.__struct_fields__}
     tag = struct.__struct_config__.tag_field
     return f"unknown key; {choices({*names, *also, *([tag] if tag else [])}, key)}"
@@ -221,9 +221,7 @@ def _named_curve(entry: Any, annotation: Any, place: Place) -> Curve:
         missing = f"missing; needs one of {', '.join(keys)}"
         twice = "points are given twice, with different units; keep one"
         raise place.child(found[1] if found else wanted).fault(twice if found else missing)
-    _check_points(
-        table[found[0]], Annotated[float, limits(annotation)], place.child(found[0]), keys[found[0]]
-    )
+    _check_points(table[found[0]], Annotated[float, limits(annotation)], place.child(found[0]), keys[found[0]])
     unknown = [key for key in table if key != found[0] and key not in Curve.__struct_fields__]
     if unknown or "points" in table:
         key = (*unknown, "points")[0]

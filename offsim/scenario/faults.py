@@ -21,7 +21,7 @@ class Place:
     def child(self, name: str) -> "Place":
         """A key of the table at this place."""
         step = name if name.isprintable() and name.strip() == name != "" else repr(name)
-        return Place(self.path, f"{self.key}.{cut(step, LONGEST_KEY)}".lstrip("."))
+        return Place(self.path, f"{self.key}.{cut(step, LONGEST_KEY // 2)}".lstrip("."))
 
     def item(self, index: int) -> "Place":
         """An entry of the array at this place."""
@@ -29,7 +29,7 @@ class Place:
 
     def fault(self, what: str, value: Any = ABSENT) -> ScenarioError:
         """The error to raise here about the value that the file gives."""
-        key = self.key if len(self.key) <= LONGEST_KEY else "..." + self.key[-LONGEST_KEY:]
+        key = cut(self.key, LONGEST_KEY)
         given = "" if value is ABSENT else f"={shown(value)}"
         parts = (str(self.path) if self.path else "", f"{key}{given}", what)
         return ScenarioError(one_line(": ".join(part for part in parts if part)))

@@ -144,9 +144,7 @@ def _scenario_tables(raw: dict[str, Any], path: Path, seen: tuple[Path, ...]) ->
     return tables
 
 
-def _section(
-    value: Any, section: str, inherited: Any, place: Place, seen: tuple[Path, ...]
-) -> dict[str, Any]:
+def _section(value: Any, section: str, inherited: Any, place: Place, seen: tuple[Path, ...]) -> dict[str, Any]:
     """One table of a scenario: a name or a table with `extends` replaces an inherited one, others merge."""
     if isinstance(value, str) and section in CATALOGUE_KIND:
         path = _find(value, CATALOGUE_KIND[section], place)

@@ -22,6 +22,7 @@ SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
 
+GpuIndex = Annotated[int, Meta(ge=0, le=1023)]
 KernelClass = Literal["gemm", "attention", "elementwise", "relayout"]
 Transport = Literal["nvlink", "pcie", "host-memory"]
 
@@ -64,7 +65,7 @@ class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
 class Switch(Struct, frozen=True, forbid_unknown_fields=True):
     """A PCIe switch (or root complex) whose GPUs share one uplink."""
 
-    gpus: Annotated[tuple[int, ...], Meta(min_length=1)]
+    gpus: Annotated[tuple[GpuIndex, ...], Meta(min_length=1)]
     h2d: RateQuantity
     d2h: RateQuantity
 
@@ -72,7 +73,7 @@ class Switch(Struct, frozen=True, forbid_unknown_fields=True):
 class Socket(Struct, frozen=True, forbid_unknown_fields=True):
     """Host memory of one NUMA node and the GPUs attached to it."""
 
-    gpus: Annotated[tuple[int, ...], Meta(min_length=1)]
+    gpus: Annotated[tuple[GpuIndex, ...], Meta(min_length=1)]
     read: RateQuantity
     """What all devices together can read (H2D and the receive side of host-memory collectives)."""
     write: RateQuantity

@@ -21,9 +21,7 @@ class Resident(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name"
     vae: Placement = "resident"
 
 
-class SGLangLayerwise(
-    Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="sglang-layerwise"
-):
+class SGLangLayerwise(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="sglang-layerwise"):
     """SGLang's --dit-layerwise-offload."""
 
     version: Literal["v0", "v1", "v2", "v3"] = "v2"
@@ -40,6 +38,10 @@ class SGLangLayerwise(
     """Extra host time of every hook (graph breaks, allocator): for ablations."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
+
+    def __post_init__(self) -> None:
+        if self.prefetch > 1 and self.prefetch != int(self.prefetch):
+            raise ValueError(f"prefetch={self.prefetch}: expected a share below 1 or a count of blocks")
 
 
 class FullModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="full-model"):

@@ -6,6 +6,7 @@ from .model import DTYPE_BYTES, Model
 from .node import Node
 from .policy import Policy, Resident, SGLangLayerwise
 from .quantity import Quantity
+from .units import Name
 from .workload import Workload
 
 
@@ -44,7 +45,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     workload: Workload
     node: Node
     policy: Policy
-    name: str = ""
+    name: Name = ""
     title: str = ""
     schema: int = 1
     simulation: Simulation = Simulation()
@@ -104,8 +105,9 @@ def _size_problem(scenario: Scenario) -> str | None:
         return None
     if any(s is None for s in sizes):
         return "workload: needs tokens, or width and height (and frames for video)"
+    strides, patches = scenario.model.vae_stride[1:], scenario.model.patch[1:]
     for key, size, stride, patch in zip(
-        ("height", "width"), (work.height, work.width), scenario.model.vae_stride[1:], scenario.model.patch[1:], strict=True
+        ("height", "width"), (work.height, work.width), strides, patches, strict=True
     ):
         if size is not None and (size % (stride * patch) or size < stride * patch):
             return f"workload.{key}={size}: must be a positive multiple of {stride * patch} for {scenario.model.name}"
@@ -151,7 +153,8 @@ def _policy_problem(scenario: Scenario) -> str | None:
     if policy.resident_layers >= 1 and policy.resident_layers > most:
         return f"policy.resident_layers={policy.resident_layers}: {scenario.model.name} has at most {most} blocks"
     if policy.prefetch >= 1 and policy.prefetch > most:
-        return f"policy.prefetch={policy.prefetch}: {scenario.model.name} has at most {most} blocks (or give a share below 1)"
+        blocks = f"{scenario.model.name} has at most {most} blocks"
+        return f"policy.prefetch={policy.prefetch}: {blocks} (or give a share below 1)"
     if policy.version == "v0" and policy.prefetch not in (0, 1):
         return f"policy.prefetch={policy.prefetch}: version 'v0' always prefetches one block; use v1 or later"
     return None

@@ -38,16 +38,23 @@ def shown(value: Any) -> str:
 def choices(names: Iterable[str], wrong: Any = None) -> str:
     """The allowed names, those close to the wrong one first; long lists end in how many more there are.
 
-    >>> choices(["v0", "v1"], "v9"), choices(["gpus", "width"], "gpu")
-    ('did you mean v1 or v0? allowed are v0, v1', 'did you mean gpus? allowed are gpus, width')
+    >>> choices(["v0", "v1"], 2), choices(["gpus", "width"], "gpu")
+    ('allowed are v0, v1', 'did you mean gpus? allowed are gpus, width')
     """
     known = sorted(names)
-    close = get_close_matches(wrong[:LONGEST_VALUE], known, n=3, cutoff=0.5) if isinstance(wrong, str) else []
+    close = _close(wrong, known) if isinstance(wrong, str) else []
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
     listed: list[str] = []
     for name in known:
-        if len(listed) == MOST_NAMES or sum(map(len, listed)) + len(name) > LONGEST_LIST:
+        if len(listed) == MOST_NAMES or sum(map(len, [hint, name, *listed])) > LONGEST_LIST:
             break
         listed.append(name)
     more = f" and {len(known) - len(listed)} more" if len(listed) < len(known) else ""
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"{hint}allowed are {', '.join(listed)}{more}"
+
+
+def _close(wrong: str, known: list[str]) -> list[str]:
+    """Up to two names that may have been meant: those that go on like the wrong one, then similar ones."""
+    longer = [name for name in known if len(wrong) > 2 and name.startswith(wrong)]
+    similar = get_close_matches(wrong[:LONGEST_VALUE], known, n=2, cutoff=0.6)
+    return list(dict.fromkeys([*longer, *similar]))[:2]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.commands import COMPUTE, StreamProgram, Wait
+from offsim.program.commands import COMPUTE, Section, StreamProgram, Wait
 from offsim.results.steps import step_rows
 from offsim.scenario.scenario import Scenario
 
@@ -61,10 +61,10 @@ def seconds(asked: Scenario, on: frozenset[str]) -> float:
 
 def _never_waiting(program: StreamProgram) -> StreamProgram:
     """The program with every wait of the compute stream taken out: weights are taken to be there."""
-    sections = []
+    sections: list[Section] = []
     for section in program.sections:
         kept = tuple(c for c in section.commands if not (isinstance(c, Wait) and c.stream == COMPUTE))
-        same = sections and sections[-1].commands == kept
+        same = bool(sections) and sections[-1].commands == kept
         sections.append(section._replace(commands=sections[-1].commands if same else kept))
     return program._replace(sections=tuple(sections))
 

@@ -130,8 +130,8 @@ def _memory_table(efficiency: float) -> Table:
             for placement in ("sharded", "swap"):
                 asked = scenario(READINGS[0], {**policy, "text_encoder": placement}, efficiency, dtype)
                 prediction = predict(asked)
-                by_phase = {peak.phase: f"{peak.allocated / GIB:.2f}" for peak in prediction.phases}
-                cells = [by_phase.get(p, "") for p in ("load", "encode", "denoise", "switch", "decode")]  # type: ignore[call-overload]
+                by_phase = {str(peak.phase): f"{peak.allocated / GIB:.2f}" for peak in prediction.phases}
+                cells = [by_phase.get(phase, "") for phase in ("load", "encode", "denoise", "switch", "decode")]
                 table.add_row(mode, dtype, placement, *cells, f"{prediction.peak_allocated / GIB:.2f}")
     return table
 
