@@ -16,8 +16,9 @@ issued may already be there. Open sections have only (a), from the compute strea
 before they begin. Interference, queue depth and ranks that wait for each other only add to these.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
+from typing import TypeVar
 
 from offsim.program.commands import (
     COMPUTE,
@@ -41,6 +42,7 @@ from .folding import fold, pairs
 
 Work = Compute | Copy | Collective
 Transfer = tuple[FlowClass, float]
+Key = TypeVar("Key", str, int)
 Place = tuple[str, int]
 """A stream and how many of its commands have been issued."""
 
@@ -53,17 +55,53 @@ def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
 def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
     """Seconds that nothing can beat from the first begin of the first step to the last end of the last one.
 
-    The larger of two: the steps' bounds added up on one rank (steps that are all closed or all open do not
-    overlap), and the bound of all steps as one section, which holds copies that cross from step to step.
+    The largest of three: the steps' bounds added up on one rank (steps that are all closed or all open do not
+    overlap; otherwise the path through all of them), and bounds (b) and (c) over all steps, which hold the copies
+    that cross from a step to an equal next one.
     """
     node = _Node(scenario, program)
     steps = [i for i, section in enumerate(program.sections) if section.step is not None]
-    commands = [command for i in steps for command in program.sections[i].commands]
     kinds = {_closed(program.sections[i].commands) for i in steps}
-    added = max(sum(bounds[i] for i in steps) for bounds in _by_rank(node)) if len(kinds) == 1 else 0.0
-    path = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
-    serial = max(_serial(node, rank, commands) for rank in node.ranks)
-    return max(added, path, serial, node.link_time(_needed(commands)))
+    if len(kinds) == 1:
+        times = max(sum(bounds[i] for i in steps) for bounds in _by_rank(node))
+    else:
+        commands = [command for i in steps for command in program.sections[i].commands]
+        times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
+    runs = _runs(program, steps)
+    serial = max(max(_over_runs(runs, lambda work, r=rank: _busy(node, r, work)).values(), default=0.0) for rank in node.ranks)
+    loads = _over_runs(runs, node.loads)
+    return max(times, serial, node.fullest(loads))
+
+
+Runs = list[tuple[tuple[Command, ...], int]]
+
+
+def _runs(program: StreamProgram, steps: list[int]) -> Runs:
+    """Consecutive equal steps as (commands, how many)."""
+    runs: Runs = []
+    for i in steps:
+        commands = program.sections[i].commands
+        if runs and runs[-1][0] is commands:
+            runs[-1] = (commands, runs[-1][1] + 1)
+        else:
+            runs.append((commands, 1))
+    return runs
+
+
+def _over_runs(runs: Runs, amounts: Callable[[list[Work]], dict[Key, float]]) -> dict[Key, float]:
+    """Amounts of needed work over all steps.
+
+    A step needs what its own end depends on, and, before an equal step, what that one depends on too: of k equal
+    steps the last needs N1, each of the others at least N2 - N1, with N2 the need of two in a row.
+    """
+    total: dict[Key, float] = {}
+    for commands, times in runs:
+        once = amounts(_needed(commands))
+        twice = amounts(_needed(commands * 2)) if times > 1 else once
+        for key, amount in twice.items():
+            one = once.get(key, 0.0)
+            total[key] = total.get(key, 0.0) + one + (times - 1) * (amount - one)
+    return total
 
 
 def _by_rank(node: "_Node") -> Iterator[list[float]]:
@@ -122,14 +160,19 @@ def _reached(command: Command, tails: dict[str, float], events: dict[str, float]
 
 def _serial(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
     """(b): the busiest stream or engine, over the needed commands."""
+    return max(_busy(node, rank, _needed(commands)).values(), default=0.0)
+
+
+def _busy(node: "_Node", rank: int, work: list[Work]) -> dict[str, float]:
+    """Seconds alone by stream and engine."""
     busy: dict[str, float] = {}
-    for command in _needed(commands):
+    for command in work:
         users = [f"stream {command.stream}"]
         if not isinstance(command, Collective):
             users.append("multiprocessors" if isinstance(command, Compute) else f"{command.direction} engine")
         for user in users:
             busy[user] = busy.get(user, 0.0) + node.alone(command, rank)
-    return max(busy.values(), default=0.0)
+    return busy
 
 
 def _needed(commands: Sequence[Command]) -> list[Work]:
@@ -191,7 +234,7 @@ class _Node:
         self._host_costs = {Collective: costs.collective.value, Allocate: costs.allocation.value}
         self._host_costs |= dict.fromkeys((Record, Wait), costs.event.value)
         self._host_costs |= {Synchronize: costs.synchronize.value}
-        self._alone: dict[tuple[int, Command], float] = {}
+        self._alone: dict[tuple[int, int], float] = {}
 
     def host_time(self, command: Command) -> float:
         """What a command costs the host thread."""
@@ -207,9 +250,10 @@ class _Node:
         """Time of a command on its stream with the whole node to itself."""
         if not isinstance(command, Work):
             return 0.0
-        if (rank, command) not in self._alone:
-            self._alone[rank, command] = self._time(command, rank)
-        return self._alone[rank, command]
+        key = (rank, id(command))  # commands live as long as the program; hashing their kernels is slow
+        if key not in self._alone:
+            self._alone[key] = self._time(command, rank)
+        return self._alone[key]
 
     def _time(self, command: Work, rank: int) -> float:
         if isinstance(command, Compute):
@@ -218,7 +262,7 @@ class _Node:
         if not own:
             return 0.0
         link = self.scenario.node.pcie if isinstance(command, Copy) else self.fabric.kind(command.kind)
-        return link.latency.value + max(max(bytes_ / flow.cap for flow, bytes_ in own), self._fullest(own))
+        return link.latency.value + max(max(bytes_ / flow.cap for flow, bytes_ in own), self.fullest(_loads(own)))
 
     def _transfers(self, command: Copy | Collective, rank: int | None) -> list[Transfer]:
         """The transfers that a rank (None: any rank) has a part in."""
@@ -234,17 +278,32 @@ class _Node:
         ends = [(group, i, j) for group in own for i, j in pairs(group) if rank is None or rank in (i, j)]
         return [(self.fabric.pair_class(kind, sent, g, i, j), sent / (len(g) - 1)) for g, i, j in ends]
 
-    def _fullest(self, transfers: Iterable[Transfer]) -> float:
-        """Seconds that the most loaded row needs for these transfers."""
-        load: dict[int, float] = {}
-        for flow, bytes_ in transfers:
-            for row, a in flow.usage:
-                load[row] = load.get(row, 0.0) + a * bytes_
-        return max((amount / self.fabric.rows[row].bound for row, amount in load.items()), default=0.0)
+    def fullest(self, loads: dict[int, float]) -> float:
+        """Seconds that the most loaded row needs."""
+        return max((amount / self.fabric.rows[row].bound for row, amount in loads.items()), default=0.0)
+
+    def loads(self, commands: Iterable[Work], rank: int | None = None) -> dict[int, float]:
+        """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
+        if not self.scenario.simulation.contention:
+            return {}
+        moves: dict[tuple[str, ...], tuple[Copy | Collective, int]] = {}
+        for command in commands:
+            if not isinstance(command, Compute):
+                moved = (command.direction, command.host_memory) if isinstance(command, Copy) else (command.kind, command.group)
+                key = (*moved, str(command.bytes))
+                moves[key] = (command, moves.get(key, (command, 0))[1] + 1)
+        transfers = [(t, count) for move, count in moves.values() for t in self._transfers(move, rank)]
+        return _loads((flow, bytes_ * count) for (flow, bytes_), count in transfers)
 
     def link_time(self, commands: Iterable[Work], rank: int | None = None) -> float:
         """(c): over one rank's transfers (None: all ranks')."""
-        if not self.scenario.simulation.contention:
-            return 0.0
-        moves = [command for command in commands if not isinstance(command, Compute)]
-        return self._fullest(transfer for command in moves for transfer in self._transfers(command, rank))
+        return self.fullest(self.loads(commands, rank))
+
+
+def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:
+    """Coefficient x bytes of transfers, row by row."""
+    load: dict[int, float] = {}
+    for flow, bytes_ in transfers:
+        for row, a in flow.usage:
+            load[row] = load.get(row, 0.0) + a * bytes_
+    return load

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from offsim.engine.bounds import lower_bound
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.commands import StreamProgram
+from offsim.program.commands import Copy, StreamProgram
 from offsim.program.timeline import Timeline
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario, quantities_in_use
@@ -84,7 +84,7 @@ def predict(scenario: Scenario) -> Prediction:
     timeline = simulate(scenario, program)
     steps = step_rows(program, timeline)
     others = [steps]
-    if weight_matters(scenario):
+    if weight_matters(scenario) and _copies_ahead(program):
         others.append(step_rows(program, simulate(scenario, program, proportional_weight=True)))
     peaks = phase_peaks(scenario, program)
     totals = [sum(step.duration for step in rows) for rows in others]
@@ -110,6 +110,16 @@ def weight_matters(scenario: Scenario) -> bool:
     """Whether collectives of more than two ranks meet weight copies on a link."""
     node, group = scenario.node, max(len(group) for group in scenario.groups())
     return group > 2 and node.collectives is not None and node.collectives.transport != "nvlink"
+
+
+def _copies_ahead(program: StreamProgram) -> bool:
+    """Whether any step has copies that run beside kernels: pageable ones block the host instead."""
+    distinct = {id(section.commands): section for section in program.sections if section.step is not None}
+    return any(
+        isinstance(command, Copy) and command.host_memory == "pinned"
+        for section in distinct.values()
+        for command in section.commands
+    )
 
 
 def as_json(prediction: Prediction) -> dict[str, Any]:

@@ -6,6 +6,7 @@ stands in; named or extending, it replaces an inherited one.
 """
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any, TypeVar
@@ -171,7 +172,15 @@ def _over(inherited: dict[str, Any], value: dict[str, Any], section: str, place:
 
 def _entry_table(path: Path, section: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A model or node file in SI, its `extends` resolved."""
+    if not seen and path.is_relative_to(catalogue.ROOT):
+        return _catalogue_table(path, section)
     return _extended(_own(_read(path), Place(path)), section, Place(path), (*seen, path.resolve()))
+
+
+@cache
+def _catalogue_table(path: Path, section: str) -> dict[str, Any]:
+    """A catalogue entry in SI, read once: sweeps name the same few again and again. Never written to."""
+    return _extended(_own(_read(path), Place(path)), section, Place(path), (path.resolve(),))
 
 
 def _extended(own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...]) -> dict[str, Any]:
