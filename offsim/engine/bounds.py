@@ -17,6 +17,7 @@ before they begin. Interference, queue depth and ranks that wait for each other 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from typing import TypeVar
 
@@ -68,8 +69,8 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
         commands = [command for i in steps for command in program.sections[i].commands]
         times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
     runs = _runs(program, steps)
-    serial = max(max(_over_runs(runs, lambda work, r=rank: _busy(node, r, work)).values(), default=0.0) for rank in node.ranks)
-    loads = _over_runs(runs, node.loads)
+    serial = max(max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks)
+    loads = _over_runs(runs, node.needed, node.loads)
     return max(times, serial, node.fullest(loads))
 
 
@@ -88,7 +89,9 @@ def _runs(program: StreamProgram, steps: list[int]) -> Runs:
     return runs
 
 
-def _over_runs(runs: Runs, amounts: Callable[[list[Work]], dict[Key, float]]) -> dict[Key, float]:
+def _over_runs(
+    runs: Runs, needed: "Callable[[Sequence[Command], int], list[Work]]", amounts: "Callable[[list[Work]], dict[Key, float]]"
+) -> dict[Key, float]:
     """Amounts of needed work over all steps.
 
     A step needs what its own end depends on, and, before an equal step, what that one depends on too: of k equal
@@ -96,8 +99,8 @@ def _over_runs(runs: Runs, amounts: Callable[[list[Work]], dict[Key, float]]) ->
     """
     total: dict[Key, float] = {}
     for commands, times in runs:
-        once = amounts(_needed(commands))
-        twice = amounts(_needed(commands * 2)) if times > 1 else once
+        once = amounts(needed(commands, 1))
+        twice = amounts(needed(commands, 2)) if times > 1 else once
         for key, amount in twice.items():
             one = once.get(key, 0.0)
             total[key] = total.get(key, 0.0) + one + (times - 1) * (amount - one)
@@ -116,7 +119,7 @@ def _section(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
     if not _closed(commands):
         return max(0.0, _path(node, rank, commands, host=-inf, compute=0.0)[1])
     # Ranks that differ need not be in the same step at the same time: each has its own transfers only.
-    links = node.link_time(_needed(commands), None if node.alike else rank)
+    links = node.link_time(node.needed(commands), None if node.alike else rank)
     path, _ = _path(node, rank, commands, host=0.0, compute=-inf)
     return max(path, _serial(node, rank, commands), links)
 
@@ -160,7 +163,7 @@ def _reached(command: Command, tails: dict[str, float], events: dict[str, float]
 
 def _serial(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
     """(b): the busiest stream or engine, over the needed commands."""
-    return max(_busy(node, rank, _needed(commands)).values(), default=0.0)
+    return max(_busy(node, rank, node.needed(commands)).values(), default=0.0)
 
 
 def _busy(node: "_Node", rank: int, work: list[Work]) -> dict[str, float]:
@@ -235,6 +238,14 @@ class _Node:
         self._host_costs |= dict.fromkeys((Record, Wait), costs.event.value)
         self._host_costs |= {Synchronize: costs.synchronize.value}
         self._alone: dict[tuple[int, int], float] = {}
+        self._needed: dict[tuple[int, int], list[Work]] = {}
+
+    def needed(self, commands: Sequence[Command], times: int = 1) -> list[Work]:
+        """See _needed, of a section that runs `times` times in a row; remembered."""
+        key = (id(commands), times)
+        if key not in self._needed:
+            self._needed[key] = _needed([*commands] * times)
+        return self._needed[key]
 
     def host_time(self, command: Command) -> float:
         """What a command costs the host thread."""

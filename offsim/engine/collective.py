@@ -5,11 +5,11 @@ all-reduce) start when all ranks are there and end together. `aggregated` all-to
 when all are there: equal to pairs whenever the ranks arrive together and all pairs are alike.
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from simpy import Environment, Event
+from simpy.events import Timeout
 
 from offsim.program.commands import Collective
 
@@ -68,7 +68,7 @@ class Collectives:
         meeting.arrived[rank] = self.env.now
         for transfer in meeting.transfers:
             if self._ready(meeting, transfer, rank):
-                self.env.process(self._transfer(meeting, *transfer))
+                self._begin(meeting, transfer)
         if len(meeting.arrived) == len(members):
             del self._meetings[key]
         return meeting
@@ -88,21 +88,29 @@ class Collectives:
         needed = ends(transfer, meeting.members)
         return rank in needed and all(member in meeting.arrived for member in needed)
 
-    def _transfer(
-        self, meeting: Meeting, sender: int, receiver: int, flow_class: FlowClass, bytes_: float
-    ) -> Generator[Event, Any, None]:
-        members = ends((sender, receiver, flow_class, bytes_), meeting.members)
+    def _begin(self, meeting: Meeting, transfer: Transfer) -> None:
+        """Both ends are there: after the fixed latency the bytes flow."""
+        _, _, flow_class, bytes_ = transfer
+        members = ends(transfer, meeting.members)
         for rank in members:
             meeting.began.setdefault(rank, self.env.now)
-        yield self.env.timeout(self.routes.latency(meeting.command))
-        flow = self.network.start(flow_class, bytes_)
-        for rank in members:
-            meeting.flows[rank].append(flow)
-        yield flow.done
-        for rank in members:
-            meeting.open_transfers[rank] -= 1
-            if meeting.open_transfers[rank] == 0:
-                meeting.done[rank].succeed()
+
+        def start(_: Event) -> None:
+            flow = self.network.start(flow_class, bytes_)
+            for rank in members:
+                meeting.flows[rank].append(flow)
+            assert flow.done.callbacks is not None
+            flow.done.callbacks.append(finish)
+
+        def finish(_: Event) -> None:
+            for rank in members:
+                meeting.open_transfers[rank] -= 1
+                if meeting.open_transfers[rank] == 0:
+                    meeting.done[rank].succeed()
+
+        latency = Timeout(self.env, self.routes.latency(meeting.command))
+        assert latency.callbacks is not None
+        latency.callbacks.append(start)
 
 
 def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:

@@ -158,7 +158,8 @@ FlowKey = tuple[str, object]
 
 def _flows(fabric: Fabric, program: StreamProgram) -> dict[FlowKey, tuple[FlowClass, tuple[int, ...]]]:
     """Every flow that the program can start, with the ranks at its ends."""
-    kinds = {(c.kind, c.group) for s in program.sections for c in s.commands if isinstance(c, Collective)}
+    distinct = {id(section.commands): section.commands for section in program.sections}
+    kinds = {(c.kind, c.group) for commands in distinct.values() for c in commands if isinstance(c, Collective)}
     found: dict[FlowKey, tuple[FlowClass, tuple[int, ...]]] = {}
     for rank in fabric.ranks:
         found["H2D", rank] = (fabric.copy_class(rank, "H2D", "pinned"), (rank,))

@@ -5,8 +5,7 @@ integral of (1 - rate / rate alone) dt, split over the flows that use the row th
 """
 
 from collections import Counter
-from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from simpy import Environment, Event
 from simpy.events import Timeout
@@ -55,7 +54,7 @@ class Flow:
 
 
 class Network:
-    """All flows of the simulated ranks. A SimPy process wakes at every change and at the next finish."""
+    """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
     def __init__(self, env: Environment, rows: list[Row], *, contention: bool = True) -> None:
         self.env = env
@@ -65,9 +64,8 @@ class Network:
         self._solutions: dict[tuple[tuple[int, int], ...], dict[int, ClassRate]] = {}
         self._alone: dict[int, float] = {}
         self._companions: dict[object, set[FlowClass]] = {}
-        self._wake = env.event()
+        self._change: Event | None = None
         self._timer: Event | None = None
-        env.process(self._run())
 
     def introduce(self, flow_class: FlowClass) -> None:
         """Say that a class exists before any of its companions starts, so that rates alone are right."""
@@ -78,20 +76,21 @@ class Network:
         self.introduce(flow_class)
         flow = Flow(flow_class, bytes_, self.env.event(), self.env.now)
         self.flows.append(flow)
-        self._awake()
+        if self._change is None:
+            self._change = Timeout(self.env, 0.0)
+            assert self._change.callbacks is not None
+            self._change.callbacks.append(self._update)
         return flow
 
-    def _awake(self) -> None:
-        if not self._wake.triggered:
-            self._wake.succeed()
-
-    def _run(self) -> Generator[Event, Any, None]:
-        while True:
-            yield self._wake
-            self._wake = self.env.event()
-            self._finish_due()
-            self._share()
-            self._arm()
+    def _update(self, timer: Event) -> None:
+        """The set of flows changed, or the next finish is due: once per instant."""
+        if timer is self._change:
+            self._change = None
+        elif timer is not self._timer:
+            return
+        self._finish_due()
+        self._share()
+        self._arm()
 
     def _arm(self) -> None:
         """A timer for the next finish; an older timer is ignored when it fires."""
@@ -99,11 +98,7 @@ class Network:
             finish = min(flow.finish for flow in self.flows)
             self._timer = Timeout(self.env, max(0.0, finish - self.env.now))
             assert self._timer.callbacks is not None
-            self._timer.callbacks.append(self._on_timer)
-
-    def _on_timer(self, timer: Event) -> None:
-        if timer is self._timer:
-            self._awake()
+            self._timer.callbacks.append(self._update)
 
     def _finish_due(self) -> None:
         now = self.env.now

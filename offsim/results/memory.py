@@ -103,8 +103,12 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     """Peaks by phase, in the order in which the phases first occur."""
     levels = Levels(scenario.node.host.pinned_rounding)
     peaks: dict[Phase, PhasePeak] = {}
+    before: tuple[object, ...] = ()
     for section in program.sections:
-        peaks[section.phase] = _section_peak(section.phase, section.commands, levels, peaks.get(section.phase))
+        state = (id(section.commands), section.phase, frozenset(levels.live))
+        if state != before:
+            peaks[section.phase] = _section_peak(section.phase, section.commands, levels, peaks.get(section.phase))
+        before = state
     return list(peaks.values())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, Collective, Copy, StreamProgram
+from offsim.program.commands import COMPUTE, Collective, Copy, Section, StreamProgram
 from offsim.program.timeline import Span, Timeline
 
 COPY_KINDS = ("H2D", "D2H")
@@ -149,6 +149,7 @@ def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
     """One row per denoising step, each as its slowest rank saw it."""
     attribution = _attributions(timeline)
     rows: dict[int, tuple[float, Losses]] = {}
+    moved = {id(section.commands): traffic(section.commands) for section in _distinct(program)}
     result = []
     for number, section in enumerate(program.sections):
         if section.step is None:
@@ -157,9 +158,13 @@ def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
         if recorded not in rows:
             rows[recorded] = _slowest(timeline, recorded, attribution)
         duration, losses = rows[recorded]
-        moved = traffic(section.commands)
-        result.append(StepRow(section.step, section.phase, duration, losses, *moved))
+        result.append(StepRow(section.step, section.phase, duration, losses, *moved[id(section.commands)]))
     return result
+
+
+def _distinct(program: StreamProgram) -> list[Section]:
+    """Sections with different tuples of commands: equal consecutive steps share one."""
+    return list({id(section.commands): section for section in program.sections}.values())
 
 
 def _attributions(timeline: Timeline) -> dict[int, Attribution]:
