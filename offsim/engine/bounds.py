@@ -42,6 +42,7 @@ from .fabric import Fabric, FlowClass
 from .folding import fold, pairs
 
 Work = Compute | Copy | Collective
+WORK = frozenset((Compute, Copy, Collective))
 Transfer = tuple[FlowClass, float]
 Key = TypeVar("Key", str, int)
 Place = tuple[str, int]
@@ -182,26 +183,32 @@ def _needed(commands: Sequence[Command]) -> list[Work]:
     """Work that has ended when the host and the compute stream are through: backwards along waits."""
     issued, required = dict[str, int](), dict[str, int]()
     recorded: dict[str, Place] = {}
-    awaited: list[list[Place]] = []
+    awaited: list[Sequence[Place]] = []
     own: list[int] = []
     for command in commands:
-        stream = stream_of(command)
+        stream, kind = stream_of(command), type(command)
+        number = 0
         if stream is not None:
-            issued[stream] = issued.get(stream, 0) + 1
-            if isinstance(command, Record):
-                recorded[command.event] = (stream, issued[stream])
-        own.append(issued[stream] if stream is not None else 0)
-        awaited.append(_awaited(command, issued, recorded))
-        if not isinstance(command, Wait):
-            _require(required, awaited[-1])
+            number = issued[stream] = issued.get(stream, 0) + 1
+            if kind is Record:
+                recorded[command.event] = (stream, number)  # type: ignore[union-attr]
+        own.append(number)
+        places = _awaited(command, issued, recorded) if kind in AWAITING else ()
+        awaited.append(places)
+        if places and kind is not Wait:
+            _require(required, places)
     _require(required, [(COMPUTE, issued.get(COMPUTE, 0))])
     needed: list[Work] = []
     for command, number, places in zip(reversed(commands), reversed(own), reversed(awaited), strict=True):
         if number <= required.get(stream_of(command) or "", 0):
-            _require(required, places)
-            if isinstance(command, Work):
-                needed.append(command)
+            if places:
+                _require(required, places)
+            if type(command) in WORK:
+                needed.append(command)  # type: ignore[arg-type]
     return needed
+
+
+AWAITING = frozenset((Wait, Synchronize, Copy))
 
 
 def _require(required: dict[str, int], places: Iterable[Place]) -> None:
@@ -234,6 +241,7 @@ class _Node:
         self.ranks = self.everyone[:1] if self.alike else self.everyone
         self._durations = Durations(scenario)
         costs = scenario.node.overheads
+        self._launch, self._copy = costs.launch.value, costs.copy.value
         self._host_costs = {Collective: costs.collective.value, Allocate: costs.allocation.value}
         self._host_costs |= dict.fromkeys((Record, Wait), costs.event.value)
         self._host_costs |= {Synchronize: costs.synchronize.value}
@@ -249,21 +257,22 @@ class _Node:
 
     def host_time(self, command: Command) -> float:
         """What a command costs the host thread."""
+        fixed = self._host_costs.get(type(command))
+        if fixed is not None:
+            return fixed
         if isinstance(command, Compute):
-            return self.scenario.node.overheads.launch.value * len(command.kernels)
+            return self._launch * len(command.kernels)
         if isinstance(command, Copy):
-            return self.scenario.node.overheads.copy.value * command.calls
-        if isinstance(command, HostWork):
-            return command.duration
-        return self._host_costs.get(type(command), 0.0)
+            return self._copy * command.calls
+        return command.duration if isinstance(command, HostWork) else 0.0
 
     def alone(self, command: Command, rank: int) -> float:
         """Time of a command on its stream with the whole node to itself."""
-        if not isinstance(command, Work):
+        if type(command) not in WORK:
             return 0.0
         key = (rank, id(command))  # commands live as long as the program; hashing their kernels is slow
         if key not in self._alone:
-            self._alone[key] = self._time(command, rank)
+            self._alone[key] = self._time(command, rank)  # type: ignore[arg-type]
         return self._alone[key]
 
     def _time(self, command: Work, rank: int) -> float:

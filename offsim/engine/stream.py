@@ -63,6 +63,7 @@ class Stream:
         self.awaiting = ""
         self._arrival: Event | None = None
         self._room: Event | None = None
+        self._limit = 0
         self._drained: Event | None = None
         self.process = env.process(self._run())
 
@@ -73,8 +74,9 @@ class Stream:
             arrival, self._arrival = self._arrival, None
             arrival.succeed()
 
-    def room(self) -> Event:
-        """Fires when the next command leaves the queue."""
+    def room(self, limit: int) -> Event:
+        """Fires when a command leaves the queue and fewer than `limit` are left."""
+        self._limit = limit
         if self._room is None:
             self._room = self.env.event()
         return self._room
@@ -125,7 +127,7 @@ class Stream:
     def _leave(self) -> None:
         """The head command has ended."""
         self.queue.popleft()
-        if self._room is not None:
+        if self._room is not None and len(self.queue) < self._limit:
             room, self._room = self._room, None
             room.succeed()
         if not self.queue and self._drained is not None:

@@ -28,7 +28,8 @@ class Losses(NamedTuple):
     host_bound: float = 0.0
 
     def __add__(self, other: tuple[float, ...]) -> "Losses":  # type: ignore[override]
-        return Losses(*(a + b for a, b in zip(self, other, strict=True)))
+        a, b, c, d, e = other
+        return Losses(self[0] + a, self[1] + b, self[2] + c, self[3] + d, self[4] + e)
 
 
 class Charge(NamedTuple):
@@ -106,9 +107,11 @@ class Attribution:
             if span.cause in seen:
                 return Losses(host_bound=seconds)
             return self._track(span.cause, start, end, waiting or f"wait for {general(span.name)}", seen)
-        share = seconds / span.duration if span.duration > 0 else 0.0
-        lost = min(span.contention * share, seconds)
-        self._charge(span, share, waiting or _what(span))
+        lost = 0.0
+        if span.delays:
+            share = seconds / span.duration
+            lost = min(span.contention * share, seconds)
+            self._charge(span, share, waiting or _what(span))
         useful = seconds - lost
         if span.kind in COPY_KINDS:
             return Losses(exposed_copy=useful, contention=lost)
