@@ -216,7 +216,7 @@ def show(name: str, /) -> int:
 def sweep(
     grid: str | None = None, /, *, out: Path | None = None, workers: int | None = None, quiet: Switch = False
 ) -> int:
-    """Simulate every scenario of a grid, in parallel; a sweep that was interrupted goes on where it stopped.
+    """Simulate every scenario of a grid, in parallel; a sweep that was interrupted keeps what is finished.
 
     For example:
       offsim sweep

@@ -71,9 +71,7 @@ def models(draw: DrawFn, experts: int | None = None) -> Model:
     sizes = {"hidden": heads * head_dim, "heads": heads, "head_dim": head_dim, "ffn": 4 * heads * head_dim}
     parameters = parameter_count(wan(SimpleNamespace(**sizes, text_hidden=None)))
     count = draw(st.integers(1, 6))
-    block = BlockList(
-        name="blocks", count=count, architecture="wan", parameters=parameters, tensors=27, **sizes
-    )
+    block = BlockList(name="blocks", count=count, architecture="wan", parameters=parameters, tensors=27, **sizes)
     experts = experts or draw(st.sampled_from([2, 1]))
     return Model(
         name="small",

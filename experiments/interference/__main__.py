@@ -90,8 +90,14 @@ def predicted(node: str, layerwise: bool, *, contention: bool = True) -> float:
     asked = scenario(node)
     if not contention:
         asked = parse_scenario(
-            {"schema": 1, "model": "wan2.2-t2v-a14b", "node": node, "policy": "resident",
-             "workload": {"gpus": 2, "tokens": 2 * ROWS, "steps": 1}, "simulation": {"contention": False}},
+            {
+                "schema": 1,
+                "model": "wan2.2-t2v-a14b",
+                "node": node,
+                "policy": "resident",
+                "workload": {"gpus": 2, "tokens": 2 * ROWS, "steps": 1},
+                "simulation": {"contention": False},
+            },
             HERE / "measure.py",
         )
     timeline = simulate(asked, program(asked, layerwise))
@@ -121,7 +127,17 @@ def parts(folder: str, kind: str) -> dict[str, float]:
     begins = [at[f"{2 * i} exchange begins"] for i in range(4)]
     ends = [at[f"{2 * i + 1} exchange ends"] for i in range(4)]
     q, k, v, out = (end - begin for begin, end in zip(begins, ends, strict=True))
-    values = (begins[0], q, k, v, begins[3] - ends[2], out, at["block ends"] - ends[3], at["block ends"], at["copy ends"])
+    values = (
+        begins[0],
+        q,
+        k,
+        v,
+        begins[3] - ends[2],
+        out,
+        at["block ends"] - ends[3],
+        at["block ends"],
+        at["copy ends"],
+    )
     return dict(zip(PARTS, values, strict=True))
 
 
@@ -134,9 +150,14 @@ def predicted_parts(node: str, resident: dict[str, float], sent: float) -> dict[
     alone = {name: resident[name] / 1e3 - relayout - rate.all_to_all.latency.value for name in ("q", "k", "v", "out")}
     speed = statistics.mean(sent / seconds for seconds in alone.values())
     asked = parse_scenario(
-        {"schema": 1, "model": "wan2.2-t2v-a14b", "policy": "resident",
-         "node": {"extends": node, "collectives": {"all_to_all": {"rate_GBps": speed / 1e9}}},
-         "workload": {"gpus": 2, "tokens": 2 * ROWS, "steps": 1}}, HERE / "share.py",
+        {
+            "schema": 1,
+            "model": "wan2.2-t2v-a14b",
+            "policy": "resident",
+            "node": {"extends": node, "collectives": {"all_to_all": {"rate_GBps": speed / 1e9}}},
+            "workload": {"gpus": 2, "tokens": 2 * ROWS, "steps": 1},
+        },
+        HERE / "share.py",
     )
     timeline = simulate(asked, _parts_program(asked, resident, sent, relayout))
     spans = {span.name: span for span in timeline.spans if span.rank == 0 and span.track in (COMPUTE, "copy")}
@@ -204,7 +225,9 @@ def main() -> None:
         spread = f"{statistics.median(rounds):+.2f} % ({min(rounds):+.2f} .. {max(rounds):+.2f})"
         overhead = 100 * (ours["layerwise"] / ours["resident"] - 1)
         free = 100 * (predicted(node, True, contention=False) / predicted(node, False, contention=False) - 1)
-        table.add_row(transport, "layerwise over resident", spread, f"{overhead:+.2f} %", f"without contention {free:+.2f} %")
+        table.add_row(
+            transport, "layerwise over resident", spread, f"{overhead:+.2f} %", f"without contention {free:+.2f} %"
+        )
         table.add_section()
     console = Console(width=118)
     console.print(table)

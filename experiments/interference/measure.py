@@ -124,7 +124,9 @@ def collectives(bench: Bench, rounds: int) -> None:
 
         bench.compare(f"all-to-all {megabytes} MB", work, rounds)
         if megabytes in (110, 580):
-            bench.compare(f"all-to-all {megabytes} MB, H2D on rank 1 only", work, rounds, mine="H2D" if bench.rank else "")
+            bench.compare(
+                f"all-to-all {megabytes} MB, H2D on rank 1 only", work, rounds, mine="H2D" if bench.rank else ""
+            )
             bench.compare(f"all-to-all {megabytes} MB, D2H", work, rounds, mine="D2H")
 
 

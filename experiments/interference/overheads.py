@@ -146,7 +146,9 @@ def compiled(rounds: int = 12) -> dict[str, list[float]]:
     attention = torch.randn(1, HEADS, 8192, 128, device="cuda", dtype=torch.bfloat16)
     whole, broken = Stack(None), Stack(_hook)
     runs: dict[str, Callable[..., torch.Tensor]] = {
-        "eager": whole, "compiled, one graph": torch.compile(whole), "compiled, hooks between": torch.compile(broken),
+        "eager": whole,
+        "compiled, one graph": torch.compile(whole),
+        "compiled, hooks between": torch.compile(broken),
     }
     found: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
@@ -182,7 +184,9 @@ def main() -> None:
     if rank == 0:
         for part, entries in results.items():
             for name, values in entries.items():
-                print(f"{part:16s} {name:40s} median {statistics.median(values):9.4f}  {min(values):9.4f} .. {max(values):9.4f}")
+                print(
+                    f"{part:16s} {name:40s} median {statistics.median(values):9.4f}  {min(values):9.4f} .. {max(values):9.4f}"
+                )
     dist.barrier()
     dist.destroy_process_group()
 

@@ -53,8 +53,16 @@ def comparison(title: str, rows: dict[str, Expected], predicted: dict[str, float
     for key, value in predicted.items():
         row = rows[key]
         error = value - row.value
-        shown = f"{error:+.3g} {row.unit} ({100 * error / row.value:+.1f} %)" if row.value else f"{error:+.3g} {row.unit}"
-        asked = "" if row.tolerance is None else f"{100 * row.tolerance:g} %" if row.relative else f"{row.tolerance:g} {row.unit}"
+        shown = (
+            f"{error:+.3g} {row.unit} ({100 * error / row.value:+.1f} %)" if row.value else f"{error:+.3g} {row.unit}"
+        )
+        asked = (
+            ""
+            if row.tolerance is None
+            else f"{100 * row.tolerance:g} %"
+            if row.relative
+            else f"{row.tolerance:g} {row.unit}"
+        )
         held = row.holds(value)
         verdict = "" if held is None else "holds" if held else "MISSED"
         table.add_row(key, row.role, f"{row.value:g} {row.unit}", f"{value:.5g} {row.unit}", shown, asked, verdict)
@@ -65,8 +73,16 @@ def wan(node: str | dict[str, Any], gpus: int, policy: dict[str, Any], **workloa
     """Wan2.2-T2V-A14B at 1280 x 720, 81 frames, 27 steps, as SGLang ran it until February 2026."""
     simulation = workload.pop("simulation", {})
     work = {
-        "gpus": gpus, "width": 1280, "height": 720, "frames": 81, "steps": 27, "flow_shift": 12.0,
-        "token_sharding": "frames", "all_to_all_calls": 8, "compiled": True, **workload,
+        "gpus": gpus,
+        "width": 1280,
+        "height": 720,
+        "frames": 81,
+        "steps": 27,
+        "flow_shift": 12.0,
+        "token_sharding": "frames",
+        "all_to_all_calls": 8,
+        "compiled": True,
+        **workload,
     }
     raw = {"schema": 1, "model": "wan2.2-t2v-a14b", "node": node, "policy": policy, "workload": work}
     return parse_scenario({**raw, "simulation": simulation}, Path("experiments/seeds"))

@@ -70,7 +70,9 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
         commands = [command for i in steps for command in program.sections[i].commands]
         times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
     runs = _runs(program, steps)
-    serial = max(max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks)
+    serial = max(
+        max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks
+    )
     loads = _over_runs(runs, node.needed, node.loads)
     return max(times, serial, node.fullest(loads))
 
@@ -91,7 +93,9 @@ def _runs(program: StreamProgram, steps: list[int]) -> Runs:
 
 
 def _over_runs(
-    runs: Runs, needed: "Callable[[Sequence[Command], int], list[Work]]", amounts: "Callable[[list[Work]], dict[Key, float]]"
+    runs: Runs,
+    needed: "Callable[[Sequence[Command], int], list[Work]]",
+    amounts: "Callable[[list[Work]], dict[Key, float]]",
 ) -> dict[Key, float]:
     """Amounts of needed work over all steps.
 
@@ -100,8 +104,10 @@ def _over_runs(
     """
     total: dict[Key, float] = {}
     for commands, times in runs:
-        once = amounts(needed(commands, 1))
-        twice = amounts(needed(commands, 2)) if times > 1 else once
+        work = needed(commands, 1)
+        once = amounts(work)
+        complete = times == 1 or len(work) == sum(type(command) in WORK for command in commands)
+        twice = {key: 2 * one for key, one in once.items()} if complete else amounts(needed(commands, 2))
         for key, amount in twice.items():
             one = once.get(key, 0.0)
             total[key] = total.get(key, 0.0) + one + (times - 1) * (amount - one)
@@ -131,9 +137,7 @@ def _closed(commands: Sequence[Command]) -> bool:
     return isinstance(last, Synchronize) and last in (Synchronize("device"), Synchronize("stream", COMPUTE))
 
 
-def _path(
-    node: "_Node", rank: int, commands: Iterable[Command], *, host: float, compute: float
-) -> tuple[float, float]:
+def _path(node: "_Node", rank: int, commands: Iterable[Command], *, host: float, compute: float) -> tuple[float, float]:
     """(a): when the host and the compute stream are through, if they begin at `host` and `compute`."""
     tails, events = {COMPUTE: compute}, dict[str, float]()
     for command in commands:
@@ -193,7 +197,7 @@ def _needed(commands: Sequence[Command]) -> list[Work]:
             if kind is Record:
                 recorded[command.event] = (stream, number)  # type: ignore[union-attr]
         own.append(number)
-        places = _awaited(command, issued, recorded) if kind in AWAITING else ()
+        places: Sequence[Place] = _awaited(command, issued, recorded) if kind in AWAITING else ()
         awaited.append(places)
         if places and kind is not Wait:
             _require(required, places)
@@ -309,7 +313,11 @@ class _Node:
         moves: dict[tuple[str, ...], tuple[Copy | Collective, int]] = {}
         for command in commands:
             if not isinstance(command, Compute):
-                moved = (command.direction, command.host_memory) if isinstance(command, Copy) else (command.kind, command.group)
+                moved = (
+                    (command.direction, command.host_memory)
+                    if isinstance(command, Copy)
+                    else (command.kind, command.group)
+                )
                 key = (*moved, str(command.bytes))
                 moves[key] = (command, moves.get(key, (command, 0))[1] + 1)
         transfers = [(t, count) for move, count in moves.values() for t in self._transfers(move, rank)]

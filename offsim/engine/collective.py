@@ -16,7 +16,6 @@ from offsim.program.commands import Collective
 from .fabric import FlowClass
 from .network import Flow, Network
 
-
 Transfer = tuple[int, int, FlowClass, float]
 """(sender, receiver, class, bytes); receiver -1: the transfer occupies every member."""
 

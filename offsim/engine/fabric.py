@@ -7,6 +7,7 @@ rates. Left out: latency (added once per operation) and the CPU's own traffic.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf
 
 import networkx as nx
@@ -102,7 +103,7 @@ class Fabric:
     def _path(self, a: str, b: str) -> list[int]:
         """Rows of the links from one place to another."""
         nodes = nx.shortest_path(self.topology, a, b)
-        return [self.topology.edges[x, y]["row"] for x, y in zip(nodes, nodes[1:], strict=False)]
+        return [self.topology.edges[x, y]["row"] for x, y in pairwise(nodes)]
 
     def _use_path(self, usage: Usage, a: str, b: str) -> None:
         for row in self._path(a, b):
@@ -133,7 +134,9 @@ class Fabric:
             ends = (f"host {socket}", f"gpu {rank}")
             self._use_path(usage, *(ends if direction == "H2D" else ends[::-1]))
             self._use_host(usage, socket, "read" if direction == "H2D" else "write")
-            self._add_class(key, f"{direction} copy", 1.0, self._copy_cap(direction, memory), usage, key, (rank, direction))
+            self._add_class(
+                key, f"{direction} copy", 1.0, self._copy_cap(direction, memory), usage, key, (rank, direction)
+            )
         return self._class_index[key]
 
     def _copy_cap(self, direction: Direction, memory: HostMemory) -> float:
@@ -145,7 +148,13 @@ class Fabric:
         return (host.fresh_d2h if memory == "fresh" else host.pageable_d2h).value
 
     def _add_class(
-        self, key: object, label: str, weight: float, cap: float, usage: Usage, companions: object,
+        self,
+        key: object,
+        label: str,
+        weight: float,
+        cap: float,
+        usage: Usage,
+        companions: object,
         copy_of: tuple[int, str] | None = None,
     ) -> None:
         index = len(self.classes)

@@ -44,14 +44,14 @@ def fair_share(weights: Sequence[float], caps: Sequence[float], rows: Sequence[S
         level = min(min(row_level, default=inf), min(caps[f] / weights[f] for f in rising))
         limit = level * (1 + TOLERANCE)
         frozen = {f: None for f in rising if caps[f] / weights[f] <= limit}
-        by_row = {f: c for c, row in enumerate(rows) if row_level[c] <= limit for f, _ in row.coefficients if f in rising}
+        by_row = {
+            f: c for c, row in enumerate(rows) if row_level[c] <= limit for f, _ in row.coefficients if f in rising
+        }
         for flow in {**frozen, **by_row}:
             rates[flow] = min(level * weights[flow], caps[flow])
             binding[flow] = by_row.get(flow)
             rising.discard(flow)
-        slack = [
-            row.bound - sum(a * rates[f] for f, a in row.coefficients if f not in rising) for row in rows
-        ]
+        slack = [row.bound - sum(a * rates[f] for f, a in row.coefficients if f not in rising) for row in rows]
     return Shares(rates, binding)
 
 

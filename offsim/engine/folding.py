@@ -1,8 +1,8 @@
 """Folding: ranks that topology and program make identical are simulated once.
 
-Colour refinement over ranks, flows and rows gives an equitable partition. If all ranks share one colour, a class of flows
-has one rate, and a class K of rows carries, on each of its rows, the sum over the class's flows of their coefficients in K
-divided by |K|. The quotient problem therefore has the same max-min fair rates as the full one.
+Colour refinement over ranks, flows and rows gives an equitable partition. If all ranks share one colour, a class of
+flows has one rate, and a class K of rows carries, on each of its rows, the sum over the class's flows of their
+coefficients in K divided by |K|. The quotient problem therefore has the same max-min fair rates as the full one.
 """
 
 from collections import Counter
@@ -91,7 +91,7 @@ class FoldedFabric:
                 sizes[index] = sizes.get(index, 0) + 1
         return sizes
 
-    def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
+    def copy_class(self, _rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
         """All ranks' copies of this kind, as rank 0's."""
         key = ("copy", direction, memory)
         if key not in self._made:
@@ -116,9 +116,7 @@ class FoldedFabric:
             found = self._transfer_lists[key] = self._transfers(kind, sent, command.group, group)
         return found
 
-    def _transfers(
-        self, kind: CollectiveName, sent: float, scope: str, group: tuple[int, ...]
-    ) -> list[Transfer]:
+    def _transfers(self, kind: CollectiveName, sent: float, scope: str, group: tuple[int, ...]) -> list[Transfer]:
         groups = self.fabric.groups if scope == "sequence" else (tuple(self.fabric.ranks),)
         if kind != "all-to-all":
             rings = [self.fabric.ring_class(kind, sent, g) for g in groups]

@@ -1,7 +1,8 @@
 """The multiprocessors of one GPU: one command's kernels at a time, slowed by what else is active.
 
-Interference is a factor per kernel class and aggressor (a copy in one direction, a collective), from the node profile; it
-applies while the aggressor is active. Kernels of different streams run one after the other: large kernels fill the chip.
+Interference is a factor per kernel class and aggressor (a copy in one direction, a collective), from the node
+profile; it applies while the aggressor is active. Kernels of different streams run one after the other: large
+kernels fill the chip.
 """
 
 from collections import deque

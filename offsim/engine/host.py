@@ -167,7 +167,7 @@ class HostThread:
         pending = [drained for name in names if (drained := self.rank.stream(name).drained()) is not None]
         return self.env.all_of(pending) if len(pending) > 1 else pending[0] if pending else None
 
-    def _allocate(self, command: Allocate) -> None:
+    def _allocate(self, _command: Allocate) -> None:
         self.clock += self._cost["allocation"]
 
     def _host_work(self, command: HostWork) -> None:

@@ -1,7 +1,8 @@
 """Flows in flight: each has a rate until the set of flows changes, once per instant.
 
-Rates are solved once per distinct set of active classes and remembered. Every flow keeps how long others delayed it: the
-integral of (1 - rate / rate alone) dt, split over the flows that use the row that binds it, in proportion to their use.
+Rates are solved once per distinct set of active classes and remembered. Every flow keeps how long others delayed
+it: the integral of (1 - rate / rate alone) dt, split over the flows that use the row that binds it, in proportion
+to their use.
 """
 
 from collections import Counter
@@ -158,7 +159,9 @@ class Network:
             delays: Delays = ()
             if lost > 1e-12 and bound_by is not None:
                 row = rows[bound_by]
-                delays = tuple((who, lost * share) for who, share in self._culprits(row, flow_class, classes, rates, active))
+                delays = tuple(
+                    (who, lost * share) for who, share in self._culprits(row, flow_class, classes, rates, active)
+                )
             solved[flow_class.index] = ClassRate(rates[i], delays)
         return solved
 

@@ -129,8 +129,6 @@ class Rank:
         self.gpu.set_active("collective", -1)
         began = meeting.began[self.index]
         if began > arrived:
-            self.timeline.spans.append(
-                Span(self.index, stream.name, "rendezvous", command.name, arrived, began)
-            )
+            self.timeline.spans.append(Span(self.index, stream.name, "rendezvous", command.name, arrived, began))
         last = max(meeting.flows[self.index], key=lambda flow: flow.finish)
         self.note(stream, "collective", command.name, began, command.bytes, last.delays)

@@ -12,7 +12,7 @@ from offsim.scenario.scenario import Scenario
 from .collective import Collectives, FabricRoutes
 from .durations import Durations
 from .fabric import Fabric
-from .folding import FoldedFabric, fold
+from .folding import fold
 from .host import HostThread
 from .network import Network
 from .rank import Rank
@@ -23,7 +23,9 @@ class DeadlockError(Exception):
     """Nothing can go on: says for each stream and host thread what it waits for."""
 
 
-def simulate(scenario: Scenario, program: StreamProgram | None = None, *, proportional_weight: bool = False) -> Timeline:
+def simulate(
+    scenario: Scenario, program: StreamProgram | None = None, *, proportional_weight: bool = False
+) -> Timeline:
     """The timeline of a scenario's program; raises DeadlockError if it cannot finish.
 
     `proportional_weight` takes a collective's weight against copies as growing with its peers: the other end of what
@@ -69,11 +71,11 @@ def _check_finished(hosts: list[HostThread]) -> None:
     for host in hosts:
         if host.process.is_alive:
             stuck.append(f"rank {host.rank.index} host: waits for {host.awaiting}")
-        for stream in host.rank.streams.values():
-            if stream.queue:
-                stuck.append(
-                    f"rank {host.rank.index} stream {stream.name!r}: head {stream.queue[0][1]!r} "
-                    f"waits for {stream.awaiting or 'its turn'}"
-                )
+        stuck += [
+            f"rank {host.rank.index} stream {stream.name!r}: head {stream.queue[0][1]!r} "
+            f"waits for {stream.awaiting or 'its turn'}"
+            for stream in host.rank.streams.values()
+            if stream.queue
+        ]
     if stuck:
         raise DeadlockError("the program cannot finish:\n  " + "\n  ".join(stuck))

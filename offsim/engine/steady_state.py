@@ -1,8 +1,8 @@
 """Skipping steps that repeat: exact, by comparing states.
 
-At the end of a step whose host has just synchronised, the device's state is what its streams still hold. If it equals the
-state at the previous step's end and the next steps' commands are the very same, each of them takes exactly as long as
-the last one did. Only used while one simulated rank stands for all.
+At the end of a step whose host has just synchronised, the device's state is what its streams still hold. If it
+equals the state at the previous step's end and the next steps' commands are the very same, each of them takes
+exactly as long as the last one did. Only used while one simulated rank stands for all.
 """
 
 from offsim.program.commands import StreamProgram
@@ -52,7 +52,9 @@ def state_of(rank: Rank, lead: float) -> State:
         left = flow.left - flow.rate * (now - flow.since) if flow is not None else -1.0
         elapsed = now - stream.started if stream.queue else 0.0
         streams.append((name, commands, round(left), round(elapsed, 9)))
-    engines = [(engine.busy, engine.waiting, round(now - engine.granted, 9) if engine.busy else 0.0)
-               for engine in rank.engines.values()]
+    engines = [
+        (engine.busy, engine.waiting, round(now - engine.granted, 9) if engine.busy else 0.0)
+        for engine in rank.engines.values()
+    ]
     kept = tuple(sorted(rank.kept.items()))
     return (*streams, *engines, kept, rank.gpu.progress(), round(lead, 9))

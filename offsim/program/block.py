@@ -95,7 +95,9 @@ def kernel_of(operation: Operation, layout: Layout) -> Kernel:
     if isinstance(operation, Linear):
         rows = layout.rows(operation.rows)
         flops = 2.0 * rows * operation.inputs * operation.outputs
-        moved = ACTIVATION_BYTES * (rows * (operation.inputs + operation.outputs) + operation.inputs * operation.outputs)
+        moved = ACTIVATION_BYTES * (
+            rows * (operation.inputs + operation.outputs) + operation.inputs * operation.outputs
+        )
         return Kernel("gemm", flops, float(moved), rows)
     if isinstance(operation, Attention):
         return _attention_kernel(operation, layout)
@@ -125,7 +127,11 @@ def _exchanges(operation: Attention, layout: Layout) -> Iterator[Exchange]:
     tokens = layout.tokens
     # Early versions gathered the replicated text of every rank: text x P tokens.
     key_tokens = layout.text * layout.degree if operation.keys == "text" else tokens
-    inputs = [("q", tokens, operation.width), ("k", key_tokens, operation.key_width), ("v", key_tokens, operation.key_width)]
+    inputs = [
+        ("q", tokens, operation.width),
+        ("k", key_tokens, operation.key_width),
+        ("v", key_tokens, operation.key_width),
+    ]
     if layout.calls == 2:
         inputs = [("qkv", tokens, operation.width + 2 * operation.key_width)]
     for i, (tensor, rows, width) in enumerate(inputs):

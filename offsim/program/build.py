@@ -167,7 +167,9 @@ def _forward(
     yield from policy.begin_forward(expert)
     outside = policy.other_weights(expert)
     hidden = model.blocks[0].hidden
-    yield Compute(COMPUTE, "embeddings", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside)
+    yield Compute(
+        COMPUTE, "embeddings", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside
+    )
     broken = policy.breaks_graph and scenario.workload.compiled
     for index, blocks in enumerate(model.blocks):
         for i in range(blocks.count):

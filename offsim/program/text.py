@@ -38,9 +38,7 @@ class Line(NamedTuple):
     numbers: str
 
 
-def format_program(
-    program: StreamProgram, steps: Collection[int] | None = None, *, compact: bool = False
-) -> str:
+def format_program(program: StreamProgram, steps: Collection[int] | None = None, *, compact: bool = False) -> str:
     """The program that every rank issues, section by section; a step that repeats is written once.
 
     With `steps`, only these steps and no other phase.

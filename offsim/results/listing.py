@@ -278,9 +278,7 @@ def field_docs(kind: Any) -> dict[str, str]:
     docs = {}
     for field, text in pairwise(body.body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            docs[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(text.value)).replace(
-                "\n", " "
-            )
+            docs[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(text.value)).replace("\n", " ")
     return docs
 
 

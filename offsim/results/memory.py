@@ -1,8 +1,9 @@
 """Device and host memory of a program, as torch counts them: at the host's issue, with no clock.
 
-Device: blocks are rounded to 512 bytes when allocated and to 2 MiB when reserved; each stream has its own pool, reserved
-memory is the sum of the pools' high-water marks. Host: torch's pinned allocator rounds each block up to a power of two.
-Left out: fragmentation, and the retry after freeing cached blocks, so only allocated memory decides what fits.
+Device: blocks are rounded to 512 bytes when allocated and to 2 MiB when reserved; each stream has its own pool,
+reserved memory is the sum of the pools' high-water marks. Host: torch's pinned allocator rounds each block up to a
+power of two. Left out: fragmentation, and the retry after freeing cached blocks, so only allocated memory decides
+what fits.
 """
 
 from math import ceil, log2

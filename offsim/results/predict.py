@@ -205,6 +205,11 @@ def warnings(prediction: Prediction) -> list[str]:
             f"{len(prediction.uncalibrated)} values were not measured on this node"
             + (f", {len(worst)} of them are guesses ({', '.join(worst[:3])}, ...)" if worst else "")
         )
+    efficiency = prediction.scenario.workload.compute_efficiency
+    if efficiency != 1:
+        found.append(
+            f"workload.compute_efficiency={efficiency:g} divides every kernel's time: a fitted or given number"
+        )
     if weight_matters(prediction.scenario):
         found.append("how collectives share links with copies beyond 2 ranks is not known: times carry both extremes")
     return found

@@ -75,9 +75,7 @@ def policy_words(prediction: Prediction) -> str:
     """The policy's name, version and the parameters that are not at their defaults."""
     policy = prediction.scenario.policy
     changed = [
-        f"{key} = {value}"
-        for key, value, default in policy_fields(policy)
-        if value != default or key == "version"
+        f"{key} = {value}" for key, value, default in policy_fields(policy) if value != default or key == "version"
     ]
     tag = str(type(policy).__struct_config__.tag)
     return f"{tag} ({', '.join(changed)})" if changed else tag
@@ -116,9 +114,7 @@ def fit_words(prediction: Prediction) -> str:
 def step_table(prediction: Prediction) -> Table:
     """Durations and traffic by step; equal consecutive steps are one row."""
     steps = prediction.steps
-    table = new_table(
-        "Steps (GB: what each rank moves)", "step", "phase", "duration", "H2D", "D2H", "collective"
-    )
+    table = new_table("Steps (GB: what each rank moves)", "step", "phase", "duration", "H2D", "D2H", "collective")
     rows = [(step, step_cells(step, ends)) for step, ends in zip(steps, prediction.intervals, strict=True)]
     for cells, group in groupby(rows, key=lambda row: row[1]):
         table.add_row(step_numbers([step for step, _ in group]), *cells)
@@ -152,9 +148,7 @@ def time_table(prediction: Prediction) -> Table:
         shown.append((f"switch step {prediction.switch.index}", prediction.switch))
     table = new_table("Where the time went", "", *(title for title, _ in shown))
     for field in Losses._fields:
-        table.add_row(
-            LOSS_NAMES[field], *(share(getattr(step.losses, field), step.duration) for _, step in shown)
-        )
+        table.add_row(LOSS_NAMES[field], *(share(getattr(step.losses, field), step.duration) for _, step in shown))
     table.add_section()
     table.add_row("duration", *(share(step.duration, step.duration) for _, step in shown), style="bold")
     return table
@@ -172,9 +166,7 @@ def memory(prediction: Prediction) -> list[Renderable]:
     )
     for peak in prediction.phases:
         host = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
-        table.add_row(
-            peak.phase, gib(peak.allocated), gib(peak.reserved), *(gib(b) if b else "-" for b in host)
-        )
+        table.add_row(peak.phase, gib(peak.allocated), gib(peak.reserved), *(gib(b) if b else "-" for b in host))
     top = max(prediction.phases, key=lambda phase: phase.allocated)
     owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN]]
     if len(top.largest) > OWNERS_SHOWN:

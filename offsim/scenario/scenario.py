@@ -106,9 +106,7 @@ def _size_problem(scenario: Scenario) -> str | None:
     if any(s is None for s in sizes):
         return "workload: needs tokens, or width and height (and frames for video)"
     strides, patches = scenario.model.vae_stride[1:], scenario.model.patch[1:]
-    for key, size, stride, patch in zip(
-        ("height", "width"), (work.height, work.width), strides, patches, strict=True
-    ):
+    for key, size, stride, patch in zip(("height", "width"), (work.height, work.width), strides, patches, strict=True):
         if size is not None and (size % (stride * patch) or size < stride * patch):
             return f"workload.{key}={size}: must be a positive multiple of {stride * patch} for {scenario.model.name}"
     frames, stride = work.frames or 1, scenario.model.vae_stride[0]

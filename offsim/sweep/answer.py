@@ -15,10 +15,8 @@ from .panels import SAME, Line, Panel, Span, changes, heading, layerwise_and_ful
 from .row import Result, Row
 
 WIDTH = 110
-WINNERS = "Best by total time; layerwise (shortest prefetch) over full-model in %; [interval of the unknown]"
-EVERYTHING = (
-    f"Steady step / total s; ~ best and ties (within {100 * SAME:g} %); ! GiB lacking (times as if none were)"
-)
+WINNERS = "Best by total time, of ties the least GPU memory; layerwise (shortest prefetch) over full-model in %; [interval of the unknown]"
+EVERYTHING = f"Steady step / total s; ~ best and ties (within {100 * SAME:g} %); ! GiB lacking (times as if none were)"
 
 
 def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> str:
@@ -44,6 +42,8 @@ def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> 
     yield from (_wrapped(f"- {sentence}") for sentence in findings(found))
     if stopped:
         yield _wrapped(f"\nNot complete ({len(results)} of {len(grid.combinations)} combinations): {stopped}")
+    if grid.notes:
+        yield _wrapped(f"\n{grid.notes}")
     yield _wrapped(f"\n{calibration_line(results)}")
     yield Text(f"Written to {folder}")
 

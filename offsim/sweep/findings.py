@@ -64,7 +64,8 @@ def _fastest(found: Sequence[Panel]) -> str:
         return "Nothing fits."
     panel, line, name, row = min(fits, key=lambda entry: time(entry[3].total_s))
     last_panel, last_line, last, slowest = max(fits, key=lambda entry: time(entry[3].total_s))
-    rivals = f" (tied with {', '.join(line.best()[1:])})" if line.best()[1:] else ""
+    tied = [label for label in line.best() if label != name]
+    rivals = f" (tied with {', '.join(tied)})" if tied else ""
     ratio = time(slowest.total_s) / time(row.total_s)
     return (
         f"Fastest of what fits: {name} at {place(panel, line)}, {row.total_s:.1f} s{rivals}: "

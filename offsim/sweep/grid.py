@@ -36,6 +36,8 @@ class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     axes: dict[str, Any]
     title: str = ""
+    notes: str = ""
+    """What a reader must know: which values were fitted on what. Printed below the answer."""
     schema: Literal[1] = 1
     scenario: dict[str, Any] = {}
 
@@ -90,6 +92,7 @@ class Grid(NamedTuple):
     combinations: tuple[Combination, ...]
     source: bytes = b""
     """The grid file as it was read."""
+    notes: str = ""
 
     @property
     def hash(self) -> str:
@@ -120,7 +123,7 @@ def parse_grid(raw: dict[str, Any], path: Path) -> Grid:
     found = tuple(_combine(file.scenario, axes, path))
     if all(combination.refused for combination in found):
         raise top.fault(f"no combination can run; the first: {found[0].refused}")
-    return Grid(path, file.name, file.title, axes, found)
+    return Grid(path, file.name, file.title, axes, found, notes=file.notes)
 
 
 def _struct(table: dict[str, Any], kind: type[Struct], place: Place) -> Any:

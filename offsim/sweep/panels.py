@@ -27,10 +27,11 @@ class Line(NamedTuple):
         return dict(sorted(fits.items(), key=lambda entry: time(entry[1].total_s)))
 
     def best(self) -> list[str]:
-        """The fastest policy that fits and those that can't be told from it."""
+        """The fastest policy that fits and those that can't be told from it, the one with the least GPU memory first."""
         fits = self.fitting()
         first = next(iter(fits.values()), None)
-        return [label for label, row in fits.items() if first and order(total(row), total(first)) == 0]
+        tied = [label for label, row in fits.items() if first and order(total(row), total(first)) == 0]
+        return sorted(tied, key=lambda label: fits[label].peak_allocated_GiB or 0.0)
 
 
 class Panel(NamedTuple):

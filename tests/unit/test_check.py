@@ -130,9 +130,7 @@ def test_a_buffer_of_the_load_phase_counts_as_loaded():
 
 
 def test_a_buffer_that_was_never_allocated_cannot_be_read():
-    assert messages(kernel("a")) == [
-        "compute 'k' on stream 'compute' reads buffer 'a', which was never allocated"
-    ]
+    assert messages(kernel("a")) == ["compute 'k' on stream 'compute' reads buffer 'a', which was never allocated"]
 
 
 def test_a_buffer_cannot_be_used_after_it_was_freed():
@@ -182,8 +180,7 @@ def test_kernels_and_collectives_write_as_copies_do():
 
 def test_a_buffer_is_not_overwritten_under_its_readers():
     assert messages(kernel("a"), h2d("a"), load=(A,)) == [
-        "copy 'a' on stream 'copy' writes buffer 'a' "
-        "without waiting for stream 'compute', which still uses it"
+        "copy 'a' on stream 'copy' writes buffer 'a' without waiting for stream 'compute', which still uses it"
     ]
 
 

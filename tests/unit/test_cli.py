@@ -45,9 +45,7 @@ def process(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["sweep", "--help"], ["run", "--nonsense"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["sweep", "--help"], ["run", "--nonsense"]])
 def test_help_and_wrong_flags_answer_without_heavy_imports(arguments):
     script = (
         "import sys; from offsim import cli\n"
@@ -104,9 +102,7 @@ def test_run_shows_what_lies_between_where_the_times_are_an_interval(capsys, sma
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-@pytest.mark.parametrize(
-    "arguments", [["run", "SMALL"], ["show", "h100-pcie"], ["show", "flux.1-dev"], ["nodes"]]
-)
+@pytest.mark.parametrize("arguments", [["run", "SMALL"], ["show", "h100-pcie"], ["show", "flux.1-dev"], ["nodes"]])
 def test_no_line_is_wider_than_the_terminal(capsys, monkeypatch, small, width, arguments):
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, _ = run(capsys, *(small if argument == "SMALL" else argument for argument in arguments))

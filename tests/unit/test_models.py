@@ -47,9 +47,7 @@ def model_flops(model: Model, image: int) -> int:
 def small_block(architecture: str, **changes: object) -> BlockList:
     """A block of Wan2.1 1.3B's sizes."""
     sizes = {"parameters": 46_440_704, "hidden": 1536, "heads": 12, "head_dim": 128, "ffn": 8960}
-    return msgspec.convert(
-        {"name": "blocks", "count": 1, "architecture": architecture, **sizes, **changes}, BlockList
-    )
+    return msgspec.convert({"name": "blocks", "count": 1, "architecture": architecture, **sizes, **changes}, BlockList)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -136,14 +134,10 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_shape_that_does_not_fit_its_count_is_refused() -> None:
-    with pytest.raises(
-        msgspec.ValidationError, match=r"parameters=46,440,704: this shape has 46,443,777 per block"
-    ):
+    with pytest.raises(msgspec.ValidationError, match=r"parameters=46,440,704: this shape has 46,443,777 per block"):
         small_block("wan", ffn=8961)
 
 
 def test_a_missing_size_of_one_architecture_is_named() -> None:
-    with pytest.raises(
-        msgspec.ValidationError, match=r"extra\.time_embedding: missing, architecture 'cogvideox'"
-    ):
+    with pytest.raises(msgspec.ValidationError, match=r"extra\.time_embedding: missing, architecture 'cogvideox'"):
         small_block("cogvideox")

@@ -67,9 +67,7 @@ def test_no_copy_is_faster_than_the_raw_pcie_link(name):
     copies = [rate.value for link in links for rate in (link.h2d, link.d2h)]
     copies += [node.host.pageable_h2d.value, node.host.pageable_d2h.value, node.host.fresh_d2h.value]
     if node.collectives is not None and node.collectives.transport != "nvlink":
-        copies += [
-            kind.rate.steepest() for kind in (node.collectives.all_to_all, node.collectives.all_gather)
-        ]
+        copies += [kind.rate.steepest() for kind in (node.collectives.all_to_all, node.collectives.all_gather)]
     assert max(copies) <= raw
 
 

@@ -28,9 +28,7 @@ def simulated(scenario: Scenario, **switches: bool) -> Prediction:
     return predict(msgspec.structs.replace(scenario, simulation=Simulation(**switches)))
 
 
-@pytest.fixture(
-    params=POLICIES, ids=lambda policy: f"{type(policy).__name__}-{getattr(policy, 'version', '')}"
-)
+@pytest.fixture(params=POLICIES, ids=lambda policy: f"{type(policy).__name__}-{getattr(policy, 'version', '')}")
 def prediction(request):
     return predict(tiny_scenario(request.param, gpus=2, steps=12))
 
@@ -105,9 +103,7 @@ def test_a_compute_stream_starved_by_copies_has_an_arrow_for_every_wait():
 def test_all_sections_appear_in_order_at_their_real_length(prediction):
     trace = chrome_trace(prediction)
     (steps,) = [
-        slices
-        for track, slices in tracks(trace).items()
-        if track_names(trace)[track] == "steps" and track[0] == 0
+        slices for track, slices in tracks(trace).items() if track_names(trace)[track] == "steps" and track[0] == 0
     ]
     assert [event["name"] for event in steps] == [section.name for section in prediction.program.sections]
     durations = [event["dur"] / 1e6 for event in steps if event["name"].startswith("step")]
@@ -162,9 +158,7 @@ def test_each_simulated_rank_is_a_process_that_says_how_many_it_stands_for():
     folded, full = simulated(scenario), simulated(scenario, fold=False)
 
     def processes(prediction):
-        return [
-            e["args"]["name"] for e in of_phase(chrome_trace(prediction), "M") if e["name"] == "process_name"
-        ]
+        return [e["args"]["name"] for e in of_phase(chrome_trace(prediction), "M") if e["name"] == "process_name"]
 
     assert processes(folded) == ["rank 0 (stands for 4 equal ranks)"]
     assert processes(full) == ["rank 0", "rank 1", "rank 2", "rank 3"]

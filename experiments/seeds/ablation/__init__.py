@@ -44,7 +44,10 @@ def world(reading: Reading, efficiency: float, dtype: str, on: frozenset[str]) -
     if "allocation" not in on:
         node = {**node, "overheads": {"allocation_us": 0.0}}
     return scenario(
-        Reading(reading.name, "", ""), policy, efficiency, dtype,
+        Reading(reading.name, "", ""),
+        policy,
+        efficiency,
+        dtype,
         compiled="eager/compiled transitions" in on,
         simulation={"contention": "PCIe contention" in on},
         node=node,

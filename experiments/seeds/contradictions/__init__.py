@@ -165,8 +165,20 @@ def expected_pure_gpu() -> Row:
 
 
 ROWS: tuple[Callable[[], Row], ...] = (
-    h2d_per_step, dtype, layer_bytes, sharded, all_to_all, tokens, six_gpus, resident_weights, switch_spike, cost,
-    peak_unit, totals, schedule, expected_pure_gpu,
+    h2d_per_step,
+    dtype,
+    layer_bytes,
+    sharded,
+    all_to_all,
+    tokens,
+    six_gpus,
+    resident_weights,
+    switch_spike,
+    cost,
+    peak_unit,
+    totals,
+    schedule,
+    expected_pure_gpu,
 )
 
 

@@ -41,7 +41,9 @@ def main(console: Console) -> bool:
 
 
 def _jobs(efficiencies: dict[Reading, float]) -> Table:
-    table = Table(title="The pending jobs, predicted: intervals over topology, transport and NCCL's weight (bf16 | fp32)")
+    table = Table(
+        title="The pending jobs, predicted: intervals over topology, transport and NCCL's weight (bf16 | fp32)"
+    )
     for column in ("job", "mode", "GPUs", "steady step, s", "switch step, s", "denoising, s", "peak GiB", "verdict"):
         table.add_column(column, justify="left" if column in ("job", "mode", "verdict") else "right")
     for number, mode, policy, gpus in JOBS:
@@ -63,7 +65,11 @@ def _job_row(efficiencies: dict[Reading, float], policy: dict[str, Any], gpus: i
     switch = [s for p in found for s in p.intervals[18]]
     totals = [t - p.steps[0].duration + first for p in found for t in p.total_interval]
     missing = found[0].out_of_memory
-    verdict = "fits" if missing is None else f"out of {missing.where} memory ({missing.phase}, {missing.shortfall / GIB:.0f} GiB)"
+    verdict = (
+        "fits"
+        if missing is None
+        else f"out of {missing.where} memory ({missing.phase}, {missing.shortfall / GIB:.0f} GiB)"
+    )
     peak = found[0].peak_allocated / GIB
     return [_span(steady), _span(switch), _span(totals), f"{peak:.1f}", verdict]
 
@@ -76,7 +82,8 @@ def _span(values: list[float]) -> str:
 def _six_gpus(efficiency: float) -> str:
     """What layerwise on 6 ranks would pin, whatever Ulysses says."""
     per_rank = {
-        dtype: predict(job(READINGS[0], efficiency, layerwise("v1"), 4, dtype)).pinned_per_rank for dtype in ("bf16", "fp32")
+        dtype: predict(job(READINGS[0], efficiency, layerwise("v1"), 4, dtype)).pinned_per_rank
+        for dtype in ("bf16", "fp32")
     }
     host = job(READINGS[0], efficiency, FULL_MODEL, 4).node.host.memory.value
     needs = ", ".join(f"{dtype} {6 * b / GIB:.0f} GiB" for dtype, b in per_rank.items())

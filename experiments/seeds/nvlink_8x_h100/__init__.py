@@ -14,7 +14,9 @@ FOLDER = "nvlink_8x_h100"
 NODE = "h100-sxm-x8"
 
 
-def scenario(policy: dict[str, object], efficiency: float, *, backend: str = "sage", compile_s: float = 0.0) -> Scenario:
+def scenario(
+    policy: dict[str, object], efficiency: float, *, backend: str = "sage", compile_s: float = 0.0
+) -> Scenario:
     """The PR's run: torch.compile, SageAttention, 86,400 padded tokens."""
     return wan(NODE, 8, policy, compute_efficiency=efficiency, attention_backend=backend, compile_s=compile_s)
 

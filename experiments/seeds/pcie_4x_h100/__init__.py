@@ -67,7 +67,9 @@ def main(console: Console) -> bool:
 
 
 def _steady_table(efficiencies: dict[Reading, float]) -> Table:
-    table = Table(title=f"Layerwise steady step in seconds, predicted interval over NCCL's weight; measured {MEASURED} +- {RESOLUTION}")
+    table = Table(
+        title=f"Layerwise steady step in seconds, predicted interval over NCCL's weight; measured {MEASURED} +- {RESOLUTION}"
+    )
     for column in ("topology", "collectives", "fitted efficiency", "all-to-all s/step", "bf16", "", "fp32", ""):
         table.add_column(column, justify="left" if column in ("topology", "collectives", "") else "right")
     for reading, efficiency in efficiencies.items():
@@ -107,10 +109,14 @@ def _times(console: Console, efficiencies: dict[Reading, float]) -> bool:
         "layerwise denoising": sum(layer.total_interval) / 2,
     }
     console.print(
-        comparison("4 x H100 PCIe (layerwise: two per switch, host memory, fp32: a reading that contains it)", rows, predicted)
+        comparison(
+            "4 x H100 PCIe (layerwise: two per switch, host memory, fp32: a reading that contains it)", rows, predicted
+        )
     )
     fp32 = predict(scenario(reading, FULL_MODEL, efficiencies[reading], "fp32")).steps[9].duration
-    console.print(f"With fp32 weights the switch step would take {fp32:.1f} s at the same page-fault rate: it speaks for bf16.")
+    console.print(
+        f"With fp32 weights the switch step would take {fp32:.1f} s at the same page-fault rate: it speaks for bf16."
+    )
     return all(rows[key].holds(value) is not False for key, value in predicted.items())
 
 
