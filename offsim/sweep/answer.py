@@ -15,7 +15,10 @@ from .panels import SAME, Line, Panel, Span, changes, heading, layerwise_and_ful
 from .row import Result, Row
 
 WIDTH = 110
-WINNERS = "Best by total time, of ties the least GPU memory; layerwise (shortest prefetch) over full-model in %; [interval of the unknown]"
+WINNERS = (
+    "Best by total time, of ties the least GPU memory; layerwise (shortest prefetch) over full-model in %; "
+    "[interval of the unknown]"
+)
 EVERYTHING = f"Steady step / total s; ~ best and ties (within {100 * SAME:g} %); ! GiB lacking (times as if none were)"
 
 

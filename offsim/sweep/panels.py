@@ -27,7 +27,7 @@ class Line(NamedTuple):
         return dict(sorted(fits.items(), key=lambda entry: time(entry[1].total_s)))
 
     def best(self) -> list[str]:
-        """The fastest policy that fits and those that can't be told from it, the one with the least GPU memory first."""
+        """The fastest policy that fits and those that can't be told from it, least GPU memory first."""
         fits = self.fitting()
         first = next(iter(fits.values()), None)
         tied = [label for label, row in fits.items() if first and order(total(row), total(first)) == 0]
