@@ -70,22 +70,15 @@ def comparison(title: str, rows: dict[str, Expected], predicted: dict[str, float
 
 
 def wan(node: str | dict[str, Any], gpus: int, policy: dict[str, Any], **workload: Any) -> Scenario:
-    """Wan2.2-T2V-A14B at 1280 x 720, 81 frames, 27 steps, as SGLang ran it until February 2026."""
+    """wan2.2.toml with another node, GPU count, policy and workload values."""
     simulation = workload.pop("simulation", {})
-    work = {
-        "gpus": gpus,
-        "width": 1280,
-        "height": 720,
-        "frames": 81,
-        "steps": 27,
-        "flow_shift": 12.0,
-        "token_sharding": "frames",
-        "all_to_all_calls": 8,
-        "compiled": True,
-        **workload,
-    }
-    raw = {"schema": 1, "model": "wan2.2-t2v-a14b", "node": node, "policy": policy, "workload": work}
-    return parse_scenario({**raw, "simulation": simulation}, Path("experiments/seeds"))
+    tables = {"node": node, "policy": policy, "workload": {"gpus": gpus, **workload}, "simulation": simulation}
+    return variant(HERE / "wan2.2.toml", tables)
+
+
+def variant(path: Path, tables: dict[str, Any]) -> Scenario:
+    """The scenario of a file with some tables overridden."""
+    return parse_scenario({"extends": path.name, **tables}, path.with_name("variant"))
 
 
 FULL_MODEL: dict[str, Any] = {"name": "full-model"}

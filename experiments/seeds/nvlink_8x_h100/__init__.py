@@ -8,34 +8,31 @@ from rich.table import Table
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.scenario import Scenario
 
-from ..common import FULL_MODEL, HERE, comparison, expected, fit_efficiency, layerwise, wan
+from ..common import HERE, comparison, expected, fit_efficiency, variant
 
 FOLDER = "nvlink_8x_h100"
-NODE = "h100-sxm-x8"
 
 
-def scenario(
-    policy: dict[str, object], efficiency: float, *, backend: str = "sage", compile_s: float = 0.0
-) -> Scenario:
-    """The PR's run: torch.compile, SageAttention, 86,400 padded tokens."""
-    return wan(NODE, 8, policy, compute_efficiency=efficiency, attention_backend=backend, compile_s=compile_s)
+def scenario(name: str, efficiency: float, **workload: object) -> Scenario:
+    """The PR's run in one mode (full-model.toml, layerwise.toml): torch.compile, SageAttention, 86,400 tokens."""
+    return variant(HERE / FOLDER / f"{name}.toml", {"workload": {"compute_efficiency": efficiency, **workload}})
 
 
 def predictions() -> tuple[float, Prediction, Prediction]:
     """The fitted efficiency and both modes, each with its measured first step put in."""
     rows = expected(FOLDER)
-    efficiency = fit_efficiency(rows["full-model steady step"].value, lambda e: scenario(FULL_MODEL, e))
+    efficiency = fit_efficiency(rows["full-model steady step"].value, lambda e: scenario("full-model", e))
     return (
         efficiency,
-        _with_first_step(FULL_MODEL, efficiency, rows["full-model first step"].value),
-        _with_first_step(layerwise("v0"), efficiency, rows["layerwise first step"].value),
+        _with_first_step("full-model", efficiency, rows["full-model first step"].value),
+        _with_first_step("layerwise", efficiency, rows["layerwise first step"].value),
     )
 
 
-def _with_first_step(policy: dict[str, object], efficiency: float, first: float) -> Prediction:
+def _with_first_step(name: str, efficiency: float, first: float) -> Prediction:
     """The run whose first step takes as long as measured: what is missing is compilation and start-up."""
-    bare = predict(scenario(policy, efficiency)).steps[0].duration
-    return predict(scenario(policy, efficiency, compile_s=first - bare))
+    bare = predict(scenario(name, efficiency)).steps[0].duration
+    return predict(scenario(name, efficiency, compile_s=first - bare))
 
 
 def main(console: Console) -> bool:
