@@ -40,13 +40,10 @@ from offsim.scenario.scenario import Scenario
 from .durations import Durations
 from .fabric import Fabric, FlowClass
 from .folding import fold, pairs
+from .needed import WORK, Work, needed_work
 
-Work = Compute | Copy | Collective
-WORK = frozenset((Compute, Copy, Collective))
 Transfer = tuple[FlowClass, float]
 Key = TypeVar("Key", str, int)
-Place = tuple[str, int]
-"""A stream and how many of its commands have been issued."""
 
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
@@ -183,57 +180,6 @@ def _busy(node: "_Node", rank: int, work: list[Work]) -> dict[str, float]:
     return busy
 
 
-def _needed(commands: Sequence[Command]) -> list[Work]:
-    """Work that has ended when the host and the compute stream are through: backwards along waits."""
-    issued, required = dict[str, int](), dict[str, int]()
-    recorded: dict[str, Place] = {}
-    awaited: list[Sequence[Place]] = []
-    own: list[int] = []
-    for command in commands:
-        stream, kind = stream_of(command), type(command)
-        number = 0
-        if stream is not None:
-            number = issued[stream] = issued.get(stream, 0) + 1
-            if kind is Record:
-                recorded[command.event] = (stream, number)  # type: ignore[union-attr]
-        own.append(number)
-        places: Sequence[Place] = _awaited(command, issued, recorded) if kind in AWAITING else ()
-        awaited.append(places)
-        if places and kind is not Wait:
-            _require(required, places)
-    _require(required, [(COMPUTE, issued.get(COMPUTE, 0))])
-    needed: list[Work] = []
-    for command, number, places in zip(reversed(commands), reversed(own), reversed(awaited), strict=True):
-        if number <= required.get(stream_of(command) or "", 0):
-            if places:
-                _require(required, places)
-            if type(command) in WORK:
-                needed.append(command)  # type: ignore[arg-type]
-    return needed
-
-
-AWAITING = frozenset((Wait, Synchronize, Copy))
-
-
-def _require(required: dict[str, int], places: Iterable[Place]) -> None:
-    for stream, count in places:
-        required[stream] = max(required.get(stream, 0), count)
-
-
-def _awaited(command: Command, issued: dict[str, int], recorded: dict[str, Place]) -> list[Place]:
-    """What the host (the stream, of a Wait) waits for in a command."""
-    match command:
-        case Wait(event=event) | Synchronize(scope="event", target=event):
-            return [recorded[event]] if event in recorded else []
-        case Synchronize(scope="stream", target=stream):
-            return [(stream, issued.get(stream, 0))]
-        case Synchronize():
-            return list(issued.items())
-        case Copy(stream=stream, host_memory="pageable" | "fresh"):
-            return [(stream, issued[stream])]
-    return []
-
-
 class _Node:
     """The fabric that a program runs on: what its commands take alone, and which transfers they make."""
 
@@ -253,10 +199,10 @@ class _Node:
         self._needed: dict[tuple[int, int], list[Work]] = {}
 
     def needed(self, commands: Sequence[Command], times: int = 1) -> list[Work]:
-        """See _needed, of a section that runs `times` times in a row; remembered."""
+        """See needed_work, of a section that runs `times` times in a row; remembered."""
         key = (id(commands), times)
         if key not in self._needed:
-            self._needed[key] = _needed([*commands] * times)
+            self._needed[key] = needed_work([*commands] * times)
         return self._needed[key]
 
     def host_time(self, command: Command) -> float:

@@ -72,6 +72,10 @@ class Rank:
                 Span(self.index, track or stream.name, kind, name, start, self.env.now, bytes_, lost, cause)
             )
 
+    def note_wait(self, stream: Stream, event: str, cause: str) -> None:
+        """Record that a stream waited for an event of stream `cause` until now."""
+        self.note(stream, "wait", event, stream.started, cause=cause)
+
     def compute(self, stream: Stream, command: Compute) -> Generator[Event, Any, None]:
         """Kernels on the multiprocessors."""
         work = self.gpu.start(self.durations.pieces(command))

@@ -5,14 +5,11 @@ A command starts when it has been issued and the one before it has ended. Waits 
 
 from collections import deque
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from simpy import Environment, Event
 
 from offsim.program.commands import Collective, Command, Compute, Copy, Record, Wait
-
-if TYPE_CHECKING:
-    from .rank import Rank
 
 
 class RecordedEvent:
@@ -51,13 +48,25 @@ class Marker:
 Item = tuple[float, Command | Marker, RecordedEvent | None]
 
 
+class Device(Protocol):
+    """What a stream needs of its rank: how commands run."""
+
+    def compute(self, stream: "Stream", command: Compute) -> Generator[Event, Any, None]: ...
+
+    def copy(self, stream: "Stream", command: Copy) -> Generator[Event, Any, None]: ...
+
+    def collective(self, stream: "Stream", command: Collective) -> Generator[Event, Any, None]: ...
+
+    def note_wait(self, stream: "Stream", event: str, cause: str) -> None: ...
+
+
 class Stream:
     """One stream of one rank."""
 
-    def __init__(self, env: Environment, name: str, rank: "Rank") -> None:
+    def __init__(self, env: Environment, name: str, device: "Device") -> None:
         self.env = env
         self.name = name
-        self.rank = rank
+        self.device = device
         self.queue: deque[Item] = deque()
         self.started = 0.0
         self.awaiting = ""
@@ -106,19 +115,18 @@ class Stream:
             if issued > env.now:
                 yield env.timeout(issued - env.now)
             self.started = env.now
-            kind = command.__class__
-            if kind is Record:
+            if isinstance(command, Record):
                 assert recorded is not None
                 recorded.fire()
-            elif kind is Wait:
+            elif isinstance(command, Wait):
                 if recorded is not None and not recorded.done:
                     yield from self._wait(recorded)
-            elif kind is Compute:
-                yield from self.rank.compute(self, command)  # type: ignore[arg-type]
-            elif kind is Copy:
-                yield from self.rank.copy(self, command)  # type: ignore[arg-type]
-            elif kind is Collective:
-                yield from self.rank.collective(self, command)  # type: ignore[arg-type]
+            elif isinstance(command, Compute):
+                yield from self.device.compute(self, command)
+            elif isinstance(command, Copy):
+                yield from self.device.copy(self, command)
+            elif isinstance(command, Collective):
+                yield from self.device.collective(self, command)
             else:
                 assert isinstance(command, Marker)
                 command.reached = env.now
@@ -137,5 +145,5 @@ class Stream:
     def _wait(self, recorded: RecordedEvent) -> Generator[Event, Any, None]:
         self.awaiting = f"event {recorded.name!r} on stream {recorded.stream!r}"
         yield recorded.wait(self.env)
-        self.rank.note(self, "wait", recorded.name, self.started, cause=recorded.stream)
+        self.device.note_wait(self, recorded.name, recorded.stream)
         self.awaiting = ""
