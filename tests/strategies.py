@@ -252,7 +252,7 @@ def layerwise(draw: DrawFn, blocks: int, version: str | None = None) -> SGLangLa
 def policies(blocks: int) -> SearchStrategy[Policy]:
     """Every policy with random parameters."""
     full_model = st.builds(FullModel, version=st.sampled_from(["pageable", "pinned"]))
-    fsdp = st.builds(FSDP, prefetch=st.integers(0, 8))
+    fsdp = st.builds(FSDP, prefetch=st.integers(1, 8))
     # Hypothesis tries the first choice most: the richest policy, not the emptiest.
     return st.one_of(layerwise(blocks), fsdp, full_model, layerwise(blocks, "v0"), st.just(Resident()))
 

@@ -173,7 +173,7 @@ def _parts_program(asked: Scenario, resident: dict[str, float], sent: float, rel
     gpu = asked.node.gpu
 
     def kernels(name: str, kind: str, seconds: float) -> Command:
-        speed = gpu.gemm.steepest() if kind == "gemm" else gpu.attention["default"].steepest()
+        speed = gpu.gemm.highest() if kind == "gemm" else gpu.attention["default"].highest()
         moved = seconds * (gpu.relayout_bandwidth or gpu.memory_bandwidth).value if kind == "relayout" else 0.0
         return Compute(COMPUTE, name, (Kernel(kind, seconds * speed if not moved else 0.0, moved, TOKENS),))
 

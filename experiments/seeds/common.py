@@ -15,7 +15,8 @@ from offsim.scenario.scenario import Scenario
 
 HERE = Path(__file__).parent
 GIB = 2**30
-Role = Literal["fitted", "input", "held-out"]
+Role = Literal["fitted", "input", "held-out", "selected"]
+"""selected: predicted, but for a reading that was chosen because it contains the measured value."""
 
 
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

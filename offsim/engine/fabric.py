@@ -5,7 +5,6 @@ each NVLink side, and per rank and direction the bundle cap of each collective. 
 rates. Left out: latency (added once per operation) and the CPU's own traffic.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -70,11 +69,13 @@ class Fabric:
         self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}
         self.topology = self._topology()
 
-    def _row(self, name: str, kind: str, bound: float, **more: object) -> int:
+    def _row(
+        self, name: str, kind: str, bound: float, slowdowns: tuple[tuple[str, float], ...] = (), rank: int | None = None
+    ) -> int:
         """The index of a row, added on first use."""
         if name not in self._row_index:
             self._row_index[name] = len(self.rows)
-            self.rows.append(Row(name, kind, bound, **more))  # type: ignore[arg-type]
+            self.rows.append(Row(name, kind, bound, slowdowns, rank))
         return self._row_index[name]
 
     def _topology(self) -> "nx.DiGraph[str]":
@@ -242,12 +243,3 @@ class Fabric:
 
 def _add(usage: Usage, row: int, coefficient: float = 1.0) -> None:
     usage[row] = usage.get(row, 0.0) + coefficient
-
-
-def total_usage(classes: Iterable[FlowClass]) -> Usage:
-    """Coefficients of several classes together, row by row."""
-    usage: Usage = {}
-    for flow in classes:
-        for row, a in flow.usage:
-            _add(usage, row, a)
-    return usage

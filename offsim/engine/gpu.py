@@ -44,6 +44,8 @@ class GPU:
         self.waiting: deque[Work] = deque()
         self._since = 0.0
         self._timer: Event | None = None
+        self._boundary: Event | None = None
+        self._boundary_timer: Event | None = None
 
     def start(self, pieces: Pieces) -> Work:
         """Kernels that run as soon as the multiprocessors are free; `done` fires at the end."""
@@ -68,6 +70,7 @@ class GPU:
             self._advance()
             self.active[aggressor] = after
             self._arm()
+            self._arm_boundary()
         else:
             self.active[aggressor] = after
 
@@ -100,11 +103,10 @@ class GPU:
             work.left = work.pieces[work.index][1] if work.index < len(work.pieces) else 0.0
 
     def _charge(self, work: Work, kernel_class: str, lost: float) -> None:
-        if lost > 0:
-            guilty = [a for a in self.slowdowns.get(kernel_class, {}) if self.active.get(a, 0) > 0]
-            for aggressor in guilty:
-                key = f"{aggressor} interference"
-                work.lost[key] = work.lost.get(key, 0.0) + lost / len(guilty)
+        guilty = {a: s for a, s in self.slowdowns.get(kernel_class, {}).items() if self.active.get(a, 0) > 0 and s > 0}
+        for aggressor, slowdown in guilty.items():
+            key = f"{aggressor} interference"
+            work.lost[key] = work.lost.get(key, 0.0) + lost * slowdown / sum(guilty.values())
 
     def _remaining(self) -> float:
         work = self.running
@@ -129,13 +131,6 @@ class GPU:
         self._next()
         work.done.succeed()
 
-    def position(self) -> tuple[int, int]:
-        """Which kernel runs now."""
-        if self.running is None:
-            return (0, -1)
-        self._advance()
-        return (id(self.running), self.running.index)
-
     def progress(self) -> tuple[object, ...]:
         """What the multiprocessors still have to do, rounded to a nanosecond."""
         if self.running is None:
@@ -144,8 +139,32 @@ class GPU:
         waiting = tuple(work.pieces for work in self.waiting)
         return (self.running.pieces, self.running.index, round(self.running.left, 9), waiting)
 
-    def kernel_boundary(self) -> float:
-        """Seconds until the kernel that runs now ends (0 if none): when another stream's kernels get in."""
+    def boundary(self) -> Event | None:
+        """None if no kernel runs, else an event that fires when the one that runs now ends.
+
+        That is when another stream's kernels get in.
+        """
+        if self._kernel_left() <= 0.0:
+            return None
+        if self._boundary is None:
+            self._boundary = self.env.event()
+            self._arm_boundary()
+        return self._boundary
+
+    def _arm_boundary(self) -> None:
+        """A timer for the end of the running kernel; again whenever its speed changes."""
+        if self._boundary is not None:
+            self._boundary_timer = Timeout(self.env, self._kernel_left())
+            assert self._boundary_timer.callbacks is not None
+            self._boundary_timer.callbacks.append(self._at_boundary)
+
+    def _at_boundary(self, timer: Event) -> None:
+        if timer is self._boundary_timer and self._boundary is not None:
+            boundary, self._boundary = self._boundary, None
+            boundary.succeed()
+
+    def _kernel_left(self) -> float:
+        """Seconds until the kernel that runs now ends; 0 if none does."""
         work = self.running
         if work is None:
             return 0.0

@@ -101,9 +101,19 @@ class HostThread:
 
     def _note_blocked(self, command: Command, start: float) -> None:
         if self.clock > start:
-            cause = command.target if isinstance(command, Synchronize) else getattr(command, "stream", "")
+            cause = self._awaited_stream(command)
             span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
             self.rank.timeline.spans.append(span)
+
+    def _awaited_stream(self, command: Command) -> str:
+        """The stream that the host waited for: of a device synchronisation, the one that drained last."""
+        if not isinstance(command, Synchronize):
+            return getattr(command, "stream", "")
+        if command.scope == "event":
+            return self.events[command.target].stream
+        if command.scope == "stream":
+            return command.target
+        return max(self.rank.streams.values(), key=lambda stream: stream.drained_at).name
 
     def _make_room(self, stream: str) -> Generator[Event, Any, None]:
         """Block until there is room again; what drains until the host's own clock counts."""

@@ -48,11 +48,6 @@ class Flow:
             self.delays[culprit] = self.delays.get(culprit, 0.0) + seconds * elapsed
         self.since = now
 
-    @property
-    def contention(self) -> float:
-        """Seconds by which others have delayed it."""
-        return sum(self.delays.values())
-
 
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
@@ -141,16 +136,13 @@ class Network:
         if flow_class.index not in self._alone:
             together = self._companions.get(flow_class.companions, {flow_class})
             classes = sorted(together | {flow_class}, key=lambda c: c.index)
-            rates, _, _ = self._rates(Counter(classes))
+            rates, _, _ = shared_rates(self.rows, Counter(classes))
             for other, rate in zip(classes, rates, strict=True):
                 self._alone[other.index] = rate
         return self._alone[flow_class.index]
 
-    def _rates(self, active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
-        return shared_rates(self.rows, active)
-
     def _solve(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
-        rates, binding, rows = self._rates(active)
+        rates, binding, rows = shared_rates(self.rows, active)
         classes = sorted(active, key=lambda c: c.index)
         solved = {}
         for i, flow_class in enumerate(classes):
@@ -169,9 +161,12 @@ class Network:
         self, row: int, victim: FlowClass, classes: list[FlowClass], rates: list[float], active: Counter[FlowClass]
     ) -> list[tuple[str, float]]:
         """Who else uses the row that binds a flow, with shares that add up to one."""
-        slowing = [aggressor for aggressor, _ in self.rows[row].slowdowns]
+        copies = {c.copy_of for c in classes if c.copy_of is not None}
+        bound_by = self.rows[row]
+        slowing = [(a, s) for a, s in bound_by.slowdowns if bound_by.rank is not None and (bound_by.rank, a) in copies]
         if slowing:
-            return [(f"{aggressor} interference", 1 / len(slowing)) for aggressor in slowing]
+            total = sum(slowdown for _, slowdown in slowing)
+            return [(f"{aggressor} interference", slowdown / total) for aggressor, slowdown in slowing]
         use: dict[str, float] = {}
         for flow_class, rate in zip(classes, rates, strict=True):
             foreign = dict(flow_class.usage).get(row, 0.0)

@@ -118,12 +118,9 @@ class Rank:
         group = self.groups[command.group]
         if len(group) == 1:
             return
-        running = self.gpu.position()
-        # The kernel may slow down meanwhile; what is left may be too little to move the clock.
-        while self.env.now + (boundary := self.gpu.kernel_boundary()) > self.env.now:
-            if self.gpu.position() != running:
-                break
-            yield self.env.timeout(boundary)
+        boundary = self.gpu.boundary()
+        if boundary is not None:
+            yield boundary
         arrived = self.env.now
         self.gpu.set_active("collective", +1)
         meeting = self.collectives.arrive(self.index, command, group, self.members[command.group])

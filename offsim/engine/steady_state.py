@@ -39,7 +39,9 @@ class SteadyState:
 
 
 def state_of(rank: Rank, lead: float) -> State:
-    """Everything that the future depends on: per stream the commands left and how far the first one is.
+    """What the future depends on: per stream the commands left and how far the first one is.
+
+    Collectives in flight on another stream are told apart by how long they have run, not by their bytes.
 
     Seconds are rounded to 1e-9 and bytes to 1 (2e-11 s at 55 GB/s): far below what changes a step.
     """

@@ -70,6 +70,7 @@ class Stream:
         self.queue: deque[Item] = deque()
         self.started = 0.0
         self.awaiting = ""
+        self.drained_at = 0.0
         self._arrival: Event | None = None
         self._room: Event | None = None
         self._limit = 0
@@ -138,6 +139,8 @@ class Stream:
         if self._room is not None and len(self.queue) < self._limit:
             room, self._room = self._room, None
             room.succeed()
+        if not self.queue:
+            self.drained_at = self.env.now
         if not self.queue and self._drained is not None:
             drained, self._drained = self._drained, None
             drained.succeed()

@@ -46,7 +46,8 @@ def layout_of(scenario: Scenario) -> Layout:
 
 
 def exchanged_bytes(layout: Layout, tokens: int, width: int) -> float:
-    """Bytes that a rank sends to the others in one all-to-all of a (tokens, width) tensor: 2 S d (P - 1) / P^2.
+    """Bytes that a rank sends to the others in one all-to-all of a (tokens, width) tensor: 2 B S d (P - 1) / P^2,
+    B samples a forward.
 
     86,400 tokens x 5120 over 8 ranks: 96.8 MB; over 4: 165.9 MB.
     """
@@ -105,18 +106,24 @@ def kernel_of(operation: Operation, layout: Layout) -> Kernel:
 
 
 def _attention_kernel(operation: Attention, layout: Layout) -> Kernel:
-    """Attention over the keys of one sample: whole sequence and heads / P after an exchange, else local queries."""
-    keys = layout.sequence(operation.keys)
+    """Attention over the keys of one sample: whole sequence and heads / P after an exchange, else local queries.
+
+    Early versions that exchanged cross-attention gathered every rank's copy of the text: text x P keys.
+    """
+    exchanged = _exchanged(operation, layout)
+    keys = layout.sequence(operation.keys) * (layout.degree if exchanged and operation.keys == "text" else 1)
     queries: float = layout.rows(operation.queries)
     if operation.keys != "text":
         queries = layout.batch * layout.sequence(operation.queries) / layout.degree
-    moved = ACTIVATION_BYTES * 2 * (queries * operation.width + layout.batch * keys * operation.key_width)
+    key_columns = operation.key_width / (layout.degree if exchanged else 1)
+    moved = ACTIVATION_BYTES * 2 * (queries * operation.width + layout.batch * keys * key_columns)
     return Kernel("attention", 4.0 * queries * keys * operation.width, float(moved), keys)
 
 
 def _exchanged(operation: Attention, layout: Layout) -> bool:
     """Early versions exchanged cross-attention too (8 calls)."""
-    return layout.degree > 1 and (operation.keys != "text" or layout.calls == 8)
+    across = layout.calls == 8 and operation.queries != "text"
+    return layout.degree > 1 and (operation.keys != "text" or across)
 
 
 Exchange = tuple[str, float, list[Kernel], list[Kernel]]
@@ -125,7 +132,7 @@ Exchange = tuple[str, float, list[Kernel], list[Kernel]]
 def _exchanges(operation: Attention, layout: Layout) -> Iterator[Exchange]:
     """(call, bytes, kernels before, kernels after) of the all-to-alls around one attention."""
     tokens = layout.tokens
-    # Early versions gathered the replicated text of every rank: text x P tokens.
+    # Early versions gathered the replicated text of every rank.
     key_tokens = layout.text * layout.degree if operation.keys == "text" else tokens
     inputs = [
         ("q", tokens, operation.width),

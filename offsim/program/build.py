@@ -90,7 +90,10 @@ def _encode(scenario: Scenario) -> Iterator[Command]:
 
 
 def _visit(component: Component, placement: str) -> Iterator[Command]:
-    """Weights of a component on the device for one phase: all of them, or two layers at a time."""
+    """Weights of a component on the device for one phase: all of them, or two layers at a time.
+
+    Of a sharded component only its peak is here: the copies of its other layers are left out.
+    """
     if placement == "sharded":
         layer = component.weight_bytes / component.layers
         for part in ("layer", "next layer"):
@@ -142,7 +145,10 @@ def _same(a: tuple[Command, ...], b: tuple[Command, ...]) -> bool:
 def _step(
     scenario: Scenario, policy: PolicyProgram, layout: Layout, cache: BlockCache, step: int, expert: int
 ) -> Iterator[Command]:
-    """One denoising step: expert placement, forwards, scheduler, step end."""
+    """One denoising step: expert placement, forwards, scheduler, step end.
+
+    With CFG split over ranks the guidance all-reduce is taken over all ranks, not per pair: it is small.
+    """
     work = scenario.workload
     if step == 0 and work.compile:
         yield HostWork("compile", work.compile)
@@ -164,7 +170,6 @@ def _forward(
     """One forward of the transformer: embeddings, block lists, final projection."""
     model = scenario.model
     yield Allocate("activations", cache.activations, COMPUTE)
-    yield from policy.begin_forward(expert)
     outside = policy.other_weights(expert)
     hidden = model.blocks[0].hidden
     yield Compute(
@@ -174,12 +179,11 @@ def _forward(
     for index, blocks in enumerate(model.blocks):
         for i in range(blocks.count):
             yield from policy.before_block(expert, index, i)
-            if i and broken:
+            if broken and (index or i):
                 yield graph_break(layout, blocks.hidden, f"{blocks.name}.{i}")
             yield from cache.block(f"{blocks.name}.{i}", index, policy.weights(expert, index, i))
             yield from policy.after_block(expert, index, i)
     yield Compute(COMPUTE, "head", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside)
-    yield from policy.end_forward(expert)
     yield Free("activations")
 
 

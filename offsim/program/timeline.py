@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
 
 class Window(NamedTuple):
-    """One section on one rank: host clock at its start and end, and when its last kernel ended."""
+    """One section on one rank: host clock at its start and end, and when its compute stream had done it all."""
 
     rank: int
     section: int

@@ -84,7 +84,7 @@ def predict(scenario: Scenario) -> Prediction:
     timeline = simulate(scenario, program)
     steps = step_rows(program, timeline)
     others = [steps]
-    if weight_matters(scenario) and _copies_ahead(program):
+    if two_weights(scenario, program):
         others.append(step_rows(program, simulate(scenario, program, proportional_weight=True)))
     peaks = phase_peaks(scenario, program)
     totals = [sum(step.duration for step in rows) for rows in others]
@@ -106,10 +106,11 @@ def _range(values: list[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def weight_matters(scenario: Scenario) -> bool:
-    """Whether collectives of more than two ranks meet weight copies on a link."""
+def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
+    """Whether collectives of more than two ranks meet weight copies on a link: then both extremes are simulated."""
     node, group = scenario.node, max(len(group) for group in scenario.groups())
-    return group > 2 and node.collectives is not None and node.collectives.transport != "nvlink"
+    shared = node.collectives is not None and node.collectives.transport != "nvlink"
+    return group > 2 and shared and _copies_ahead(program)
 
 
 def _copies_ahead(program: StreamProgram) -> bool:
@@ -123,7 +124,7 @@ def _copies_ahead(program: StreamProgram) -> bool:
 
 
 def as_json(prediction: Prediction) -> dict[str, Any]:
-    """The prediction as plain data: seconds and bytes; stable keys (SCHEMA_VERSION)."""
+    """The prediction as plain data: seconds and bytes, per rank unless a key says total; keys of SCHEMA_VERSION."""
     missing = prediction.out_of_memory
     ranks = prediction.scenario.workload.gpus
     return {
@@ -141,13 +142,31 @@ def as_json(prediction: Prediction) -> dict[str, Any]:
         "h2d_bytes": sum(s.h2d_bytes for s in prediction.steps),
         "d2h_bytes": sum(s.d2h_bytes for s in prediction.steps),
         "collective_bytes": sum(s.collective_bytes for s in prediction.steps),
+        "h2d_bytes_total": ranks * sum(s.h2d_bytes for s in prediction.steps),
+        "d2h_bytes_total": ranks * sum(s.d2h_bytes for s in prediction.steps),
+        "collective_bytes_total": ranks * sum(s.collective_bytes for s in prediction.steps),
         "ranks": ranks,
-        "out_of_memory": None if missing is None else {**missing._asdict(), "shortfall": missing.shortfall},
-        "ledger": [charge._asdict() for charge in prediction.ledger()],
+        "out_of_memory": None if missing is None else _lack_json(missing),
+        "ledger": [_charge_json(charge) for charge in prediction.ledger()],
         "calibrated": prediction.calibrated,
         "uncalibrated": [{"key": key, "provenance": q.provenance} for key, q in prediction.uncalibrated],
         "warnings": warnings(prediction),
     }
+
+
+def _lack_json(lack: OutOfMemory) -> dict[str, Any]:
+    return {
+        "where": lack.where,
+        "phase": lack.phase,
+        "rank": lack.rank,
+        "needed_bytes": lack.needed,
+        "available_bytes": lack.available,
+        "shortfall_bytes": lack.shortfall,
+    }
+
+
+def _charge_json(charge: Charge) -> dict[str, Any]:
+    return {"step": charge.step, "waiting": charge.waiting, "culprit": charge.culprit, "lost_s": charge.seconds}
 
 
 def _names(scenario: Scenario) -> dict[str, Any]:
@@ -210,6 +229,6 @@ def warnings(prediction: Prediction) -> list[str]:
         found.append(
             f"workload.compute_efficiency={efficiency:g} divides every kernel's time: a fitted or given number"
         )
-    if weight_matters(prediction.scenario):
+    if two_weights(prediction.scenario, prediction.program):
         found.append("how collectives share links with copies beyond 2 ranks is not known: times carry both extremes")
     return found

@@ -121,8 +121,6 @@ class Collectives(Struct, frozen=True, forbid_unknown_fields=True):
     """nvlink. pcie: peer to peer below a common switch, else host memory (NCCL's rule). host-memory."""
     all_to_all: CollectiveKind
     all_gather: CollectiveKind
-    weight_growth: Literal["constant", "proportional"] = "constant"
-    """How a rank's collective weight grows with its peers: unknown beyond two ranks, so both are tried."""
 
 
 class Overheads(Struct, frozen=True, forbid_unknown_fields=True):

@@ -56,8 +56,8 @@ class FullModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name
 class FSDP(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="fsdp"):
     """PyTorch FSDP2 with CPUOffloadPolicy(pin_memory=True): 1/N shard by H2D, then all-gather."""
 
-    prefetch: Annotated[int, Meta(ge=0, le=8)] = 1
-    """Blocks whose all-gather may be issued ahead (host run-ahead gives one)."""
+    prefetch: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Blocks gathered when a block begins, its own included; 1 is FSDP's implicit prefetch."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 

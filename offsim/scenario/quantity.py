@@ -62,6 +62,6 @@ class Curve(Struct, frozen=True, forbid_unknown_fields=True):
         share = (log(size) - log(x0)) / (log(x1) - log(x0))
         return y0 + share * (y1 - y0)
 
-    def steepest(self) -> float:
-        """The largest value of the curve, for lower bounds."""
+    def highest(self) -> float:
+        """The largest value of the curve: how a list shows it in one number."""
         return max(value for _, value in self.points)

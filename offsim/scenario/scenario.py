@@ -4,8 +4,8 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import Policy, Resident, SGLangLayerwise
-from .quantity import Quantity
+from .policy import FSDP, Policy, Resident, SGLangLayerwise
+from .quantity import Curve, Quantity
 from .units import Name
 from .workload import Workload
 
@@ -177,23 +177,42 @@ def _engine_problem(scenario: Scenario) -> str | None:
 def quantities_in_use(scenario: Scenario) -> list[tuple[str, Quantity]]:
     """The node's values that this scenario's prediction rests on, as (key, value).
 
-    Curves appear with their largest value. Values that only an unused transport or policy reads are left out.
+    Curves appear with their largest value. What only another GPU count, transport or policy reads is left out.
     """
-    node, policy = scenario.node, scenario.policy
     found: list[tuple[str, Quantity]] = []
-    skip: set[str] = set()
-    if scenario.workload.gpus == 1:
-        skip |= {"collectives", "nvlink"}
-    elif node.collectives is not None and node.collectives.transport != "nvlink":
-        skip |= {"nvlink"}
-    if not _pageable(policy):
-        skip |= {"host.pageable_h2d", "host.pageable_d2h", "host.fresh_d2h"}
-    if isinstance(policy, Resident):
-        skip |= {"pcie.duplex"}
-    unused = [b for b in node.gpu.attention if b != scenario.workload.attention_backend]
-    skip |= {f"gpu.attention.{backend}" for backend in unused}
-    _collect("", node, found, skip)
+    _collect("", scenario.node, found, _unused(scenario))
     return found
+
+
+def _unused(scenario: Scenario) -> set[str]:
+    """Keys of node values that this scenario's program does not touch."""
+    node, policy, work = scenario.node, scenario.policy, scenario.workload
+    over_pcie = work.gpus > 1 and node.collectives is not None and node.collectives.transport != "nvlink"
+    skip = {"host.pageable_d2h"}
+    skip |= {f"gpu.attention.{backend}" for backend in node.gpu.attention if backend != work.attention_backend}
+    skip |= {f"host.sockets[{i}]" for i, socket in enumerate(node.host.sockets) if min(socket.gpus) >= work.gpus}
+    skip |= {f"switches[{i}]" for i, switch in enumerate(node.switches) if min(switch.gpus) >= work.gpus}
+    if work.gpus == 1:
+        skip |= {"collectives", "nvlink", "gpu.relayout_bandwidth", "overheads.collective", "host.cross_socket"}
+    elif not isinstance(policy, FSDP) and work.cfg_mode(scenario.model) != "split":
+        skip.add("collectives.all_gather")
+    if over_pcie:
+        skip.add("nvlink")
+    if not _pageable(policy):
+        skip |= {"host.pageable_h2d", "host.fresh_d2h"}
+    if isinstance(policy, Resident) and not over_pcie:
+        skip |= {"pcie", "host.sockets", *(f"host.sockets[{i}]" for i in range(len(node.host.sockets)))}
+    return skip | {f"interference[{i}]" for i in _unused_interference(scenario)}
+
+
+def _unused_interference(scenario: Scenario) -> list[int]:
+    """Entries whose victim or aggressor does not occur."""
+    absent = {"D2H"} if not _pageable(scenario.policy) else set()
+    absent |= {"H2D", "D2H"} if isinstance(scenario.policy, Resident) else set()
+    absent |= {"all-to-all", "all-gather", "collective", "relayout"} if scenario.workload.gpus == 1 else set()
+    absent |= {"collective"} if not isinstance(scenario.policy, FSDP) else set()
+    entries = enumerate(scenario.node.interference)
+    return [i for i, entry in entries if entry.victim in absent or entry.aggressor in absent]
 
 
 def _pageable(policy: Policy) -> bool:
@@ -201,14 +220,12 @@ def _pageable(policy: Policy) -> bool:
 
 
 def _collect(path: str, value: object, found: list[tuple[str, Quantity]], skip: set[str]) -> None:
-    from .quantity import Curve
-
     if path in skip:
         return
     if isinstance(value, Quantity):
         found.append((path, value))
     elif isinstance(value, Curve):
-        found.append((path, Quantity(value.steepest(), value.provenance, value.source, value.condition)))
+        found.append((path, Quantity(value.highest(), value.provenance, value.source, value.condition)))
     elif isinstance(value, Struct):
         for field in value.__struct_fields__:
             _collect(f"{path}.{field}".lstrip("."), getattr(value, field), found, skip)

@@ -49,7 +49,6 @@ Name = Annotated[
 """Names become folders and columns."""
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, RANGES["time"], dimension("time")]
-Bytes = Annotated[float, RANGES["bytes"], dimension("bytes")]
 
 
 def dimension_of(annotation: Any) -> str | None:

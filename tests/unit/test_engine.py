@@ -248,6 +248,34 @@ def test_a_kernel_that_slows_meanwhile_lets_collectives_in_later():
     assert on(timeline, "exchanges") == [("exchange", 6, 7)]
 
 
+def test_a_kernel_that_speeds_up_meanwhile_lets_collectives_in_earlier():
+    """At half rate for the copy's 2 s, then alone: the first kernel ends at 5, as one command or as three."""
+    exchange = Collective("exchanges", "exchange", "all-to-all", 100.0)
+    node = slowed("elementwise", "H2D", 1.0)
+    for work in ((kernels(4, 4, 4),), (kernels(4), kernels(4), kernels(4))):
+        timeline = run(h2d("copy", 200), *work, HostWork("wait", 1), exchange, node=node, groups=TWO)
+        assert on(timeline, "exchanges") == [("exchange", 5, 6)]
+
+
+def test_only_an_active_aggressor_is_charged():
+    entries = [
+        Interference(victim="all-to-all", aggressor="H2D", slowdown=quantity(1.0)),
+        Interference(victim="all-to-all", aggressor="D2H", slowdown=quantity(0.2)),
+    ]
+    node = replace(NODE, interference=tuple(entries), nvlink=NVLink(send=LINK, receive=LINK))
+    node = replace(node, collectives=replace(NODE.collectives, transport="nvlink"))
+    timeline = run(h2d("copy", 1000), Collective("compute", "exchange", "all-to-all", 100.0), node=node, groups=TWO)
+    [exchange] = [span for span in timeline.spans if span.kind == "collective" and span.rank == 0]
+    assert dict(exchange.delays) == {"H2D interference": pytest.approx(1.0)}
+
+
+@pytest.mark.parametrize("scope", [("stream", "copy"), ("device",), ("event", "copied")], ids=lambda scope: scope[0])
+def test_a_host_that_waits_for_a_copy_names_its_stream(scope):
+    copied = Record("copy", "copied")
+    timeline = run(kernels(1), h2d("copy", 500), copied, Synchronize(*scope))
+    assert [(span.cause, span.end) for span in timeline.spans if span.kind == "blocked"] == [("copy", 5)]
+
+
 def slowed(victim: str, aggressor: str, by: float) -> Node:
     """The node with one interference."""
     entry = Interference(victim=victim, aggressor=aggressor, slowdown=quantity(by))

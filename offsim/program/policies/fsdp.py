@@ -31,7 +31,7 @@ class FSDPProgram(PolicyProgram):
         policy = scenario.policy
         assert isinstance(policy, FSDP)
         self.ranks = scenario.workload.gpus
-        self.ahead = max(1, policy.prefetch)
+        self.ahead = policy.prefetch
         self.issued: list[tuple[int, int]] = []
         self.gathered: str | None = None
         self.outputs: dict[tuple[int, int], str] = {}

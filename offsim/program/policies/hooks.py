@@ -69,18 +69,12 @@ class PolicyProgram:
         """At the start of a step, which runs `expert`."""
         yield from ()
 
-    def begin_forward(self, expert: int) -> Iterator[Command]:
-        yield from ()
-
     def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
         """The block's forward pre-hook."""
         yield from ()
 
     def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
         """The block's forward hook."""
-        yield from ()
-
-    def end_forward(self, expert: int) -> Iterator[Command]:
         yield from ()
 
     def finish(self) -> Iterator[Command]:
