@@ -245,8 +245,9 @@ def _emit(*parts: "Renderable") -> int:
 
 
 def _write(text: str) -> int:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
     return FINE
 
 
@@ -264,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _drop_unwritten() -> None:
     """Keep the interpreter from complaining at its end about output that nobody takes."""
+    if sys.stdout is None:  # closed before the start
+        return
     try:
         sys.stdout.flush()
     except OSError:

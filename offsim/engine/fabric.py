@@ -209,7 +209,7 @@ class Fabric:
                 self._use_transport(usage, i, j)
                 for end, rank in (("send", i), ("receive", j)):
                     _add(usage, self._bundle_row(name, bytes_, end, rank))
-            self._add_class(key, name, self._weight(name, 1), inf, usage, (bytes_, group))
+            self._add_class(key, name, self._weight(name, len(group) - 1), inf, usage, (bytes_, group))
         return self._class_index[key]
 
     def _bundle_row(self, name: CollectiveName, bytes_: float, end: str, rank: int) -> int:

@@ -77,6 +77,10 @@ class GPU:
     def _sensitive(self, aggressor: str) -> bool:
         return any(aggressor in by for by in self.slowdowns.values())
 
+    def _slowing(self) -> bool:
+        """Whether anything that slows some kernel is active."""
+        return bool(self.slowdowns) and any(self.active.values())
+
     def _factor(self, kernel_class: str) -> float:
         """How many times longer a kernel of this class takes now."""
         factor = 1.0
@@ -113,6 +117,8 @@ class GPU:
         assert work is not None
         if work.index >= len(work.pieces):
             return 0.0
+        if not self._slowing():
+            return work.left + sum([seconds for _, seconds in work.pieces[work.index + 1 :]])
         rest = work.left * self._factor(work.pieces[work.index][0])
         return rest + sum(seconds * self._factor(kind) for kind, seconds in work.pieces[work.index + 1 :])
 
@@ -126,7 +132,8 @@ class GPU:
     def _on_timer(self, timer: Event | Any) -> None:
         if timer is not self._timer or self.running is None:
             return
-        self._advance()
+        if self._slowing():
+            self._advance()
         work = self.running
         self._next()
         work.done.succeed()

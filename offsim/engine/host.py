@@ -28,7 +28,7 @@ from offsim.scenario.node import Overheads
 
 from .rank import Rank
 from .steady_state import SteadyState
-from .stream import Marker, RecordedEvent
+from .stream import Marker, RecordedEvent, Stream
 
 
 class HostThread:
@@ -46,6 +46,7 @@ class HostThread:
         self.events: dict[str, RecordedEvent] = {}
         self.markers: list[tuple[Marker, float, float]] = []
         self.depth = overheads.queue_depth
+        self._pushed = rank.stream(COMPUTE)
         self._cost = {
             "launch": overheads.launch.value,
             "copy": overheads.copy.value,
@@ -69,10 +70,13 @@ class HostThread:
 
     def _run(self) -> Generator[Event, Any, None]:
         sections, number = self.program.sections, 0
+        issue, depth = self._issue, self.depth
         while number < len(sections):
             begin = self.clock
             for command in sections[number].commands:
-                yield from self._issue_one(command)
+                blocker = issue[command.__class__](command)
+                if blocker is not None or len(self._pushed.queue) >= depth or command.__class__ is Synchronize:
+                    yield from self._block(command, blocker)
             marker = Marker(number)
             self.rank.stream(COMPUTE).push(self.clock, marker)
             self.markers.append((marker, begin, self.clock))
@@ -84,10 +88,10 @@ class HostThread:
                 yield drained
         self.awaiting = ""
 
-    def _issue_one(self, command: Command) -> Generator[Event, Any, None]:
-        blocker = self._issue[command.__class__](command)
+    def _block(self, command: Command, blocker: Event | None) -> Generator[Event, Any, None]:
+        """Wait for what the command waits for, and for room in the stream it was put on."""
+        start = self.clock
         if blocker is not None:
-            start = self.clock
             self.awaiting = f"{command!r}"
             yield blocker
             self.awaiting = ""
@@ -95,9 +99,8 @@ class HostThread:
             self._note_blocked(command, start)
         if command.__class__ is Synchronize:
             self.clock += self._cost["synchronize"]
-        stream = getattr(command, "stream", None)
-        if stream is not None and len(self.rank.streams[stream].queue) >= self.depth:
-            yield from self._make_room(stream)
+        if len(self._pushed.queue) >= self.depth:
+            yield from self._make_room(self._pushed)
 
     def _note_blocked(self, command: Command, start: float) -> None:
         if self.clock > start:
@@ -115,17 +118,21 @@ class HostThread:
             return command.target
         return max(self.rank.streams.values(), key=lambda stream: stream.drained_at).name
 
-    def _make_room(self, stream: str) -> Generator[Event, Any, None]:
+    def _make_room(self, stream: Stream) -> Generator[Event, Any, None]:
         """Block until there is room again; what drains until the host's own clock counts."""
         if self.clock > self.env.now:
             yield self.env.timeout(self.clock - self.env.now)
-        if len(self.rank.streams[stream].queue) < self.depth:
+        if len(stream.queue) < self.depth:
             return
         # Blocked, it wakes when a sixteenth of the queue is free: the device cannot tell, and it spares events.
-        enough = self.depth - self.depth // 16
-        while len(self.rank.streams[stream].queue) >= enough:
-            yield self.rank.streams[stream].room(enough)
+        enough, start = self.depth - self.depth // 16, self.clock
+        while len(stream.queue) >= enough:
+            yield stream.room(enough)
         self.clock = max(self.clock, self.env.now)
+        if self.clock > start:
+            name, rank = f"queue of {stream.name} full", self.rank.index
+            span = Span(rank, "host", "host", name, start, self.clock)
+            self.rank.timeline.spans.append(span)
 
     def _repeats(self, number: int, begin: float) -> int:
         """How many of the next sections repeat this one exactly and need no simulation."""
@@ -146,28 +153,32 @@ class HostThread:
             reached = marker.reached if marker.reached is not None else end
             self.rank.timeline.windows.append(Window(self.rank.index, marker.section, begin, end, reached))
 
+    def _put(self, command: Compute | Copy | Collective | Record | Wait, recorded: RecordedEvent | None = None) -> None:
+        """On the command's stream, issued now."""
+        self._pushed = self.rank.stream(command.stream)
+        self._pushed.push(self.clock, command, recorded)
+
     def _compute(self, command: Compute) -> None:
         self.clock += self._cost["launch"] * len(command.kernels)
-        self.rank.stream(command.stream).push(self.clock, command)
+        self._put(command)
 
     def _copy(self, command: Copy) -> Event | None:
         self.clock += self._cost["copy"] * command.calls
-        stream = self.rank.stream(command.stream)
-        stream.push(self.clock, command)
-        return None if command.host_memory == "pinned" else stream.drained()
+        self._put(command)
+        return None if command.host_memory == "pinned" else self._pushed.drained()
 
     def _collective(self, command: Collective) -> None:
         self.clock += self._cost["collective"]
-        self.rank.stream(command.stream).push(self.clock, command)
+        self._put(command)
 
     def _record(self, command: Record) -> None:
         self.clock += self._cost["event"]
         recorded = self.events[command.event] = RecordedEvent(command.event, command.stream)
-        self.rank.stream(command.stream).push(self.clock, command, recorded)
+        self._put(command, recorded)
 
     def _wait(self, command: Wait) -> None:
         self.clock += self._cost["event"]
-        self.rank.stream(command.stream).push(self.clock, command, self.events.get(command.event))
+        self._put(command, self.events.get(command.event))
 
     def _synchronize(self, command: Synchronize) -> Event | None:
         if command.scope == "event":

@@ -127,9 +127,14 @@ def _decode(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
 def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Section]:
     sections: list[Section] = []
     cache, previous = BlockCache(scenario, layout), None
+    state: tuple[object, ...] = ()
     for step, expert in enumerate(scenario.expert_of_step()):
-        commands = tuple(_step(scenario, policy, layout, cache, step, expert))
-        if sections and _same(commands, sections[-1].commands):
+        # A step that begins as the one before did issues the same commands and ends as it did.
+        now = (expert, policy.state())
+        repeats = now == state and step > 1
+        state = now
+        commands = sections[-1].commands if repeats else tuple(_step(scenario, policy, layout, cache, step, expert))
+        if sections and not repeats and _same(commands, sections[-1].commands):
             commands = sections[-1].commands
         phase: Phase = "switch" if previous not in (None, expert) else "denoise"
         sections.append(Section(f"step {step}", phase, step, commands))

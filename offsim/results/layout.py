@@ -17,7 +17,7 @@ PIPED_WIDTH = 100
 
 def render(*parts: Renderable) -> str:
     """As text for standard output: as wide as it is, with colours only on a terminal."""
-    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    wide = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
     console = Console(highlight=False, width=None if wide else PIPED_WIDTH)
     with console.capture() as captured:
         console.print(*parts, sep="\n")

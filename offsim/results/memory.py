@@ -134,13 +134,15 @@ def _section_peak(phase: Phase, commands: tuple[object, ...], levels: Levels, pe
 
 
 def out_of_memory(scenario: Scenario, peaks: list[PhasePeak]) -> OutOfMemory | None:
-    """The first phase that doesn't fit on the device or in the node's host memory, or None."""
+    """What is lacking most, on the device or else in the node's host memory, in its worst phase; or None."""
     node, ranks = scenario.node, scenario.workload.gpus
     device = node.gpu.memory.value - node.gpu.context.value
     host = node.host.memory.value
-    for peak in peaks:
-        if peak.allocated > device:
-            return OutOfMemory("device", peak.phase, 0, peak.allocated, device)
-        if (peak.pinned + peak.pageable) * ranks > host:
-            return OutOfMemory("host", peak.phase, 0, (peak.pinned + peak.pageable) * ranks, host)
+    worst = max(peaks, key=lambda peak: peak.allocated)
+    if worst.allocated > device:
+        return OutOfMemory("device", worst.phase, 0, worst.allocated, device)
+    fullest = max(peaks, key=lambda peak: peak.pinned + peak.pageable)
+    needed = (fullest.pinned + fullest.pageable) * ranks
+    if needed > host:
+        return OutOfMemory("host", fullest.phase, 0, needed, host)
     return None

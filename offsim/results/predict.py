@@ -11,6 +11,7 @@ from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Copy, StreamProgram
 from offsim.program.timeline import Timeline
+from offsim.scenario.policy import FSDP
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario, quantities_in_use
 
@@ -109,6 +110,8 @@ def _range(values: list[float]) -> tuple[float, float]:
 def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
     """Whether collectives of more than two ranks meet weight copies on a link: then both extremes are simulated."""
     node, group = scenario.node, max(len(group) for group in scenario.groups())
+    if isinstance(scenario.policy, FSDP):
+        group = scenario.workload.gpus
     shared = node.collectives is not None and node.collectives.transport != "nvlink"
     return group > 2 and shared and _copies_ahead(program)
 
@@ -224,6 +227,9 @@ def warnings(prediction: Prediction) -> list[str]:
             f"{len(prediction.uncalibrated)} values were not measured on this node"
             + (f", {len(worst)} of them are guesses ({', '.join(worst[:3])}, ...)" if worst else "")
         )
+    vae = prediction.scenario.model.vae
+    if vae is None or (not vae.workspace_per_pixel and prediction.scenario.workload.pixels()):
+        found.append("decoding needs more than shown: this model's VAE activations are not known")
     efficiency = prediction.scenario.workload.compute_efficiency
     if efficiency != 1:
         found.append(

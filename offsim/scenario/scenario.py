@@ -110,6 +110,10 @@ def _size_problem(scenario: Scenario) -> str | None:
         if size is not None and (size % (stride * patch) or size < stride * patch):
             return f"workload.{key}={size}: must be a positive multiple of {stride * patch} for {scenario.model.name}"
     frames, stride = work.frames or 1, scenario.model.vae_stride[0]
+    if stride == 1 and frames > 1:
+        return f"workload.frames={frames}: {scenario.model.name} makes single images; leave frames out"
+    if stride > 1 and work.frames is None:
+        return f"workload: needs frames, since {scenario.model.name} makes videos (frames = 1 for an image)"
     if (frames - 1) % stride:
         return f"workload.frames={frames}: must be {stride} k + 1 for {scenario.model.name}"
     return None

@@ -174,7 +174,8 @@ def test_a_full_queue_blocks_the_host():
     """One of two places is the running kernel's: the third goes in at 1, and there is room again at 2."""
     node = replace(NODE, overheads=replace(no_overheads(), queue_depth=2))
     timeline = run(kernels(1), kernels(1), kernels(1), HostWork("next", 1), node=node)
-    assert on(timeline, "host") == [("next", 2, 3)]
+    full = "queue of compute full"
+    assert on(timeline, "host") == [(full, 0, 1), (full, 1, 2), ("next", 2, 3)]
 
 
 def test_the_host_runs_ahead_while_the_queue_has_room():

@@ -9,7 +9,7 @@ gathered once and kept.
 Source: torch 2.13 torch/distributed/fsdp/_fully_shard.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from offsim.scenario.policy import FSDP
 from offsim.scenario.scenario import Scenario
@@ -36,6 +36,9 @@ class FSDPProgram(PolicyProgram):
         self.gathered: str | None = None
         self.outputs: dict[tuple[int, int], str] = {}
         self.order = [(index, block) for index, count in enumerate(self.sizes.count) for block in range(count)]
+
+    def state(self) -> Hashable:
+        return self.gathered, tuple(self.issued)
 
     def load(self) -> Iterator[Command]:
         yield from self.hold_other_weights()

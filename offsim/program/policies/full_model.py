@@ -6,7 +6,7 @@ host; a no-op when nothing changes. pinned (later ComponentHostStore): host copi
 rebinds, and swapping in is an asynchronous pinned copy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from offsim.scenario.policy import FullModel
 from offsim.scenario.scenario import Scenario
@@ -30,6 +30,9 @@ class FullModelProgram(PolicyProgram):
         self.on_device: int | None = None
         # The few tensors outside the blocks are not counted: their copies change nothing visible.
         self.tensors = sum(n * t for n, t in zip(self.sizes.count, self.sizes.tensors, strict=True))
+
+    def state(self) -> Hashable:
+        return self.on_device
 
     def weights(self, expert: int, index: int, block: int) -> str:
         return EXPERT_NAMES[expert]

@@ -4,7 +4,7 @@ Each hook yields the commands that the real system's hook issues at that point. 
 lives in the policy object, as it does in the real manager.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from offsim.scenario.scenario import Scenario
@@ -60,6 +60,10 @@ class PolicyProgram:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.sizes = weights_of(scenario)
+
+    def state(self) -> Hashable:
+        """What the commands of the next step depend on besides the expert: which weights are on the device."""
+        return ()
 
     def load(self) -> Iterator[Command]:
         """Before the first request: resident weights, pinned host copies, first prefetches."""

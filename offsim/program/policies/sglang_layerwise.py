@@ -6,7 +6,7 @@ the compute stream before every copy. Sources: sgl-project/sglang layerwise_offl
 17693 (V1), its April 2026 form (V2), PR 31538 and 34534 (V3). Left out: V3's parking of non-layer weights between uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from offsim.scenario.policy import SGLangLayerwise, prefetch_count, resident_count
 from offsim.scenario.scenario import Scenario
@@ -148,6 +148,9 @@ class LayerwiseProgram(PolicyProgram):
             [Manager(policy, self.sizes, expert, index) for index in range(len(self.sizes.count))]
             for expert in range(self.sizes.experts)
         ]
+
+    def state(self) -> Hashable:
+        return self.active, tuple(frozenset(m.on_device) for managers in self.managers for m in managers)
 
     def load(self) -> Iterator[Command]:
         yield from self.hold_other_weights()
