@@ -137,7 +137,9 @@ def _scenario_tables(raw: dict[str, Any], path: Path, seen: tuple[Path, ...]) ->
     own = _own(raw, Place(path))
     if "extends" in own:
         parent = _parent(own.pop("extends"), "scenarios", Place(path, "extends"), seen)
-        tables = _scenario_tables(_read(parent), parent, (*seen, parent.resolve()))
+        inherited = _scenario_tables(_read(parent), parent, (*seen, parent.resolve()))
+        # A variant is another scenario: it doesn't go by its parent's name.
+        tables = {key: value for key, value in inherited.items() if key not in ("name", "title")}
     sections = {key: own.pop(key) for key in SECTIONS if key in own}
     tables |= normalise(own, Scenario, path, allowed=("extends", *SECTIONS))
     for key, value in sections.items():

@@ -16,6 +16,7 @@ from offsim.engine.durations import Durations
 from offsim.engine.network import Network
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
+from offsim.program.check import problems
 from offsim.program.commands import Allocate, Collective, Compute, Copy, Free, StreamProgram
 from offsim.program.timeline import Span, Timeline
 from offsim.scenario.node import Node
@@ -349,6 +350,12 @@ def test_pairs_and_one_aggregated_flow_agree_where_all_pairs_are_alike(scenario)
     aggregated = simulate(replace(scenario, simulation=replace(FULL, collective_form="aggregated")), program)
     in_pairs = durations(simulate(scenario, program), program)
     assert durations(aggregated, program) == pytest.approx(in_pairs, rel=1e-9, abs=1e-12)
+
+
+@QUICK
+@given(small_scenarios())
+def test_every_policy_issues_a_program_that_the_static_check_accepts(scenario):
+    assert problems(build(scenario)) == []
 
 
 @QUICK

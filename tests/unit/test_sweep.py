@@ -3,7 +3,6 @@
 import csv
 import os
 import sqlite3
-import time
 import tomllib
 from pathlib import Path
 
@@ -166,10 +165,8 @@ def test_the_hash_depends_on_what_is_asked_alone():
 
 
 def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys):
-    began = time.process_time()
     out = tmp_path / "out"
     assert sweep_command(str(grid_file), out, 1, True) == 0
-    assert time.process_time() - began < 5
     names = {path.name for path in out.iterdir()}
     assert names == {"answer.txt", "grid.toml", "results.csv", "results.sqlite"}
     assert (out / "grid.toml").read_text() == GRID
