@@ -1,8 +1,8 @@
 """Collectives: ranks meet, transfers run, each rank's kernel ends with its own sends and receives.
 
 All-to-all: the transfer i -> j starts when both ranks' kernels run, after the fixed latency. Rings (all-gather,
-all-reduce) start when all ranks are there and end together. `aggregated` all-to-alls are one flow per sender that start
-when all are there: equal to pairs whenever the ranks arrive together and all pairs are alike.
+all-reduce) start when all ranks are there and end together. `aggregated` all-to-alls are one flow per sender
+and way to its peers (a switch, a host memory) that start when all are there: equal to pairs whenever ranks are alike.
 """
 
 from dataclasses import dataclass, field
@@ -140,7 +140,11 @@ class FabricRoutes:
         if kind != "all-to-all":
             return [(group[0], -1, fabric.ring_class(kind, sent, group), sent)]
         if self.aggregated:
-            return [(i, -1, fabric.aggregated_class(kind, sent, group, i), sent) for i in group]
+            flows = [(i, peers) for i in group for peers in fabric.ways(i, group)]
+            share = sent / (len(group) - 1)
+            return [
+                (i, -1, fabric.aggregated_class(kind, sent, group, i, peers), share * len(peers)) for i, peers in flows
+            ]
         part = sent / (len(group) - 1)
         pairs = [(i, j) for i in group for j in group if i != j]
         return [(i, j, fabric.pair_class(kind, sent, group, i, j), part) for i, j in pairs]

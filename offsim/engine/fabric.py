@@ -184,12 +184,13 @@ class Fabric:
             self._add_class(key, name, weight, inf, usage, (bytes_, group))
         return self._class_index[key]
 
-    def aggregated_class(self, name: CollectiveName, bytes_: float, group: tuple[int, ...], i: int) -> FlowClass:
-        """All transfers of one sender as one flow, spread evenly over its peers."""
-        key = ("aggregated", name, bytes_, group, i)
+    def aggregated_class(
+        self, name: CollectiveName, bytes_: float, group: tuple[int, ...], i: int, peers: tuple[int, ...]
+    ) -> FlowClass:
+        """The transfers of one sender to peers that it reaches the same way, as one flow spread evenly over them."""
+        key = ("aggregated", name, bytes_, group, i, peers)
         if key not in self._class_index:
             usage: Usage = {}
-            peers = [j for j in group if j != i]
             for j in peers:
                 part: Usage = {}
                 self._use_transport(part, i, j)
@@ -197,8 +198,18 @@ class Fabric:
                 for row, a in part.items():
                     _add(usage, row, a / len(peers))
             _add(usage, self._bundle_row(name, bytes_, "send", i))
-            self._add_class(key, name, self._weight(name, len(peers)), inf, usage, (bytes_, group))
+            others = len(group) - 1
+            self._add_class(key, name, self._weight(name, others) * len(peers) / others, inf, usage, (bytes_, group))
         return self._class_index[key]
+
+    def ways(self, i: int, group: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The peers of a rank, together where they are reached the same way: by a switch, or over one host memory."""
+        found: dict[tuple[bool, int], list[int]] = {}
+        for j in group:
+            if j != i:
+                below = self._switch.get(i, -1) == self._switch.get(j, -2)
+                found.setdefault((below, self._socket[j]), []).append(j)
+        return [tuple(peers) for peers in found.values()]
 
     def ring_class(self, name: CollectiveName, bytes_: float, group: tuple[int, ...]) -> FlowClass:
         """A ring over the group: neighbour transfers at one common rate."""
