@@ -35,7 +35,7 @@ class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
     contention: bool = True
     """Off: every flow runs as if alone, and nothing slows kernels."""
     collective_form: str = "pairs"
-    """pairs: one flow per sender and receiver. aggregated: one per rank and way to its peers; equal if ranks are alike."""
+    """pairs: a flow per sender and receiver. aggregated: one per rank and way to its peers; equal for like ranks."""
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
