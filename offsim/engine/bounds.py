@@ -23,12 +23,10 @@ from typing import TypeVar
 
 from offsim.program.commands import (
     COMPUTE,
-    Allocate,
     Collective,
     Command,
     Compute,
     Copy,
-    HostWork,
     Record,
     StreamProgram,
     Synchronize,
@@ -37,9 +35,11 @@ from offsim.program.commands import (
 )
 from offsim.scenario.scenario import Scenario
 
+from .collective import pairs
 from .durations import Durations
 from .fabric import Fabric, FlowClass
-from .folding import fold, pairs
+from .folding import fold
+from .host_costs import HostCosts
 from .needed import WORK, Work, needed_work
 
 Transfer = tuple[FlowClass, float]
@@ -138,7 +138,7 @@ def _path(node: "_Node", rank: int, commands: Iterable[Command], *, host: float,
     """(a): when the host and the compute stream are through, if they begin at `host` and `compute`."""
     tails, events = {COMPUTE: compute}, dict[str, float]()
     for command in commands:
-        host += node.host_time(command)
+        host += node.host_costs.of(command)
         stream = stream_of(command)
         if stream is None:
             host = max(host, _reached(command, tails, events))
@@ -190,11 +190,7 @@ class _Node:
         self.everyone = tuple(sorted(self.fabric.ranks))
         self.ranks = self.everyone[:1] if self.alike else self.everyone
         self._durations = Durations(scenario)
-        costs = scenario.node.overheads
-        self._launch, self._copy = costs.launch.value, costs.copy.value
-        self._host_costs = {Collective: costs.collective.value, Allocate: costs.allocation.value}
-        self._host_costs |= dict.fromkeys((Record, Wait), costs.event.value)
-        self._host_costs |= {Synchronize: costs.synchronize.value}
+        self.host_costs = HostCosts(scenario.node.overheads)
         self._alone: dict[tuple[int, int], float] = {}
         self._needed: dict[tuple[int, int], list[Work]] = {}
 
@@ -204,17 +200,6 @@ class _Node:
         if key not in self._needed:
             self._needed[key] = needed_work([*commands] * times)
         return self._needed[key]
-
-    def host_time(self, command: Command) -> float:
-        """What a command costs the host thread."""
-        fixed = self._host_costs.get(type(command))
-        if fixed is not None:
-            return fixed
-        if isinstance(command, Compute):
-            return self._launch * len(command.kernels)
-        if isinstance(command, Copy):
-            return self._copy * command.calls
-        return command.duration if isinstance(command, HostWork) else 0.0
 
     def alone(self, command: Command, rank: int) -> float:
         """Time of a command on its stream with the whole node to itself."""

@@ -5,6 +5,7 @@ all-reduce) start when all ranks are there and end together. `aggregated` all-to
 and way to its peers (a switch, a host memory) that start when all are there: equal to pairs whenever ranks are alike.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -120,6 +121,12 @@ def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:
     return (sender,) if sender == receiver else (sender, receiver)
 
 
+def pairs(group: Iterable[int]) -> list[tuple[int, int]]:
+    """Ordered pairs of different members."""
+    members = tuple(group)
+    return [(i, j) for i in members for j in members if i != j]
+
+
 class FabricRoutes:
     """Collectives over the unfolded fabric: every rank simulated."""
 
@@ -146,8 +153,7 @@ class FabricRoutes:
                 (i, -1, fabric.aggregated_class(kind, sent, group, i, peers), share * len(peers)) for i, peers in flows
             ]
         part = sent / (len(group) - 1)
-        pairs = [(i, j) for i in group for j in group if i != j]
-        return [(i, j, fabric.pair_class(kind, sent, group, i, j), part) for i, j in pairs]
+        return [(i, j, fabric.pair_class(kind, sent, group, i, j), part) for i, j in pairs(group)]
 
     def latency(self, command: Collective) -> float:
         """See CollectiveRoutes."""

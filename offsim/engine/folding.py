@@ -6,13 +6,13 @@ coefficients in K divided by |K|. The quotient problem therefore has the same ma
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import TypeVar
 
 from offsim.program.commands import Collective, CollectiveName, Direction, HostMemory, StreamProgram
 from offsim.scenario.node import CollectiveKind
 
-from .collective import Transfer
+from .collective import Transfer, pairs
 from .fabric import Fabric, FlowClass, Row
 from .network import shared_rates
 
@@ -131,12 +131,6 @@ class FoldedFabric:
             (0, 0, self._quotient(("pair", kind, sent, scope, colour), members, call), part)
             for colour, members in sorted(by_colour.items())
         ]
-
-
-def pairs(group: Iterable[int]) -> list[tuple[int, int]]:
-    """Ordered pairs of different members."""
-    members = tuple(group)
-    return [(i, j) for i in members for j in members if i != j]
 
 
 def fold(fabric: Fabric, program: StreamProgram) -> FoldedFabric | None:

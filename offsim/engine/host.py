@@ -26,6 +26,7 @@ from offsim.program.commands import (
 from offsim.program.timeline import Repeat, Span, Window
 from offsim.scenario.node import Overheads
 
+from .host_costs import HostCosts
 from .rank import Rank
 from .steady_state import SteadyState
 from .stream import Marker, RecordedEvent, Stream
@@ -47,14 +48,8 @@ class HostThread:
         self.markers: list[tuple[Marker, float, float]] = []
         self.depth = overheads.queue_depth
         self._pushed = rank.stream(COMPUTE)
-        self._cost = {
-            "launch": overheads.launch.value,
-            "copy": overheads.copy.value,
-            "event": overheads.event.value,
-            "collective": overheads.collective.value,
-            "allocation": overheads.allocation.value,
-            "synchronize": overheads.synchronize.value,
-        }
+        self._costs = HostCosts(overheads)
+        self._return_cost = overheads.synchronize.value
         self._issue: dict[type, Callable[[Any], Event | None]] = {
             Compute: self._compute,
             Copy: self._copy,
@@ -98,7 +93,7 @@ class HostThread:
             self.clock = max(self.clock, self.env.now)
             self._note_blocked(command, start)
         if command.__class__ is Synchronize:
-            self.clock += self._cost["synchronize"]
+            self.clock += self._return_cost
         if len(self._pushed.queue) >= self.depth:
             yield from self._make_room(self._pushed)
 
@@ -138,7 +133,7 @@ class HostThread:
         """How many of the next sections repeat this one exactly and need no simulation."""
         if self.steady is None:
             return 0
-        if self.clock > self.env.now + self._cost["synchronize"] + 1e-15:
+        if self.clock > self.env.now + self._return_cost + 1e-15:
             self.steady.forget()
             return 0
         count = self.steady.repeats(self.program, number, self.rank, self.clock - self.env.now)
@@ -159,25 +154,25 @@ class HostThread:
         self._pushed.push(self.clock, command, recorded)
 
     def _compute(self, command: Compute) -> None:
-        self.clock += self._cost["launch"] * len(command.kernels)
+        self.clock += self._costs.of(command)
         self._put(command)
 
     def _copy(self, command: Copy) -> Event | None:
-        self.clock += self._cost["copy"] * command.calls
+        self.clock += self._costs.of(command)
         self._put(command)
         return None if command.host_memory == "pinned" else self._pushed.drained()
 
     def _collective(self, command: Collective) -> None:
-        self.clock += self._cost["collective"]
+        self.clock += self._costs.of(command)
         self._put(command)
 
     def _record(self, command: Record) -> None:
-        self.clock += self._cost["event"]
+        self.clock += self._costs.of(command)
         recorded = self.events[command.event] = RecordedEvent(command.event, command.stream)
         self._put(command, recorded)
 
     def _wait(self, command: Wait) -> None:
-        self.clock += self._cost["event"]
+        self.clock += self._costs.of(command)
         self._put(command, self.events.get(command.event))
 
     def _synchronize(self, command: Synchronize) -> Event | None:
@@ -188,14 +183,14 @@ class HostThread:
         pending = [drained for name in names if (drained := self.rank.stream(name).drained()) is not None]
         return self.env.all_of(pending) if len(pending) > 1 else pending[0] if pending else None
 
-    def _allocate(self, _command: Allocate) -> None:
-        self.clock += self._cost["allocation"]
+    def _allocate(self, command: Allocate) -> None:
+        self.clock += self._costs.of(command)
 
     def _host_work(self, command: HostWork) -> None:
         self.rank.timeline.spans.append(
             Span(self.rank.index, "host", "host", command.name, self.clock, self.clock + command.duration)
         )
-        self.clock += command.duration
+        self.clock += self._costs.of(command)
 
 
 def _title(command: Command) -> str:

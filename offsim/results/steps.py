@@ -150,7 +150,7 @@ def _what(span: Span) -> str:
 
 def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
     """One row per denoising step, each as its slowest rank saw it."""
-    attribution = _attributions(timeline)
+    tracks = _tracks(timeline)
     rows: dict[int, tuple[float, Losses]] = {}
     moved = {id(section.commands): traffic(section.commands) for section in _distinct(program)}
     result = []
@@ -159,7 +159,8 @@ def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
             continue
         recorded = timeline.recorded_section(number)
         if recorded not in rows:
-            rows[recorded] = _slowest(timeline, recorded, attribution)
+            duration, losses, _ = _slowest(timeline, recorded, tracks)
+            rows[recorded] = (duration, losses)
         duration, losses = rows[recorded]
         result.append(StepRow(section.step, section.phase, duration, losses, *moved[id(section.commands)]))
     return result
@@ -170,19 +171,20 @@ def _distinct(program: StreamProgram) -> list[Section]:
     return list({id(section.commands): section for section in program.sections}.values())
 
 
-def _attributions(timeline: Timeline) -> dict[int, Attribution]:
+def _tracks(timeline: Timeline) -> dict[int, RankTracks]:
     by_rank: dict[int, list[Span]] = {rank: [] for rank in timeline.represented}
     for span in timeline.spans:
         by_rank[span.rank].append(span)
-    return {rank: Attribution(RankTracks(spans)) for rank, spans in by_rank.items()}
+    return {rank: RankTracks(spans) for rank, spans in by_rank.items()}
 
 
-def _slowest(timeline: Timeline, section: int, attribution: dict[int, Attribution]) -> tuple[float, Losses]:
-    """The longest step over the ranks, and where its time went."""
-    bounds = {rank: timeline.step_bounds(rank, section) for rank in attribution}
+def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) -> tuple[float, Losses, Attribution]:
+    """The longest step over the ranks, where its time went, and whom that is charged to."""
+    bounds = {rank: timeline.step_bounds(rank, section) for rank in tracks}
     rank = max(bounds, key=lambda r: bounds[r][1] - bounds[r][0])
     start, end = bounds[rank]
-    return end - start, attribution[rank].window(start, end)
+    attribution = Attribution(tracks[rank])
+    return end - start, attribution.window(start, end), attribution
 
 
 def traffic(commands: Iterable[object]) -> tuple[float, float, float]:
@@ -198,6 +200,7 @@ def traffic(commands: Iterable[object]) -> tuple[float, float, float]:
 
 def ledger(program: StreamProgram, timeline: Timeline) -> list[Charge]:
     """The stall ledger: per step, who waited how long because of whom; largest first within a step."""
+    tracks = _tracks(timeline)
     by_section: dict[int, list[Charge]] = {}
     result = []
     for number, section in enumerate(program.sections):
@@ -205,10 +208,8 @@ def ledger(program: StreamProgram, timeline: Timeline) -> list[Charge]:
             continue
         recorded = timeline.recorded_section(number)
         if recorded not in by_section:
-            attribution = _attributions(timeline)
-            _slowest(timeline, recorded, attribution)
-            charges = max((a.charges for a in attribution.values()), key=lambda c: sum(c.values()))
-            ordered = sorted(charges.items(), key=lambda item: -item[1])
+            _, _, attribution = _slowest(timeline, recorded, tracks)
+            ordered = sorted(attribution.charges.items(), key=lambda item: -item[1])
             by_section[recorded] = [Charge(0, waiting, who, seconds) for (waiting, who), seconds in ordered]
         result += [charge._replace(step=section.step) for charge in by_section[recorded] if charge.seconds > 0]
     return result
