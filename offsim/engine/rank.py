@@ -76,6 +76,10 @@ class Rank:
         """Record that a stream waited for an event of stream `cause` until now."""
         self.note(stream, "wait", event, stream.started, cause=cause)
 
+    def note_event(self, event: str) -> None:
+        """An event of this rank has been reached now."""
+        self.timeline.instants[self.index, event] = self.env.now
+
     def compute(self, stream: Stream, command: Compute) -> Generator[Event, Any, None]:
         """Kernels on the multiprocessors."""
         work = self.gpu.start(self.durations.pieces(command))

@@ -59,6 +59,8 @@ class Device(Protocol):
 
     def note_wait(self, stream: "Stream", event: str, cause: str) -> None: ...
 
+    def note_event(self, event: str) -> None: ...
+
 
 class Stream:
     """One stream of one rank."""
@@ -119,6 +121,7 @@ class Stream:
             if isinstance(command, Record):
                 assert recorded is not None
                 recorded.fire()
+                self.device.note_event(recorded.name)
             elif isinstance(command, Wait):
                 if recorded is not None and not recorded.done:
                     yield from self._wait(recorded)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from .block import ACTIVATION_BYTES, Layout, activation_bytes, block_commands, graph_break, layout_of
+from .block import Layout, activation_bytes, block_commands, elementwise, graph_break, layout_of
 from .commands import (
     COMPUTE,
     Allocate,
@@ -19,7 +19,6 @@ from .commands import (
     Copy,
     Free,
     HostWork,
-    Kernel,
     Phase,
     Section,
     StreamProgram,
@@ -27,6 +26,10 @@ from .commands import (
 )
 from .policies import policy_program
 from .policies.hooks import PolicyProgram
+
+
+LATENT_CHANNELS = 64
+"""Of one token: 16 channels, 1 x 2 x 2 patches."""
 
 
 class BlockCache:
@@ -164,7 +167,8 @@ def _step(
         yield from _forward(scenario, policy, layout, cache, expert)
     if work.cfg_mode(scenario.model) == "split":
         yield Collective(COMPUTE, "combine guidance", "all-reduce", latent_bytes(layout), "world")
-    yield Compute(COMPUTE, "scheduler", (_elementwise(4 * latent_bytes(layout)),))
+    # Four passes over fp32 latents: twice as many elements of an activation's size.
+    yield Compute(COMPUTE, "scheduler", (elementwise(layout.rows("image"), 4 * LATENT_CHANNELS * 2),))
     if work.step_end != "none":
         yield Synchronize("stream", COMPUTE) if work.step_end == "stream" else Synchronize("device")
 
@@ -177,9 +181,7 @@ def _forward(
     yield Allocate("activations", cache.activations, COMPUTE)
     outside = policy.other_weights(expert)
     hidden = model.blocks[0].hidden
-    yield Compute(
-        COMPUTE, "embeddings", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside
-    )
+    yield Compute(COMPUTE, "embeddings", (elementwise(layout.rows("image"), 2 * hidden),), outside)
     broken = policy.breaks_graph and scenario.workload.compiled
     for index, blocks in enumerate(model.blocks):
         for i in range(blocks.count):
@@ -188,14 +190,10 @@ def _forward(
                 yield graph_break(layout, blocks.hidden, f"{blocks.name}.{i}")
             yield from cache.block(f"{blocks.name}.{i}", index, policy.weights(expert, index, i))
             yield from policy.after_block(expert, index, i)
-    yield Compute(COMPUTE, "head", (_elementwise(2.0 * ACTIVATION_BYTES * hidden * layout.rows("image")),), outside)
+    yield Compute(COMPUTE, "head", (elementwise(layout.rows("image"), 2 * hidden),), outside)
     yield Free("activations")
 
 
-def _elementwise(moved: float) -> Kernel:
-    return Kernel("elementwise", 0.0, moved, 1.0)
-
-
 def latent_bytes(layout: Layout) -> float:
-    """Bytes of one rank's part of the latents, as tokens of 64 fp32 channels."""
-    return 4.0 * 64 * layout.rows("image")
+    """Bytes of one rank's part of the latents, in fp32."""
+    return 4.0 * LATENT_CHANNELS * layout.rows("image")

@@ -71,6 +71,8 @@ class Timeline:
     windows: list[Window] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
+    instants: dict[tuple[int, str], float] = field(default_factory=dict)
+    """(rank, event): when its latest record was reached."""
 
     def window(self, rank: int, section: int) -> Window:
         """The window in the record that stands for a section: its own, or the one it repeats."""

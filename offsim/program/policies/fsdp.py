@@ -92,7 +92,7 @@ class FSDPProgram(PolicyProgram):
 
     def _copy_out(self, name: str, source: str, bytes_: float) -> Iterator[Command]:
         yield Allocate(name, bytes_, COMPUTE)
-        kernel = Kernel("elementwise", 0.0, 2 * bytes_, 1.0)
+        kernel = Kernel("elementwise", 0.0, 2 * bytes_, 1.0, (1, round(bytes_)))
         yield Compute(COMPUTE, f"{name} copy-out", (kernel,), (source,), (name,))
 
     def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
