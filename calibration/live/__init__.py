@@ -1,0 +1,1 @@
+"""Stream programs on live devices: the only package that imports torch."""

@@ -1,0 +1,107 @@
+"""The bench on live devices: runs the commands of a probe on every rank and reads the instants of their events.
+
+Memory that a probe allocates first is filled and kept; what follows is timed. A run is gated unless the probe says
+otherwise: a spinning kernel holds all streams until the host has issued everything, so that issue time does not count.
+Every program runs once before it is timed. Long runs are watched: clock and power are read every 25 ms.
+"""
+
+import threading
+import time
+from statistics import median
+
+from calibration.bench import Reading
+from calibration.inventory import Inventory
+from offsim.program.commands import Allocate, Command, Section, StreamProgram
+from offsim.program.timeline import Timeline
+
+from .contents import Contents
+from .executor import Executor
+from .replay import device_state
+from .session import Session, merged
+
+GATE_MARGIN = 1.6
+GATE_FLOOR = 1e-3
+WATCHED = 0.2
+"""Runs longer than this have their clock read meanwhile [s]."""
+KEPT_PROGRAMS = 4
+
+
+class Watch(threading.Thread):
+    """Reads clock and power every 25 ms."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(daemon=True)
+        self.session = session
+        self.readings: list[dict[str, float]] = []
+        self._stop_now = threading.Event()
+
+    def run(self) -> None:
+        """Until `finish`."""
+        while not self._stop_now.wait(0.025):
+            self.readings.append(device_state(self.session))
+
+    def finish(self) -> dict[str, float]:
+        """Medians of the second half of what was read."""
+        self._stop_now.set()
+        self.join()
+        half = self.readings[len(self.readings) // 2 :]
+        return {key: median(reading[key] for reading in half) for key in half[0]} if half and half[0] else {}
+
+
+class LiveBench:
+    """See calibration.bench.Bench."""
+
+    def __init__(self, session: Session, node: Inventory) -> None:
+        self.session, self.node = session, node
+        self.ranks = session.communicator.world
+        self.transport = node.transport
+        self._contents = Contents(session.device.torch_device)
+        self._kept: dict[tuple[tuple[Command, ...], int | None], tuple[Executor, float]] = {}
+
+    def run(
+        self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
+    ) -> Reading:
+        """See calibration.bench.Bench."""
+        key = (commands, only_rank)
+        if key not in self._kept:
+            self._prepare(key)
+        executor, issue = self._kept[key]
+        executor.run([0])
+        time.sleep(settle)
+        watch = self._watch(gated)
+        timeline = executor.run([1], gate=GATE_MARGIN * issue + GATE_FLOOR if gated else 0.0)
+        state = watch.finish() if watch else device_state(self.session)
+        whole = merged(self.session, timeline)
+        self._kept[key] = (executor, self._issue_seconds(whole))
+        executor.buffers.clear()
+        return Reading(whole.instants, self._issue_seconds(whole), state)
+
+    def _watch(self, gated: bool) -> Watch | None:
+        if gated or not self.session.on_gpu:
+            return None
+        watch = Watch(self.session)
+        watch.start()
+        return watch
+
+    def _prepare(self, key: tuple[tuple[Command, ...], int | None]) -> None:
+        """Plan the program, run it once, forget the oldest one."""
+        commands, only_rank = key
+        first = next((i for i, command in enumerate(commands) if not isinstance(command, Allocate)), len(commands))
+        sections = (Section("memory", "load", None, commands[:first]), Section("probe", "denoise", 0, commands[first:]))
+        program = StreamProgram("probe", sections, (tuple(range(self.ranks)),))
+        here = only_rank is None or only_rank == self.session.communicator.rank
+        if len(self._kept) >= KEPT_PROGRAMS:
+            self.forget()
+        executor = Executor(program, self.session.device, self.session.communicator, self._contents, copies_here=here)
+        timeline = merged(self.session, executor.run())
+        executor.buffers.clear()
+        self._kept[key] = (executor, self._issue_seconds(timeline))
+
+    def _issue_seconds(self, timeline: Timeline) -> float:
+        """Host time of the timed section on the slowest rank."""
+        return max(window.end - window.start for window in timeline.windows if window.section == 1)
+
+    def forget(self) -> None:
+        """Give back the memory of all programs."""
+        self._kept.clear()
+        self.session.device.pinned.reset()  # type: ignore[attr-defined]

@@ -1,0 +1,65 @@
+"""Collectives between the live ranks of a program: torch.distributed, or nothing where one rank runs alone."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from offsim.program.commands import CollectiveName
+
+
+class Group(NamedTuple):
+    """Ranks that call a collective together."""
+
+    size: int
+    place: int
+    """This rank's number in it."""
+    handle: Any
+
+
+class Communicator:
+    """This process among its peers."""
+
+    def __init__(self, rank: int = 0, world: int = 1, device: Any = None) -> None:
+        self.rank, self.world = rank, world
+        self._device = device
+        self._groups: dict[tuple[int, ...], Group] = {}
+
+    def barrier(self) -> None:
+        """Returns when every rank is here."""
+        if self.world > 1:
+            dist.all_reduce(torch.zeros(1, device=self._device))
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Every rank's value, by rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def group(self, name: str, sequences: tuple[tuple[int, ...], ...]) -> Group:
+        """This rank's sequence group, or all ranks."""
+        everyone = tuple(range(self.world))
+        own = next((g for g in sequences if self.rank in g), everyone) if name == "sequence" else everyone
+        if own not in self._groups:
+            handles = {g: dist.new_group(list(g)) for g in sequences} if own != everyone else {own: None}
+            self._groups[own] = Group(len(own), own.index(self.rank), handles[own])
+        return self._groups[own]
+
+    def operation(self, kind: CollectiveName) -> Callable[[Any, Any, Group], object]:
+        """What runs a kind of collective from an input to an output tensor of bytes."""
+        if kind == "all-reduce":
+            return lambda _, source, group: dist.all_reduce(source.view(torch.bfloat16), group=group.handle)
+        if kind == "all-gather":
+            return lambda target, _, group: self.all_gather(target, group)
+        return lambda target, source, group: dist.all_to_all_single(target, source, group=group.handle)
+
+    def all_gather(self, buffer: Any, group: Group) -> None:
+        """Each rank's part of the buffer to all, in place."""
+        part = buffer.numel() // group.size
+        own = buffer[group.place * part : (group.place + 1) * part]
+        if own.device.type == "cpu":
+            own = own.clone()
+        dist.all_gather_into_tensor(buffer[: part * group.size], own, group=group.handle)

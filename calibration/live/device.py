@@ -1,0 +1,221 @@
+"""Streams, events and memory of a live device: CUDA, or a CPU that imitates streams for tests.
+
+The CPU device keeps a queue per stream and runs queued work only when something waits for it, choosing among the
+streams at random: a program that lacks a wait gives wrong results there, as it may on a GPU. Left out: priorities.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+
+from offsim.program.commands import COMPUTE, HOST_POOLS
+
+from .pinned import PinnedMemory
+
+Work = Callable[[], object]
+
+
+class Event(Protocol):
+    """A recorded event."""
+
+    def seconds_since(self, earlier: Any) -> float:
+        """Seconds from an earlier event to this one, after both were reached."""
+        ...
+
+
+class Device(Protocol):
+    """What the executor needs of a device."""
+
+    torch_device: Any
+    timed: bool
+
+    def put(self, stream: str, work: Work) -> None:
+        """Run `work` in order on a stream."""
+        ...
+
+    def record(self, stream: str) -> Any:
+        """A new event at the stream's tail."""
+        ...
+
+    def wait(self, stream: str, event: Any) -> None:
+        """The stream waits for an event."""
+        ...
+
+    def synchronize(self, scope: str, target: Any = None) -> None:
+        """The host waits for an event, a stream's tail or everything."""
+        ...
+
+    def empty(self, bytes_: int, pool: str) -> Any:
+        """New bytes in host memory or in the pool of a stream."""
+        ...
+
+    def gate(self, streams: list[str], seconds: float) -> Any:
+        """Hold all these streams for about `seconds`; the event of their release."""
+        ...
+
+
+class CudaEvent:
+    """A CUDA event."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, stream: Any, *, timed: bool) -> None:
+        self.raw = torch.cuda.Event(enable_timing=timed)
+        self.raw.record(stream)
+
+    def seconds_since(self, earlier: "CudaEvent") -> float:
+        return float(earlier.raw.elapsed_time(self.raw)) / 1e3
+
+
+class CudaDevice:
+    """One GPU; the compute stream is torch's current one."""
+
+    def __init__(self, index: int) -> None:
+        torch.cuda.set_device(index)
+        self.torch_device = torch.device("cuda", index)
+        self.timed = True
+        self.pinned = PinnedMemory(pin=True)
+        self._streams: dict[str, Any] = {COMPUTE: torch.cuda.current_stream()}
+        self._cycles_per_second = 0.0
+
+    def stream(self, name: str) -> Any:
+        """The CUDA stream of that name, made on first use."""
+        if name not in self._streams:
+            self._streams[name] = torch.cuda.Stream()
+        return self._streams[name]
+
+    def put(self, stream: str, work: Work) -> None:
+        """See Device: kernels of the compute stream need no stream context."""
+        if stream == COMPUTE:
+            work()
+            return
+        with torch.cuda.stream(self.stream(stream)):
+            work()
+
+    def record(self, stream: str) -> CudaEvent:
+        """See Device."""
+        return CudaEvent(self.stream(stream), timed=self.timed)
+
+    def wait(self, stream: str, event: CudaEvent) -> None:
+        """See Device."""
+        self.stream(stream).wait_event(event.raw)
+
+    def synchronize(self, scope: str, target: Any = None) -> None:
+        """See Device."""
+        if scope == "device":
+            torch.cuda.synchronize()
+        elif scope == "stream":
+            self.stream(target).synchronize()
+        else:
+            target.raw.synchronize()
+
+    def empty(self, bytes_: int, pool: str) -> Any:
+        """See Device: device memory comes from torch's pool of that stream, as the program says."""
+        if pool == "pinned":
+            return self.pinned.take(bytes_)
+        if pool in HOST_POOLS:
+            return torch.empty(bytes_, dtype=torch.uint8)
+        if pool == COMPUTE:
+            return torch.empty(bytes_, dtype=torch.uint8, device=self.torch_device)
+        with torch.cuda.stream(self.stream(pool)):
+            return torch.empty(bytes_, dtype=torch.uint8, device=self.torch_device)
+
+    def gate(self, streams: list[str], seconds: float) -> CudaEvent:
+        """See Device: a kernel that spins on the compute stream, for which the others wait."""
+        torch.cuda._sleep(int(seconds * self._spin_rate()))
+        released = self.record(COMPUTE)
+        for name in streams:
+            if name != COMPUTE:
+                self.wait(name, released)
+        return released
+
+    def _spin_rate(self) -> float:
+        """Cycles per second of the spinning kernel, measured once."""
+        if not self._cycles_per_second:
+            for cycles in (1_000_000, 20_000_000):
+                begin = self.record(COMPUTE)
+                torch.cuda._sleep(cycles)
+                end = self.record(COMPUTE)
+                self.synchronize("device")
+                self._cycles_per_second = cycles / end.seconds_since(begin)
+        return self._cycles_per_second
+
+
+class CpuEvent:
+    """An event of an imitated stream."""
+
+    __slots__ = ("instant",)
+
+    def __init__(self) -> None:
+        self.instant: float | None = None
+
+    def seconds_since(self, earlier: "CpuEvent") -> float:
+        assert self.instant is not None and earlier.instant is not None
+        return self.instant - earlier.instant
+
+
+class CpuDevice:
+    """Queues instead of streams. `seed` None runs work in the order of issue; else the order is random."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.torch_device = torch.device("cpu")
+        self.timed = True
+        self.pinned = PinnedMemory(pin=False)
+        self._random = None if seed is None else random.Random(seed)
+        self._queues: dict[str, deque[Work | CpuEvent | tuple[CpuEvent]]] = {COMPUTE: deque()}
+
+    def put(self, stream: str, work: Work) -> None:
+        """See Device."""
+        self._push(stream, work)
+
+    def record(self, stream: str) -> CpuEvent:
+        """See Device."""
+        event = CpuEvent()
+        self._push(stream, event)
+        return event
+
+    def wait(self, stream: str, event: CpuEvent) -> None:
+        """See Device."""
+        self._push(stream, (event,))
+
+    def _push(self, stream: str, item: "Work | CpuEvent | tuple[CpuEvent]") -> None:
+        self._queues.setdefault(stream, deque()).append(item)
+        if self._random is None:
+            self.synchronize("device")
+
+    def synchronize(self, scope: str, target: Any = None) -> None:
+        """See Device: runs queued work until what is awaited has happened."""
+        while not self._reached(scope, target):
+            ready = [name for name, queue in self._queues.items() if queue and self._may_run(queue[0])]
+            assert ready, "imitated streams wait for each other"
+            self._step(self._queues[self._random.choice(ready) if self._random else ready[0]])
+
+    def _reached(self, scope: str, target: Any) -> bool:
+        if scope == "event":
+            return target.instant is not None
+        queues = self._queues.values() if scope == "device" else [self._queues.get(target, deque())]
+        return not any(queues)
+
+    def _may_run(self, item: "Work | CpuEvent | tuple[CpuEvent]") -> bool:
+        return not isinstance(item, tuple) or item[0].instant is not None
+
+    def _step(self, queue: "deque[Work | CpuEvent | tuple[CpuEvent]]") -> None:
+        item = queue.popleft()
+        if isinstance(item, CpuEvent):
+            item.instant = perf_counter()
+        elif not isinstance(item, tuple):
+            item()
+
+    def empty(self, bytes_: int, pool: str) -> Any:
+        """See Device; new device memory holds what nobody should read."""
+        if pool == "pinned":
+            return self.pinned.take(bytes_)
+        return torch.full((bytes_,), 0x7F, dtype=torch.uint8)
+
+    def gate(self, streams: list[str], seconds: float) -> CpuEvent:  # noqa: ARG002
+        """See Device: nothing to hold."""
+        return self.record(COMPUTE)

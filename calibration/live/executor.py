@@ -1,0 +1,361 @@
+"""Runs a stream program on a live device, command by command, and writes the Timeline that the engine writes.
+
+Reads commands exactly as the engine does and knows no policy. Each section is planned once into a list of calls, so
+that a command costs the host about what the framework's own call costs. Host copies are found by name: a copy of buffer
+`x` reads or writes `x on host`. A copy smaller than its buffer is this rank's part of it.
+Left out: priorities, graphs.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from math import ceil
+from time import perf_counter, sleep
+from typing import Any, NamedTuple
+
+from offsim.program.commands import (
+    COMPUTE,
+    HOST_POOLS,
+    Allocate,
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    Free,
+    HostWork,
+    Record,
+    Section,
+    StreamProgram,
+    Synchronize,
+    Wait,
+)
+from offsim.program.timeline import Span, SpanKind, Timeline, Window
+
+from .communicator import Communicator
+from .contents import Contents, weights_name
+from .device import Device
+from .kernels import ELEMENT, Activations, Planner, block_key, output_elements
+
+ACTIVATIONS = "activations"
+SHORT_WAIT = 2e-3
+Call = Callable[[], object]
+
+
+class Note(NamedTuple):
+    """A command between two events."""
+
+    track: str
+    kind: SpanKind
+    name: str
+    bytes: float
+    begin: Any
+    end: Any
+    cause: str = ""
+
+
+class Executor:
+    """One rank of one program."""
+
+    def __init__(
+        self,
+        program: StreamProgram,
+        device: Device,
+        communicator: Communicator,
+        contents: Contents,
+        *,
+        side_rows: Iterable[int] = (),
+        spans: bool = False,
+        copies_here: bool = True,
+        checksums: bool = False,
+    ) -> None:
+        self.program, self.device, self.communicator, self.contents = program, device, communicator, contents
+        self.spans, self.copies_here, self.checksums = spans, copies_here, checksums
+        self.buffers: dict[str, Any] = {}
+        self.host: dict[str, Any] = {}
+        self.events: dict[str, Any] = {}
+        self._recorded_on: dict[str, str] = {}
+        self.activations = Activations(device.torch_device, frozenset(side_rows))
+        self.notes: list[Note] = []
+        self.sums: list[tuple[str, float]] = []
+        self.host_notes: list[Span] = []
+        self._filled: set[int] = set()
+        self._loading = False
+        self._zero = 0.0
+        self._spare = ELEMENT * max((output_elements(k) for k in _attentions(program)), default=0)
+        self._plan: dict[type, Callable[[Any, Planner], Call]] = {
+            Compute: self._compute,
+            Copy: self._copy,
+            Collective: self._collective,
+            Record: self._record,
+            Wait: self._wait,
+            Synchronize: self._synchronize,
+            Allocate: self._allocate,
+            Free: self._free,
+            HostWork: self._host_work,
+        }
+        self._planned: dict[int, list[Call]] = {}
+        for section in program.sections:
+            self.planned(section)
+
+    def planned(self, section: Section) -> list[Call]:
+        """The calls of a section, planned on first use; sections with the same commands share them."""
+        key = id(section.commands)
+        if key not in self._planned:
+            planner = Planner(self.activations)
+            self._planned[key] = [self._plan[type(command)](command, planner) for command in section.commands]
+        return self._planned[key]
+
+    def run(self, sections: Iterable[int] | None = None, *, gate: float = 0.0) -> Timeline:
+        """Execute sections (default: all) in order; the record of this rank. Ends with a device synchronisation.
+
+        With `gate` [s] all streams are held that long, so that the host has issued everything before anything runs;
+        instants then count from the release.
+        """
+        device, rank = self.device, self.communicator.rank
+        chosen = list(range(len(self.program.sections)) if sections is None else sections)
+        calls = [(number, self.planned(self.program.sections[number])) for number in chosen]
+        self.notes.clear()
+        self.host_notes.clear()
+        self.events.clear()
+        self.communicator.barrier()
+        device.synchronize("device")
+        streams = used_streams(c for number in chosen for c in self.program.sections[number].commands)
+        base = device.gate(streams, gate) if gate else device.record(COMPUTE)
+        zero = self._zero = perf_counter()
+        marks = []
+        for number, section in calls:
+            self._loading = self.program.sections[number].phase == "load"
+            begin = perf_counter() - zero
+            for call in section:
+                call()
+            marks.append((number, begin, perf_counter() - zero, device.record(COMPUTE)))
+        device.synchronize("device")
+        timeline = Timeline(self.communicator.world, {rank: 1})
+        for number, begin, end, reached in marks:
+            timeline.windows.append(Window(rank, number, begin, end, reached.seconds_since(base)))
+        timeline.instants = {(rank, name): event.seconds_since(base) for name, event in self.events.items()}
+        timeline.spans = [*self.host_notes, *(self._span(note, base) for note in self.notes)]
+        return timeline
+
+    def _span(self, note: Note, base: Any) -> Span:
+        begin, end = note.begin.seconds_since(base), note.end.seconds_since(base)
+        return Span(self.communicator.rank, note.track, note.kind, note.name, begin, end, note.bytes, (), note.cause)
+
+    def _put(self, stream: str, kind: SpanKind, name: str, bytes_: float, work: Call) -> None:
+        """Run work on a stream, between two events if spans are wanted."""
+        if not self.spans:
+            self.device.put(stream, work)
+            return
+        begin = self.device.record(stream)
+        self.device.put(stream, work)
+        self.notes.append(Note(stream, kind, name, bytes_, begin, self.device.record(stream)))
+
+    def _compute(self, command: Compute, planner: Planner) -> Call:
+        if command.writes:
+            return self._device_copy(command)
+        kernels = planner.compute(command)
+        names, block = command.reads, block_key(command.name)
+
+        def call() -> None:
+            weights = None
+            if names:
+                buffer = self.buffers[names[0]]
+                weights = buffer[self.contents.offset(names[0], block) :]
+            work = [kernel(weights) for kernel in kernels]
+            self._put(command.stream, "compute", command.name, 0.0, lambda: [run() for run in work])
+            if self.checksums:
+                self._checksum(command)
+
+        return call
+
+    def _checksum(self, command: Compute) -> None:
+        """What the kernels left: its sum, by the command's name."""
+
+        def add() -> None:
+            state = self.activations
+            whole = state.outside if state.outside is not None else state.buffer
+            if whole is not None:
+                self.sums.append((command.name, float(whole.double().sum())))
+
+        self.device.put(command.stream, add)
+
+    def _device_copy(self, command: Compute) -> Call:
+        def call() -> None:
+            source, target = self.buffers[command.reads[0]], self.buffers[command.writes[0]]
+            size = min(source.numel(), target.numel())
+            work = lambda: target[:size].copy_(source[:size])  # noqa: E731
+            self._put(command.stream, "compute", command.name, 0.0, work)
+
+        return call
+
+    def _copy(self, command: Copy, planner: Planner) -> Call:  # noqa: ARG002
+        bytes_, here = ceil(command.bytes), self.copies_here
+        cuts = [round(i * bytes_ / command.calls) for i in range(command.calls + 1)]
+        pinned = command.host_memory == "pinned"
+
+        def call() -> None:
+            if not here:
+                return
+            device_side, host_side = self._ends(command, bytes_)
+            target, source = (device_side, host_side) if command.direction == "H2D" else (host_side, device_side)
+
+            def work() -> None:
+                for a, b in pairwise(cuts):
+                    target[a:b].copy_(source[a:b], non_blocking=pinned)
+
+            self._put(command.stream, command.direction, command.name, command.bytes, work)
+            if not pinned:
+                self.device.synchronize("stream", command.stream)
+
+        return call
+
+    def _ends(self, command: Copy, bytes_: int) -> tuple[Any, Any]:
+        """The device side and the host side of a copy."""
+        device_side = self.buffers[command.buffer]
+        if bytes_ < device_side.numel():
+            start = self.communicator.rank * bytes_
+            start = start if start + bytes_ <= device_side.numel() else 0
+            device_side = device_side[start : start + bytes_]
+        names = (f"{command.name} on host", f"{command.buffer} on host")
+        host = next((self.buffers[name] for name in names if name in self.buffers), None)
+        if host is None:
+            raise KeyError(f"copy {command.name!r}: no buffer {' or '.join(names)}")
+        return device_side, host[:bytes_]
+
+    def _collective(self, command: Collective, planner: Planner) -> Call:
+        group = self.communicator.group(command.group, self.program.groups)
+        if command.reads:
+
+            def gather() -> None:
+                buffer = self.buffers[command.reads[0]]
+                work = lambda: self.communicator.all_gather(buffer, group)  # noqa: E731
+                self._put(command.stream, "collective", command.name, command.bytes, work)
+
+            return gather
+        source, target = planner.exchange(command, group.size)
+        run = self.communicator.operation(command.kind)
+
+        def call() -> None:
+            work = lambda: run(target(), source(), group)  # noqa: E731
+            self._put(command.stream, "collective", command.name, command.bytes, work)
+
+        return call
+
+    def _record(self, command: Record, planner: Planner) -> Call:  # noqa: ARG002
+        def call() -> None:
+            self.events[command.event] = self.device.record(command.stream)
+            self._recorded_on[command.event] = command.stream
+
+        return call
+
+    def _wait(self, command: Wait, planner: Planner) -> Call:  # noqa: ARG002
+        def call() -> None:
+            event = self.events.get(command.event)
+            if event is None:
+                return
+            begin = self.device.record(command.stream) if self.spans else None
+            self.device.wait(command.stream, event)
+            if self.spans:
+                end, cause = self.device.record(command.stream), self._recorded_on[command.event]
+                self.notes.append(Note(command.stream, "wait", command.event, 0.0, begin, end, cause))
+
+        return call
+
+    def _synchronize(self, command: Synchronize, planner: Planner) -> Call:  # noqa: ARG002
+        def call() -> None:
+            target = self.events.get(command.target) if command.scope == "event" else command.target
+            if command.scope != "event" or target is not None:
+                self._block(command, target)
+
+        return call
+
+    def _block(self, command: Synchronize, target: Any) -> None:
+        """The host waits; noted if spans are wanted."""
+        begin = perf_counter() - self._zero
+        self.device.synchronize(command.scope, target)
+        if self.spans:
+            cause = command.target if command.scope == "stream" else COMPUTE
+            name = f"synchronize {command.scope} {command.target}".strip()
+            end = perf_counter() - self._zero
+            self.host_notes.append(Span(self.communicator.rank, "host", "blocked", name, begin, end, cause=cause))
+
+    def _allocate(self, command: Allocate, planner: Planner) -> Call:  # noqa: ARG002
+        name, bytes_ = command.buffer, ceil(command.bytes)
+        if name == ACTIVATIONS:
+            return lambda: self._allocate_activations(bytes_ - self._spare)
+
+        def call() -> None:
+            if command.pool in HOST_POOLS and self._loading:
+                self.buffers[name] = self._host_copy(name, bytes_, command.pool)
+                return
+            self.buffers[name] = buffer = self.device.empty(bytes_, command.pool)
+            if self._loading:
+                self.contents.fill(buffer, name)
+
+        return call
+
+    def _host_copy(self, name: str, bytes_: int, pool: str) -> Any:
+        """Weights on the host, filled once and kept for the next run of this program."""
+        if name not in self.host or self.host[name].numel() != bytes_:
+            self.host[name] = self.device.empty(bytes_, pool)
+            shard = name.endswith(" shard on host")
+            self.contents.fill(self.host[name], weights_name(name), self.communicator.rank * bytes_ if shard else 0)
+        return self.host[name]
+
+    def _allocate_activations(self, bytes_: int) -> None:
+        buffer = self.device.empty(-(-bytes_ // 256) * 256, COMPUTE)
+        if buffer.data_ptr() not in self._filled or self.checksums:
+            # Memory that comes for the first time may hold zeros, which a GPU multiplies with less power.
+            self._filled.add(buffer.data_ptr())
+            self._fill_with_noise(buffer)
+        self.buffers[ACTIVATIONS] = buffer
+        self._use(buffer.view(self.activations.noise.dtype))
+
+    def _fill_with_noise(self, buffer: Any) -> None:
+        noise = self.activations.noise.view(buffer.dtype)
+        for start in range(0, buffer.numel(), noise.numel()):
+            part = buffer[start : start + noise.numel()]
+            part.copy_(noise[: part.numel()])
+
+    def _free(self, command: Free, planner: Planner) -> Call:  # noqa: ARG002
+        name = command.buffer
+        if name == ACTIVATIONS:
+            return self._free_activations
+        return lambda: self.buffers.pop(name)
+
+    def _free_activations(self) -> None:
+        del self.buffers[ACTIVATIONS]
+        self._use(None)
+
+    def _use(self, buffer: Any) -> None:
+        """What kernels issued from now on work in: a device that defers work must change it in the stream's order."""
+
+        def change() -> None:
+            self.activations.buffer, self.activations.outside = buffer, None
+
+        self.device.put(COMPUTE, change)
+
+    def _host_work(self, command: HostWork, planner: Planner) -> Call:  # noqa: ARG002
+        def call() -> None:
+            end = perf_counter() + command.duration
+            if command.duration > SHORT_WAIT:
+                sleep(command.duration - SHORT_WAIT)
+            while perf_counter() < end:
+                pass
+
+        return call
+
+
+def _attentions(program: StreamProgram) -> list[Any]:
+    return [
+        kernel
+        for commands in {id(section.commands): section.commands for section in program.sections}.values()
+        for command in commands
+        if isinstance(command, Compute)
+        for kernel in command.kernels
+        if kernel.kernel_class == "attention"
+    ]
+
+
+def used_streams(commands: Iterable[Command]) -> list[str]:
+    """Streams that commands are put on, in order of first use."""
+    return list(dict.fromkeys(stream for c in commands if (stream := getattr(c, "stream", None)) is not None))

@@ -1,0 +1,128 @@
+"""Replays: a scenario's program on live devices beside an interleaved resident run of the same shape.
+
+Clocks drift with load and temperature, so the policy's steps are compared with resident steps taken just before and
+after them. The order is: resident, policy, resident, policy, ... Warm-up (library handles, first launches) is not
+timed; the policy's own first steps are.
+"""
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from msgspec import Struct
+
+from offsim.scenario.scenario import Scenario
+
+from .executor import Executor
+from .session import Session, merged, step_seconds
+
+REPETITIONS = 2
+RESIDENT_STEPS = 4
+
+
+class Measured(Struct):
+    """Steps and memory of one case."""
+
+    policy_steps: list[list[float]]
+    """Per repetition [s], slowest rank."""
+    resident_steps: list[list[float]]
+    peak_allocated: int
+    resident_peak_allocated: int
+    state: dict[str, float]
+    time: str
+
+
+class Alternating:
+    """A policy's run and the resident one, in turns."""
+
+    def __init__(self, session: Session, policy: Scenario, resident: Scenario) -> None:
+        self.session = session
+        session.device.pinned.reset()  # type: ignore[attr-defined]
+        self.resident = session.executor(resident)
+        self.policy = session.executor(policy)
+        self.resident_peak = 0
+
+    def measure(self, repetitions: int = REPETITIONS) -> Measured:
+        """Warm up, then alternate."""
+        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"))
+        found.resident_peak_allocated = self._load_resident()
+        self._warm_up()
+        for _ in range(repetitions):
+            found.resident_steps.append(self._resident_steps())
+            steps, peak = self._policy_steps()
+            found.policy_steps.append(steps)
+            found.peak_allocated = max(found.peak_allocated, peak)
+        found.state = device_state(self.session)
+        self._release()
+        return found
+
+    def _load_resident(self) -> int:
+        """Weights on the device, one step run; the peak of that."""
+        level = self.session.begin_peak()
+        first = steps_of(self.resident)[0]
+        self.resident.run([*range(first), first])
+        return self.session.peak_since(level)
+
+    def _warm_up(self) -> None:
+        """The policy's program once, through its first step."""
+        self.policy.run(range(steps_of(self.policy)[0] + 1))
+        self.policy.buffers.clear()
+        self._reset_activations()
+
+    def _reset_activations(self) -> None:
+        self.policy.activations.buffer = self.policy.activations.outside = None
+
+    def _resident_steps(self) -> list[float]:
+        chosen = steps_of(self.resident)[:RESIDENT_STEPS]
+        return step_seconds(self.resident, merged(self.session, self.resident.run(chosen)), chosen)
+
+    def _policy_steps(self) -> tuple[list[float], int]:
+        level = self.session.begin_peak()
+        timeline = merged(self.session, self.policy.run())
+        peak = max(self.session.communicator.gathered(self.session.peak_since(level)))
+        self.policy.buffers.clear()
+        everything = list(range(len(self.policy.program.sections)))
+        return step_seconds(self.policy, timeline, everything), peak
+
+    def _release(self) -> None:
+        self.resident.buffers.clear()
+        self.resident.host.clear()
+        self.policy.host.clear()
+
+
+def steps_of(executor: Executor) -> list[int]:
+    """The sections that are denoising steps."""
+    return [number for number, section in enumerate(executor.program.sections) if section.step is not None]
+
+
+def device_state(session: Session) -> dict[str, float]:
+    """Clock, power and temperature now, where the device tells."""
+    if not session.on_gpu:
+        return {}
+    try:
+        return {
+            "sm_clock_MHz": float(torch.cuda.clock_rate()),
+            "power_W": torch.cuda.power_draw() / 1e3,
+            "temperature_C": float(torch.cuda.temperature()),
+        }
+    except (ModuleNotFoundError, RuntimeError) as error:
+        print(f"no device state: {error}", file=sys.stderr)
+        return {}
+
+
+def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: str, run: int) -> dict[str, Any]:
+    """One line of a replay file."""
+    return {
+        "case": case,
+        "scenario": raw,
+        "policy_steps": measured.policy_steps,
+        "resident_steps": measured.resident_steps,
+        "peak_allocated": measured.peak_allocated,
+        "resident_peak_allocated": measured.resident_peak_allocated,
+        "order": ["resident", "policy"] * len(measured.policy_steps),
+        "state": measured.state,
+        "time": measured.time,
+        "fingerprint": fingerprint,
+        "run": run,
+    }

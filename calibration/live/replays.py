@@ -1,0 +1,90 @@
+"""Runs the committed list of replays on this node, one line of JSON per case, resumable.
+
+    python -m calibration.live.replays --kind x1 --out replays.jsonl
+    torchrun --nproc_per_node 2 -m calibration.live.replays --kind x2-nvlink --out replays.jsonl
+
+A case that fails leaves a line with its error; the rest goes on. A case that is already in the file is skipped.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from calibration.replays.cases import Case, load_cases
+
+from .replay import Alternating, record_of
+from .session import Session, close_session, open_session
+
+NODES = {"x1": "h200-x1", "x2-nvlink": "h200-x2-nvlink", "x2-host-memory": "h200-x2-host-memory"}
+"""A node for the scenario's checks: what is measured does not depend on it."""
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", required=True, choices=sorted(NODES))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", type=int, default=1, help="which repetition on another day or machine this is")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after this long")
+    parser.add_argument("--only", nargs="*", help="names of cases")
+    parser.add_argument("--fingerprint", default="")
+    parser.add_argument("--cpu", action="store_true")
+    options = parser.parse_args()
+    session = open_session(cpu=options.cpu)
+    cases = [case for case in load_cases(options.kind) if not options.only or case.name in options.only]
+    run_cases(session, cases, options)
+    close_session(session)
+
+
+def run_cases(session: Session, cases: list[Case], options: argparse.Namespace) -> None:
+    """All cases that the file does not hold yet."""
+    done = _done(options.out)
+    begin = time.monotonic()
+    for case in cases:
+        late = session.communicator.gathered(time.monotonic() - begin > options.seconds)[0]
+        if case.name in done or late:
+            continue
+        started = time.monotonic()
+        line = _measured(session, case, options)
+        line["spent_s"] = round(time.monotonic() - started, 2)
+        if session.communicator.rank == 0:
+            _append(options.out, line)
+            print(f"{case.name}: {line.get('error') or _brief(line)}", file=sys.stderr, flush=True)
+
+
+def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    node = NODES[options.kind]
+    try:
+        pair = Alternating(session, case.scenario(node), case.resident(node))
+        return record_of(case.name, case.raw(), pair.measure(), options.fingerprint, options.run)
+    except (RuntimeError, ValueError, KeyError) as error:
+        if session.communicator.world > 1:
+            raise  # the other ranks wait in a collective: the launcher ends them, and a new start resumes
+        return {"case": case.name, "error": f"{type(error).__name__}: {error}"}
+
+
+def _done(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {json.loads(line)["case"] for line in lines if line.endswith("}")}
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _brief(line: dict[str, Any]) -> str:
+    policy, resident = line["policy_steps"][-1][-1], line["resident_steps"][-1][-1]
+    return f"{policy * 1e3:.2f} ms a step, resident {resident * 1e3:.2f} ms, {line['spent_s']} s spent"
+
+
+if __name__ == "__main__":
+    main()

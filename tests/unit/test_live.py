@@ -1,0 +1,75 @@
+"""The live executor on a CPU that imitates streams: order, waits and results."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
+
+from calibration.live.communicator import Communicator  # noqa: E402
+from calibration.live.contents import Contents, expert_layout  # noqa: E402
+from calibration.live.device import CpuDevice  # noqa: E402
+from calibration.live.executor import Executor  # noqa: E402
+from offsim.program.build import build  # noqa: E402
+from offsim.program.commands import Record, Wait  # noqa: E402
+from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise  # noqa: E402
+from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
+
+TOKENS = 640
+POLICIES: dict[str, Policy] = {
+    "layerwise v0": SGLangLayerwise(version="v0"),
+    "layerwise v1, three ahead": SGLangLayerwise(version="v1", prefetch=3),
+    "layerwise v2": SGLangLayerwise(version="v2"),
+    "layerwise v2, everything ahead": SGLangLayerwise(version="v2", prefetch=0.99),
+    "layerwise v3, strided residents": SGLangLayerwise(version="v3", resident_layers=2, residency="strided"),
+    "layerwise, pageable": SGLangLayerwise(version="v2", pinned=False),
+    "full model, pageable": FullModel(version="pageable"),
+    "full model, pinned": FullModel(version="pinned"),
+    "FSDP on one rank": FSDP(),
+}
+
+
+def run(policy: Policy, seed: int | None = 1, drop: str = "") -> Executor:
+    """Four steps of four tiny blocks and two experts; without the waits for events whose name ends in `drop`."""
+    scenario = tiny(policy, tokens=TOKENS)
+    program = build(scenario)
+    if drop:
+        sections = tuple(
+            s._replace(commands=tuple(c for c in s.commands if not (isinstance(c, Wait) and c.event.endswith(drop))))
+            for s in program.sections
+        )
+        program = program._replace(sections=sections)
+    contents = Contents(torch.device("cpu"), expert_layout(scenario))
+    rows = (scenario.model.text_tokens,)
+    executor = Executor(program, CpuDevice(seed), Communicator(), contents, side_rows=rows, checksums=True)
+    executor.timeline = executor.run()
+    return executor
+
+
+@pytest.fixture(scope="module")
+def resident() -> list[tuple[str, float]]:
+    return run(Resident()).sums
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_every_policy_computes_what_the_resident_model_computes(name, seed, resident):
+    assert run(POLICIES[name], seed).sums == resident
+
+
+def test_sums_tell_blocks_and_experts_apart(resident):
+    by_name = {name: [s for n, s in resident if n == name] for name, _ in resident}
+    assert len(set(by_name["blocks.0 ffn"])) > 1 or len({s for _, s in resident}) > len(by_name)
+    assert by_name["blocks.1 ffn"][0] != by_name["blocks.2 ffn"][0]
+
+
+def test_without_its_waits_a_prefetched_block_computes_something_else(resident):
+    found = [run(POLICIES["layerwise v2"], seed, drop="ready").sums != resident for seed in range(5)]
+    assert any(found)
+
+
+def test_the_live_timeline_has_the_sections_and_events_of_the_program():
+    executor = run(POLICIES["layerwise v2"])
+    timeline, program = executor.timeline, executor.program
+    assert [w.section for w in timeline.windows] == list(range(len(program.sections)))
+    assert all(w.start <= w.end for w in timeline.windows)
+    recorded = {c.event for c in program.commands() if isinstance(c, Record)}
+    assert {event for _, event in timeline.instants} == recorded
