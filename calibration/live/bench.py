@@ -55,6 +55,8 @@ class LiveBench:
         self.session, self.node = session, node
         self.ranks = session.communicator.world
         self.transport = node.transport
+        self.state: dict[str, float] = {}
+        """Of the device after (or, if long, during) the last run."""
         self._contents = Contents(session.device.torch_device)
         self._kept: dict[tuple[tuple[Command, ...], int | None], tuple[Executor, float]] = {}
 
@@ -70,11 +72,11 @@ class LiveBench:
         time.sleep(settle)
         watch = self._watch(gated)
         timeline = executor.run([1], gate=GATE_MARGIN * issue + GATE_FLOOR if gated else 0.0)
-        state = watch.finish() if watch else device_state(self.session)
+        self.state = watch.finish() if watch else device_state(self.session)
         whole = merged(self.session, timeline)
         self._kept[key] = (executor, self._issue_seconds(whole))
         executor.buffers.clear()
-        return Reading(whole.instants, self._issue_seconds(whole), state)
+        return Reading(whole.instants, self._issue_seconds(whole), self.state)
 
     def _watch(self, gated: bool) -> Watch | None:
         if gated or not self.session.on_gpu:

@@ -37,6 +37,8 @@ from .kernels import ELEMENT, Activations, Planner, block_key, output_elements
 
 ACTIVATIONS = "activations"
 SHORT_WAIT = 2e-3
+LEAST_NOISE = 2**20
+"""Elements to fill fresh activations with, where no kernel asks for more."""
 Call = Callable[[], object]
 
 
@@ -74,6 +76,7 @@ class Executor:
         self.events: dict[str, Any] = {}
         self._recorded_on: dict[str, str] = {}
         self.activations = Activations(device.torch_device, frozenset(side_rows))
+        self.activations.reserve_noise(LEAST_NOISE)
         self.notes: list[Note] = []
         self.sums: list[tuple[str, float]] = []
         self.host_notes: list[Span] = []

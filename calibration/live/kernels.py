@@ -73,7 +73,6 @@ class Activations:
             return self.outside[:elements]
         return self.part(elements, low=place.low)
 
-
     def done_with(self, place: Place) -> None:
         """Attention's output is given back once the next kernel has read it."""
         if place.outside:

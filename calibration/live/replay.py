@@ -18,7 +18,7 @@ from .executor import Executor
 from .session import Session, merged, step_seconds
 
 REPETITIONS = 2
-RESIDENT_STEPS = 4
+RESIDENT_STEPS = 8
 
 
 class Measured(Struct):

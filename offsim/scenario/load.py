@@ -43,6 +43,13 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     return parse_scenario(raw, path)
 
 
+def load_scenario_on(name_or_path: str | Path, node: str) -> Scenario:
+    """The scenario of a file or catalogue name, on another node: a catalogue name or a profile's file."""
+    raw, path = read_document(str(name_or_path), "scenarios")
+    replaced = str(Path(node).absolute()) if node.endswith(".toml") else node
+    return parse_scenario(raw | {"node": replaced}, path)
+
+
 def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
     """The TOML document of a catalogue entry or a file as it stands, and where it was found."""
     path = _find(name_or_path, kind, Place(None, kind.removesuffix("s")))

@@ -1,0 +1,45 @@
+"""What probes run on: live devices (calibration.live.bench) or the engine (calibration.simulated).
+
+A probe writes commands with `Record`s around what it measures and takes differences of the instants that come back,
+so the same probe calibrates a node and checks the calibration inside the simulator.
+"""
+
+from typing import NamedTuple, Protocol
+
+from offsim.program.commands import Command
+
+from .inventory import Inventory
+
+
+class Reading(NamedTuple):
+    """What one execution of a probe's commands showed."""
+
+    instants: dict[tuple[int, str], float]
+    """(rank, event): seconds since the start, of the event's latest record."""
+    host_seconds: float
+    """Time that the host of the slowest rank needed to issue the commands after the leading allocations."""
+    state: dict[str, float]
+    """sm_clock_MHz, power_W, temperature_C; empty in simulation."""
+
+    def between(self, begin: str, end: str) -> float:
+        """Seconds from one event to another on the rank where that takes longest."""
+        ranks = {rank for rank, event in self.instants if event == end}
+        return max(self.instants[rank, end] - self.instants[rank, begin] for rank in ranks)
+
+
+class Bench(Protocol):
+    """Executes commands on every rank."""
+
+    node: Inventory
+    ranks: int
+    transport: str
+
+    def run(
+        self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
+    ) -> Reading:
+        """Run once on every rank, after a warm-up and `settle` seconds of idling.
+
+        Leading `Allocate`s are made and filled before anything counts. Gated: no stream begins before the host has
+        issued everything; for programs without synchronisation only. `only_rank`: copies run on that rank alone.
+        """
+        ...

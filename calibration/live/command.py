@@ -1,0 +1,138 @@
+"""`offsim replay`: one scenario on the live devices, predicted beside measured, per step, kind of wait and memory.
+
+Steps are timed in a run without instruments; where their time went is read off a second run with an event around every
+command, which costs the host a little. Both, and the prediction, are kept.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.table import Table
+
+from offsim.results.layout import gib, new_table, render, seconds, spaced
+from offsim.results.predict import Prediction, as_json, predict
+from offsim.results.steps import StepRow, step_rows
+from offsim.results.tables import LOSS_NAMES
+from offsim.scenario.load import load_scenario_on
+from offsim.scenario.scenario import Scenario, ScenarioError
+
+from .session import Session, close_session, merged, open_session
+
+
+class Replayed(NamedTuple):
+    """What the devices did."""
+
+    rows: list[StepRow]
+    """Durations without instruments, losses from the instrumented run."""
+    peak_allocated: int
+
+
+def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> int:
+    """Replay, print and save; returns the exit code."""
+    question = load_scenario_on(scenario, node)
+    _check_ranks(question)
+    session = _open(cpu)
+    replayed = replay(session, question)
+    code = _report(question, replayed, out) if session.communicator.rank == 0 else 0
+    close_session(session)
+    return code
+
+
+def _check_ranks(scenario: Scenario) -> None:
+    started, wanted = int(os.environ.get("WORLD_SIZE", "1")), scenario.workload.gpus
+    if started != wanted:
+        command = f"torchrun --nproc_per_node {wanted} -m offsim replay ..."
+        raise ScenarioError(f"workload.gpus={wanted}: {started} process{'es' if started > 1 else ''}; use {command}")
+
+
+def _open(cpu: bool) -> Session:
+    import torch
+
+    if not cpu and not torch.cuda.is_available():
+        raise ScenarioError("replay: no CUDA GPU here; --cpu runs tiny scenarios without one")
+    return open_session(cpu=cpu)
+
+
+def replay(session: Session, scenario: Scenario) -> Replayed:
+    """The scenario's program twice, after a first run that warms up."""
+    timed, traced = session.executor(scenario), session.executor(scenario, spans=True)
+    timed.run()
+    timed.buffers.clear()
+    level = session.begin_peak()
+    rows = step_rows(timed.program, merged(session, timed.run()))
+    peak = max(session.communicator.gathered(session.peak_since(level)))
+    timed.buffers.clear()
+    seen = step_rows(traced.program, merged(session, traced.run()))
+    paired = zip(rows, seen, strict=True)
+    return Replayed(
+        [
+            StepRow(
+                row.index, row.phase, row.duration, other.losses, row.h2d_bytes, row.d2h_bytes, row.collective_bytes
+            )
+            for row, other in paired
+        ],
+        peak,
+    )
+
+
+def _report(scenario: Scenario, replayed: Replayed, out: Path | None) -> int:
+    prediction = predict(scenario)
+    print(render(*spaced([_steps(prediction, replayed), _waits(prediction, replayed), _memory(prediction, replayed)])))
+    path = _save(prediction, replayed, out)
+    print(f"kept in {path}")
+    return 0
+
+
+def _error(predicted: float, measured: float) -> str:
+    return f"{100 * (predicted / measured - 1):+.1f} %" if measured else "-"
+
+
+def _steps(prediction: Prediction, replayed: Replayed) -> Table:
+    table = new_table("steps", "step", "predicted", "measured", "error")
+    for ours, theirs in zip(prediction.steps, replayed.rows, strict=True):
+        error = _error(ours.duration, theirs.duration)
+        table.add_row(f"{ours.index} {ours.phase}", seconds(ours.duration), seconds(theirs.duration), error)
+    return table
+
+
+def _waits(prediction: Prediction, replayed: Replayed) -> Table:
+    """Where a steady step's time went."""
+    index = prediction.steady_index
+    ours, theirs = prediction.steps[index], replayed.rows[index]
+    table = new_table(f"where step {index} went", "kind", "predicted", "measured")
+    for field, name in LOSS_NAMES.items():
+        measured = getattr(theirs.losses, field)
+        # What others cost a kernel or a copy cannot be seen in a measured span: it is part of it.
+        shown = "in the others" if field == "contention" else seconds(measured)
+        table.add_row(name, seconds(getattr(ours.losses, field)), shown)
+    return table
+
+
+def _memory(prediction: Prediction, replayed: Replayed) -> Table:
+    table = new_table("memory", "", "predicted GiB", "measured GiB", "error")
+    ours, theirs = prediction.peak_allocated, replayed.peak_allocated
+    table.add_row("peak allocated", gib(ours), gib(theirs), _error(ours, theirs))
+    return table
+
+
+def _save(prediction: Prediction, replayed: Replayed, out: Path | None) -> Path:
+    """Predicted and measured as JSON, under a name that is not taken."""
+    folder = out or Path("offsim-results") / f"replay-{prediction.scenario.name or 'scenario'}"
+    path, number = folder, 1
+    while path.exists() and any(path.iterdir()):
+        number += 1
+        path = folder.with_name(f"{folder.name}-{number}")
+    path.mkdir(parents=True, exist_ok=True)
+    measured: dict[str, Any] = {
+        "schema_version": 1,
+        "steps": [
+            {"index": row.index, "phase": row.phase, "duration_s": row.duration, "losses_s": row.losses._asdict()}
+            for row in replayed.rows
+        ],
+        "peak_allocated_bytes": replayed.peak_allocated,
+    }
+    for name, content in (("predicted.json", as_json(prediction)), ("measured.json", measured)):
+        (path / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    return path

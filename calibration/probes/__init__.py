@@ -1,0 +1,37 @@
+"""Probes: what a calibration asks a node, in the order in which it asks.
+
+Clocks come before what they would disturb; a few minutes in all. Held out of every calibration: three flows at once and
+whole blocks, which replays measure.
+"""
+
+from .collectives import AllGather, AllToAll
+from .contention import CopyCollective, KernelCollective, KernelCopy
+from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageable, Together
+from .kernels_time import Attentions, Elementwise, Products, Relayouts
+from .overheads import Overheads
+from .power import Duty, Soak
+from .probe import Probe
+
+__all__ = ["PROBES", "Probe"]
+
+PROBES: tuple[Probe, ...] = (
+    Overheads(),
+    H2DSweep(),
+    D2HSweep(),
+    Chunks(),
+    Pageable(),
+    Bidirectional(),
+    CopyOrder(),
+    Products(),
+    Attentions(),
+    Elementwise(),
+    Relayouts(),
+    KernelCopy(),
+    Soak(),
+    Duty(),
+    Together(),
+    AllToAll(),
+    AllGather(),
+    CopyCollective(),
+    KernelCollective(),
+)

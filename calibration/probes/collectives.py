@@ -1,0 +1,61 @@
+"""Collectives alone, by size and transport."""
+
+from calibration.bench import Bench
+from calibration.inventory import Inventory
+from calibration.samples import Config
+from offsim.program.commands import COMPUTE, Allocate, CollectiveName
+
+from .probe import Mode, Probe, Readings
+from .writing import collectives, timed
+
+SHORTEST = 3e-3
+
+
+class CollectiveSweep(Probe):
+    """Back-to-back calls of one kind, by the bytes that a rank sends to the others."""
+
+    several_gpus = True
+    rounds = (5, 9)
+    kind: CollectiveName
+    sizes: tuple[int, ...]
+    kept_out: tuple[int, ...]
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+        chosen = self.sizes if mode == "full" else self.sizes[::3]
+        return [{"bytes": size, "transport": node.transport} for size in chosen]
+
+    def held_out(self, config: Config) -> bool:
+        return config["bytes"] in self.kept_out
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        bytes_ = int(config["bytes"])
+        rate = 300e9 if bench.transport == "nvlink" else 25e9
+        count = min(60, max(2, round(SHORTEST / (bytes_ / rate + 4e-5))))
+        commands = (
+            Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE),
+            *timed(COMPUTE, collectives(self.kind, bytes_, count)),
+        )
+        return {"seconds": [bench.run(commands).between("begin", "end") / count for _ in range(repeats)]}
+
+
+class AllToAll(CollectiveSweep):
+    """What Ulysses exchanges."""
+
+    key, title = "all-to-all", "all-to-all by size"
+    identifies = ("collectives.all_to_all.rate", "collectives.all_to_all.latency")
+    kind = "all-to-all"
+    sizes = (
+        64_000, 256_000, 1_000_000, 2_500_000, 5_120_000, 10_485_760, 15_360_000, 21_000_000, 30_720_000, 41_943_040,
+        61_440_000, 83_865_600, 122_880_000, 193_536_000, 290_000_000,
+    )  # fmt: skip
+    kept_out = (2_500_000, 15_360_000, 61_440_000)
+
+
+class AllGather(CollectiveSweep):
+    """What FSDP gathers."""
+
+    key, title = "all-gather", "all-gather by size"
+    identifies = ("collectives.all_gather.rate", "collectives.all_gather.latency")
+    kind = "all-gather"
+    sizes = (1_000_000, 16_000_000, 64_000_000, 96_000_000, 175_000_000, 351_394_304)
+    kept_out = (96_000_000,)

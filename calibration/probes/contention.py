@@ -1,0 +1,233 @@
+"""Two things at once: kernels beside copies, collectives beside copies (the core probe), kernels beside collectives.
+
+Every pair is interleaved alone, beside, beside, alone; the background outlasts the foreground, and its rate is taken
+inside the foreground's window only.
+"""
+
+from calibration.bench import Bench, Reading
+from calibration.inventory import Inventory
+from calibration.samples import Config
+from offsim.program.commands import (
+    COMPUTE,
+    Allocate,
+    CollectiveName,
+    Command,
+    Copy,
+    Direction,
+    Kernel,
+    Record,
+    Wait,
+)
+
+from .copies import background_rate
+from .kernels_time import guessed_seconds
+from .power import load_kernels
+from .probe import Mode, Probe, Readings
+from .writing import (
+    COPY_STREAM,
+    collectives,
+    compute,
+    copy_buffers,
+    elementwise,
+    marked_copies,
+    relayout,
+    timed,
+    working_memory,
+)
+
+MIB = 2**20
+CHUNK = 64 * MIB
+GUESSED_RATE = 60e9
+"""Faster than copies are: with it a background surely lasts."""
+SOME_TIME = 30e-3
+CLASSES = ("gemm", "attention", "elementwise", "relayout")
+
+
+def foreground_kernels(name: str) -> tuple[Kernel, ...]:
+    """One kernel of a class, of a usual size."""
+    if name == "relayout":
+        return (relayout(8192, 2, 2560),)
+    return (elementwise(250 * 10**6),) if name == "elementwise" else load_kernels(name)
+
+
+class KernelCopy(Probe):
+    """A class of kernels with and without copies beside them."""
+
+    key, title, identifies = "kernel-copy", "kernels beside copies", ("interference",)
+    rounds = (3, 6)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        directions = ("H2D", "D2H") if mode == "full" else ("H2D",)
+        return [{"kernel": name, "direction": d} for name in CLASSES for d in directions]
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        kernels = foreground_kernels(str(config["kernel"]))
+        direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
+        count = max(4, round(SOME_TIME / guessed_seconds(kernels[0])))
+        copies = int(2.5 * SOME_TIME * GUESSED_RATE / CHUNK)
+        memory, body = working_memory(kernels), timed(COMPUTE, [compute("kernels", kernels * count)])
+        alone = (*memory, *body)
+        beside = (*memory, *copy_buffers(direction, CHUNK), *marked_copies(direction, CHUNK, copies), *body)
+        return abba(bench, alone, beside, repeats, lambda reading: covered(reading, direction, copies), count)
+
+
+def covered(reading: Reading, direction: str, copies: int) -> bool:
+    """Whether the copies lasted as long as what they ran beside."""
+    return background_rate(reading, direction, CHUNK, copies) is not None
+
+
+def abba(
+    bench: Bench,
+    alone: tuple[Command, ...],
+    beside: tuple[Command, ...],
+    repeats: int,
+    valid: object,
+    count: int,
+) -> Readings:
+    """Seconds per repetition of the foreground, in pairs of rounds; pairs whose background ended early are dropped."""
+    found: Readings = {"alone": [], "beside": []}
+    for _ in range(repeats):
+        readings = [bench.run(commands) for commands in (alone, beside, beside, alone)]
+        if all(valid(readings[i]) for i in (1, 2)):  # type: ignore[operator]
+            seconds = [reading.between("begin", "end") / count for reading in readings]
+            found["alone"] += [seconds[0], seconds[3]]
+            found["beside"] += [seconds[1], seconds[2]]
+    return found
+
+
+class CopyCollective(Probe):
+    """Collectives beside copies, at several duties, both directions, on all ranks or one: the core probe.
+
+    Copies go back to back (`every` = 0), or one after every k-th collective, as a layerwise prefetch does.
+    """
+
+    key, title = "copy-collective", "collectives beside copies"
+    identifies = ("collectives.all_to_all.weight", "collectives.all_gather.weight", "interference")
+    several_gpus = True
+    rounds = (3, 5)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+        slow = node.transport != "nvlink"
+        big, small = (84 * 10**6, 21 * 10**6) if slow else (193 * 10**6, 42 * 10**6)
+        cases: list[tuple[str, int, int, int, str, int]] = [
+            ("H2D", 0, big, CHUNK, "all-to-all", -1),
+            ("H2D", 0, small, CHUNK, "all-to-all", -1),
+            ("D2H", 0, big, CHUNK, "all-to-all", -1),
+        ]
+        if mode == "full":
+            cases += [
+                ("H2D", 0, big, CHUNK, "all-to-all", 0),
+                ("H2D", 0, 2 * big, CHUNK, "all-gather", -1),
+                ("D2H", 0, small, CHUNK, "all-to-all", -1),
+                ("H2D", 1, big, CHUNK, "all-to-all", -1),
+                ("H2D", 2, big, CHUNK, "all-to-all", -1),
+                ("H2D", 4, big, 4 * CHUNK, "all-to-all", -1),
+                ("H2D", 4, small, 2 * CHUNK, "all-to-all", -1),
+            ]
+        keys = ("direction", "every", "bytes", "copy_bytes", "kind", "only_rank")
+        return [{**dict(zip(keys, case, strict=True)), "transport": node.transport} for case in cases]
+
+    def held_out(self, config: Config) -> bool:
+        return config["every"] == 4 or config["only_rank"] == 0
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        count = 8 if bench.transport != "nvlink" else 40
+        alone, beside, copies = self._programs(config, count)
+        only = int(config["only_rank"])
+        found: Readings = {"alone": [], "beside": [], "copy_rate": [], "duty": []}
+        for _ in range(repeats):
+            first, last = bench.run(alone), None
+            reading = bench.run(beside, only_rank=None if only < 0 else only)
+            last = bench.run(alone)
+            rate, duty = self._background(reading, config, copies)
+            if rate is None:
+                continue
+            found["alone"] += [r.between("begin", "end") / count for r in (first, last)]
+            found["beside"].append(reading.between("begin", "end") / count)
+            found["copy_rate"].append(rate)
+            found["duty"].append(duty)
+        return found
+
+    def _programs(self, config: Config, count: int) -> tuple[tuple[Command, ...], tuple[Command, ...], int]:
+        kind: CollectiveName = "all-to-all" if config["kind"] == "all-to-all" else "all-gather"
+        direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
+        bytes_, chunk, every = int(config["bytes"]), int(config["copy_bytes"]), int(config["every"])
+        memory: list[Command] = [Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE)]
+        calls = collectives(kind, bytes_, count)
+        alone = (*memory, *timed(COMPUTE, calls))
+        memory += copy_buffers(direction, chunk)
+        if not every:
+            copies = int(2.5 * count * max(bytes_ / 10e9, 2e-4) * GUESSED_RATE / chunk)
+            return alone, (*memory, *marked_copies(direction, chunk, copies), *timed(COMPUTE, calls)), copies
+        mixed, copies = self._spaced(calls, every, direction, chunk)
+        return alone, (*memory, *timed(COMPUTE, mixed)), copies
+
+    def _spaced(self, calls: list[Command], every: int, direction: Direction, chunk: int) -> tuple[list[Command], int]:
+        """A copy that waits for every k-th collective before it starts, as it is issued after it."""
+        mixed: list[Command] = []
+        copies = 0
+        for i, call in enumerate(calls):
+            if i % every == 0:
+                name = f"{direction} buffer {copies % 2}"
+                mixed += [
+                    Record(COMPUTE, f"call {i}"),
+                    Wait(COPY_STREAM, f"call {i}"),
+                    Record(COPY_STREAM, f"copy begin {copies}"),
+                    Copy(COPY_STREAM, name, direction, chunk, "pinned", name),
+                    Record(COPY_STREAM, f"copy end {copies}"),
+                ]
+                copies += 1
+            mixed.append(call)
+        return mixed, copies
+
+    def _background(self, reading: Reading, config: Config, copies: int) -> tuple[float | None, float]:
+        """Rate of the copies while they run inside the window, and the share of the window in which they do."""
+        chunk = int(config["copy_bytes"])
+        if not int(config["every"]):
+            return background_rate(reading, str(config["direction"]), chunk, copies), 1.0
+        ranks = sorted({rank for rank, event in reading.instants if event == "copy end 0"})
+        rank = ranks[0]
+        begin, end = reading.instants[rank, "begin"], reading.instants[rank, "end"]
+        spans = [
+            (reading.instants[rank, f"copy begin {i}"], reading.instants[rank, f"copy end {i}"]) for i in range(copies)
+        ]
+        inside = [(max(a, begin), b) for a, b in spans if b <= end]
+        active = sum(b - a for a, b in inside)
+        return (len(inside) * chunk / active if active else None), active / (end - begin)
+
+
+class KernelCollective(Probe):
+    """Products while an all-gather runs on another stream, as FSDP's do."""
+
+    key, title, identifies = "kernel-collective", "kernels beside collectives", ("interference",)
+    several_gpus = True
+    rounds = (3, 5)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+        names = CLASSES[:3] if mode == "full" else ("gemm",)
+        return [{"kernel": name, "kind": "all-gather", "transport": node.transport} for name in names]
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        kernels = foreground_kernels(str(config["kernel"]))
+        count = max(4, round(SOME_TIME / guessed_seconds(kernels[0])))
+        gathers = 6 if bench.transport != "nvlink" else 100
+        memory, body = working_memory(kernels), timed(COMPUTE, [compute("kernels", kernels * count)])
+        gathered = 2.0 * 350 * 10**6
+        memory.append(Allocate("gathered", gathered, COMPUTE))
+        background = [_gather(i, gathered) for i in range(gathers)]
+        between = timed("all-gather", background, "gather begin", "gather end")
+        alone, beside = (*memory, *body), (*memory, *between, *body)
+        found = abba(bench, alone, beside, repeats, _gathers_last, count)
+        reading = bench.run((*memory, *between))
+        found["collective_alone"] = [reading.between("gather begin", "gather end") / gathers]
+        return found
+
+
+def _gather(number: int, bytes_: float) -> Command:
+    from offsim.program.commands import Collective
+
+    return Collective("all-gather", f"gather {number}", "all-gather", bytes_ / 2, "world", ("gathered",), ("gathered",))
+
+
+def _gathers_last(reading: Reading) -> bool:
+    return reading.between("begin", "gather end") >= reading.between("begin", "end")

@@ -1,0 +1,129 @@
+"""Kernels alone, at full clock: short bursts after idling, so that average power stays below the limit.
+
+Products by rows for every (inputs, outputs) of the models' blocks, attention by length, elementwise and relayout
+kernels by bytes.
+"""
+
+from calibration.bench import Bench
+from calibration.inventory import Inventory
+from calibration.samples import Config
+from offsim.program.commands import COMPUTE, Kernel
+
+from .probe import Mode, Probe, Readings
+from .shapes import KEPT_OUT, cross_attentions, grid, products, self_attentions
+from .writing import attention, compute, elementwise, product, relayout, timed, working_memory
+
+BURST = 5e-3
+SETTLE = 8e-3
+GUESSED_FLOPS = 6e14
+GUESSED_RATE = 3e12
+LONGEST = 0.2
+"""No kernel longer than this [s]."""
+TEXT_ROWS = 512
+
+
+def guessed_seconds(kernel: Kernel) -> float:
+    """About how long a kernel takes, to choose how many make a burst."""
+    return max(kernel.flops / GUESSED_FLOPS, kernel.bytes / GUESSED_RATE, 5e-6)
+
+
+class KernelProbe(Probe):
+    """One kernel, repeated for a few milliseconds."""
+
+    rounds = (3, 5)
+
+    def kernel(self, config: Config) -> Kernel:
+        """The kernel of a configuration."""
+        raise NotImplementedError
+
+    def repeats(self, mode: Mode, config: Config) -> int:
+        long = guessed_seconds(self.kernel(config)) > 0.04
+        return 3 if long else self.rounds[mode == "full"]
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        kernel = self.kernel(config)
+        expected = guessed_seconds(kernel)
+        count = min(64, max(1, round(BURST / expected)))
+        body = compute("probe", (kernel,) * count)
+        commands = (*working_memory((kernel,)), *timed(COMPUTE, [body]))
+        settle = max(SETTLE, 1.5 * expected)
+        return {"seconds": [bench.run(commands, settle=settle).between("begin", "end") / count for _ in range(repeats)]}
+
+
+class Products(KernelProbe):
+    """Matrix products of the models' blocks."""
+
+    key, title, identifies = "gemm", "products of DiT blocks", ("gpu.gemm", "gpu.gemm_shapes")
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        found: list[Config] = []
+        for (inputs, outputs), rows_kinds in sorted(products().items()):
+            rows: set[int] = set()
+            rows |= {1} if "condition" in rows_kinds else set()
+            rows |= {TEXT_ROWS} if "text" in rows_kinds else set()
+            rows |= set(grid(mode)) if rows_kinds & {"image", "joint"} else set()
+            found += [{"rows": n, "inputs": inputs, "outputs": outputs} for n in sorted(rows)]
+        return found
+
+    def kernel(self, config: Config) -> Kernel:
+        return product(int(config["rows"]), int(config["inputs"]), int(config["outputs"]))
+
+    def held_out(self, config: Config) -> bool:
+        return config["rows"] in KEPT_OUT
+
+
+class Attentions(KernelProbe):
+    """Attention over the sequence and to the text."""
+
+    key, title, identifies = "attention", "attention of DiT blocks", ("gpu.attention", "gpu.attention_shapes")
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        found: list[Config] = []
+        for heads, width in self_attentions():
+            found += [_attention(heads, width, n, n) for n in grid(mode)]
+        for heads, width, keys in cross_attentions():
+            found += [_attention(heads, width, n, keys) for n in grid(mode)]
+        return [config for config in found if guessed_seconds(self.kernel(config)) < LONGEST]
+
+    def kernel(self, config: Config) -> Kernel:
+        return attention(int(config["heads"]), int(config["queries"]), int(config["keys"]), int(config["head_dim"]))
+
+    def held_out(self, config: Config) -> bool:
+        return config["queries"] in KEPT_OUT
+
+
+def _attention(heads: int, head_dim: int, queries: int, keys: int) -> Config:
+    return {"heads": heads, "head_dim": head_dim, "queries": queries, "keys": keys}
+
+
+class Elementwise(KernelProbe):
+    """Elementwise kernels by their traffic."""
+
+    key, title, identifies = "elementwise", "elementwise kernels", ("gpu.elementwise", "gpu.memory_bandwidth")
+    sizes = (4, 10, 20, 40, 60, 80, 120, 160, 240, 350, 480, 700, 960, 1400, 2000, 3000, 5000)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        chosen = self.sizes if mode == "full" else self.sizes[1::3]
+        return [{"bytes": megabytes * 10**6} for megabytes in chosen]
+
+    def kernel(self, config: Config) -> Kernel:
+        return elementwise(int(config["bytes"]))
+
+    def held_out(self, config: Config) -> bool:
+        return config["bytes"] in (60 * 10**6, 350 * 10**6, 1400 * 10**6)
+
+
+class Relayouts(KernelProbe):
+    """Permuting copies around all-to-alls."""
+
+    key, title, identifies = "relayout", "relayout kernels", ("gpu.relayout", "gpu.relayout_bandwidth")
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        widths = (5120, 3072)
+        return [{"rows": rows, "parts": 2, "columns": width // 2} for width in widths for rows in grid(mode)]
+
+    def kernel(self, config: Config) -> Kernel:
+        return relayout(int(config["rows"]), int(config["parts"]), int(config["columns"]))
+
+    def held_out(self, config: Config) -> bool:
+        return config["rows"] in KEPT_OUT

@@ -1,0 +1,106 @@
+"""What load does to the clock: continuous kernels, and bursts with idle gaps between them.
+
+The burst's durations against the same kernels at full clock show how far the clock falls; readings of clock and power
+come with the sample's state.
+"""
+
+from calibration.bench import Bench
+from calibration.inventory import Inventory
+from calibration.samples import Config
+from offsim.program.commands import COMPUTE, Command, Compute, HostWork, Kernel, Record, Synchronize
+from offsim.scenario.load import load_model
+
+from .kernels_time import guessed_seconds
+from .probe import Mode, Probe, Readings
+from .writing import attention, compute, elementwise, product, timed, working_memory
+
+SOAK = 1.6
+"""Seconds of continuous load."""
+PART = 6e-3
+"""Seconds between two records of a soak."""
+DUTY_RUN = 1.2
+DROPPED = 0.4
+"""Share of a duty run's bursts in which the clock still settles."""
+TOKENS = 8192
+
+
+def load_kernels(name: str) -> tuple[Kernel, ...]:
+    """The kernels of one round of a load: one class, or a whole Wan-14B block on one GPU."""
+    if name == "gemm":
+        return (product(TOKENS, 5120, 13824),)
+    if name == "attention":
+        return (attention(40, TOKENS, TOKENS, 128),)
+    if name == "elementwise":
+        return (elementwise(600 * 10**6),)
+    return mixed_kernels(TOKENS)
+
+
+def mixed_kernels(tokens: int) -> tuple[Kernel, ...]:
+    """The kernels of a Wan-14B block."""
+    from offsim.program.block import Layout, block_commands
+
+    model = load_model("wan2.2-t2v-a14b")
+    layout = Layout(1, tokens, 0, 1, 4)
+    operations = tuple(
+        op for op in model.blocks[0].operations() if getattr(op, "rows", getattr(op, "keys", "")) != "text"
+    )
+    commands = block_commands(operations, layout, "mix", ())
+    return tuple(k for c in commands if isinstance(c, Compute) for k in c.kernels)
+
+
+class Soak(Probe):
+    """Continuous load from a cool chip on."""
+
+    key, title = "soak", "clock under continuous load"
+    identifies = ("gpu.clock.demand", "gpu.clock.sensitivity", "gpu.clock.window")
+    rounds = (1, 2)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        return [{"kernels": name} for name in ("gemm", "attention", "elementwise", "mix")]
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        kernels = load_kernels(str(config["kernels"]))
+        round_seconds = sum(guessed_seconds(kernel) for kernel in kernels)
+        per_part = max(1, round(PART / round_seconds))
+        parts = round(SOAK / (per_part * round_seconds))
+        commands: list[Command] = [*working_memory(kernels), Record(COMPUTE, "part 0")]
+        for i in range(parts):
+            commands += [compute("load", kernels * per_part), Record(COMPUTE, f"part {i + 1}")]
+        found: Readings = {"start": [], "seconds": []}
+        for _ in range(repeats):
+            reading = bench.run(tuple(commands), settle=0.7, gated=False)
+            for i in range(parts):
+                found["start"].append(reading.between("part 0", f"part {i}"))
+                found["seconds"].append(reading.between(f"part {i}", f"part {i + 1}") / per_part)
+        return found
+
+
+class Duty(Probe):
+    """Bursts and gaps: how much load the clock stands."""
+
+    key, title, identifies = "duty", "clock under bursts with gaps", ("gpu.clock.demand", "gpu.clock.window")
+    rounds = (1, 1)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        bursts = ((0.01, 0.0025), (0.01, 0.005), (0.01, 0.01), (0.05, 0.0125), (0.05, 0.05), (0.01, 0.0011))
+        chosen = bursts if mode == "full" else bursts[:3]
+        names = ("gemm", "mix") if mode == "full" else ("mix",)
+        return [{"kernels": name, "busy": busy, "idle": idle} for name in names for busy, idle in chosen]
+
+    def held_out(self, config: Config) -> bool:
+        return config["idle"] in (0.005, 0.05)
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        kernels, busy, idle = load_kernels(str(config["kernels"])), float(config["busy"]), float(config["idle"])
+        per_burst = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in kernels)))
+        bursts = max(4, round(DUTY_RUN / (busy + idle)))
+        commands: list[Command] = [*working_memory(kernels)]
+        for i in range(bursts):
+            commands += timed(COMPUTE, [compute("load", kernels * per_burst)], f"begin {i}", f"end {i}")
+            commands += [Synchronize("stream", COMPUTE), HostWork("idle", idle)]
+        found: Readings = {"seconds": []}
+        for _ in range(repeats):
+            reading = bench.run(tuple(commands), settle=0.3, gated=False)
+            kept = range(round(DROPPED * bursts), bursts)
+            found["seconds"] += [reading.between(f"begin {i}", f"end {i}") / per_burst for i in kept]
+        return found

@@ -1,0 +1,47 @@
+"""What a probe is: one question to a node, asked in several configurations.
+
+Like a test case of a bandwidth suite: a key, what it identifies, whether this node can run it, its configurations, and
+how one of them is measured. Probes write stream programs and know neither torch nor the engine.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from calibration.bench import Bench
+from calibration.inventory import Inventory
+from calibration.samples import Config
+
+Mode = Literal["quick", "full"]
+Readings = dict[str, list[float]]
+
+
+class Probe(ABC):
+    """One question to a node."""
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    identifies: ClassVar[tuple[str, ...]]
+    """Fields of a node profile."""
+    several_gpus: ClassVar[bool] = False
+    rounds: ClassVar[tuple[int, int]] = (7, 15)
+    """Repeats of one configuration, quick and full."""
+
+    def can_run(self, node: Inventory) -> str:
+        """Empty, or why this node cannot answer."""
+        return "needs two GPUs or more" if self.several_gpus and node.gpus < 2 else ""
+
+    def repeats(self, mode: Mode, config: Config) -> int:  # noqa: ARG002
+        """How often a configuration is measured."""
+        return self.rounds[mode == "full"]
+
+    @abstractmethod
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+        """What to measure."""
+
+    def held_out(self, config: Config) -> bool:  # noqa: ARG002
+        """Whether this configuration is kept from every fit."""
+        return False
+
+    @abstractmethod
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        """Readings of one configuration, in SI units."""

@@ -1,0 +1,85 @@
+"""The committed list of replays, and the scenarios that it means.
+
+A case takes the blocks of a catalogue model, fewer of them, without text encoder and VAE: the time of a step grows with
+the number of blocks and nothing else does, so a part of a model shows what its schedule does.
+"""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, structs
+
+from offsim.scenario.load import load_model, load_node
+from offsim.scenario.model import Model
+from offsim.scenario.node import Node
+from offsim.scenario.policy import Policy, Resident
+from offsim.scenario.scenario import Scenario, check
+from offsim.scenario.workload import Workload
+
+LIST = Path(__file__).with_name("cases.toml")
+SHAPES = {"wan-14b": "wan2.2-t2v-a14b", "wan-5b": "wan2.2-ti2v-5b", "flux.1": "flux.1-dev"}
+Kind = Literal["x1", "x2-nvlink", "x2-host-memory"]
+GPUS: dict[str, int] = {"x1": 1, "x2-nvlink": 2, "x2-host-memory": 2}
+
+
+class Case(Struct, frozen=True, forbid_unknown_fields=True):
+    """One schedule to replay."""
+
+    name: str
+    kind: Kind
+    shape: Literal["wan-14b", "wan-5b", "flux.1"]
+    blocks: tuple[int, ...]
+    tokens: int
+    policy: Policy
+    experts: int = 1
+    steps: int = 12
+    step_end: Literal["stream", "device", "none"] = "stream"
+    all_to_all_calls: Literal[2, 4, 8] = 4
+
+    def scenario(self, node: str | Node) -> Scenario:
+        """The case on a node: a profile's path, a catalogue name, or a node."""
+        return self._on(node, self.policy)
+
+    def resident(self, node: str | Node) -> Scenario:
+        """The same shape with every weight on the device."""
+        return self._on(node, Resident())
+
+    def _on(self, node: str | Node, policy: Policy) -> Scenario:
+        work = Workload(
+            gpus=GPUS[self.kind],
+            tokens=self.tokens,
+            steps=self.steps,
+            cfg="none",
+            flow_shift=1.0,
+            step_end=self.step_end,
+            all_to_all_calls=self.all_to_all_calls,
+        )
+        machine = load_node(node) if isinstance(node, str) else node
+        scenario = Scenario(_model(self.shape, self.blocks, self.experts), work, machine, policy, name=self.name)
+        check(scenario)
+        return scenario
+
+    def raw(self) -> dict[str, Any]:
+        """The case as its line in a replay file has it."""
+        return dict(msgspec.to_builtins(self))
+
+
+@cache
+def _model(shape: str, blocks: tuple[int, ...], experts: int) -> Model:
+    """So many blocks of a catalogue model; with two experts, the second half of the steps runs the other one."""
+    whole = load_model(SHAPES[shape])
+    lists = tuple(structs.replace(b, count=n) for b, n in zip(whole.blocks, blocks, strict=True))
+    boundary = 0.5 if experts == 2 else None
+    name = f"{shape}-{'-'.join(map(str, blocks))}-blocks"
+    changed = {"name": name, "blocks": lists, "experts": experts, "boundary_ratio": boundary}
+    return structs.replace(whole, **changed, text_encoder=None, vae=None)
+
+
+def load_cases(kind: str | None = None) -> list[Case]:
+    """The list, or its part for one kind of node."""
+    raw = tomllib.loads(LIST.read_text(encoding="utf-8"))["case"]
+    cases = msgspec.convert(raw, list[Case])
+    return [case for case in cases if kind in (None, case.kind)]
