@@ -9,15 +9,40 @@ from offsim.scenario.scenario import Scenario
 
 
 def kernel_duration(kernel: Kernel, gpu: GPU, attention_backend: str = "default") -> float:
-    """Seconds of one kernel at efficiency 1."""
-    by_memory = kernel.bytes / gpu.memory_bandwidth.value
+    """Seconds of one kernel at efficiency 1 and full clock."""
+    if kernel.kernel_class in ("gemm", "attention"):
+        rate = _measured_rate(kernel, gpu)
+        if rate is not None:
+            return kernel.flops / rate
+        table = gpu.gemm if kernel.kernel_class == "gemm" else gpu.attention[attention_backend]
+        return max(kernel.flops / table.at(kernel.size), kernel.bytes / gpu.memory_bandwidth.value)
+    return kernel.bytes / _memory_rate(kernel, gpu)
+
+
+def _measured_rate(kernel: Kernel, gpu: GPU) -> float | None:
+    """FLOP/s of a product or an attention of a measured shape."""
+    if not kernel.shape:
+        return None
     if kernel.kernel_class == "gemm":
-        return max(kernel.flops / gpu.gemm.at(kernel.size), by_memory)
-    if kernel.kernel_class == "attention":
-        return max(kernel.flops / gpu.attention[attention_backend].at(kernel.size), by_memory)
-    if kernel.kernel_class == "relayout" and gpu.relayout_bandwidth is not None:
-        return kernel.bytes / gpu.relayout_bandwidth.value
-    return by_memory
+        rows, inputs, outputs = kernel.shape
+        table = gpu.gemm_shapes.get(f"{inputs}x{outputs}")
+        return None if table is None else table.at(rows)
+    _, heads, queries, keys, width = kernel.shape
+    to_keys = gpu.attention_shapes.get(f"{heads}x{width}x{keys}")
+    if to_keys is not None:
+        return to_keys.at(queries)
+    over_sequence = gpu.attention_shapes.get(f"{heads}x{width}") if queries == keys else None
+    return None if over_sequence is None else over_sequence.at(keys)
+
+
+def _memory_rate(kernel: Kernel, gpu: GPU) -> float:
+    """Bytes/s of an elementwise kernel or a relayout: by its traffic where that was measured."""
+    if kernel.kernel_class == "relayout":
+        if gpu.relayout is not None:
+            return gpu.relayout.at(kernel.bytes)
+        if gpu.relayout_bandwidth is not None:
+            return gpu.relayout_bandwidth.value
+    return gpu.memory_bandwidth.value if gpu.elementwise is None else gpu.elementwise.at(kernel.bytes)
 
 
 class Durations:

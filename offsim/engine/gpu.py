@@ -1,8 +1,9 @@
 """The multiprocessors of one GPU: one command's kernels at a time, slowed by what else is active.
 
 Interference is a factor per kernel class and aggressor (a copy in one direction, a collective), from the node
-profile; it applies while the aggressor is active. Kernels of different streams run one after the other: large
-kernels fill the chip.
+profile; it applies while the aggressor is active. With a clock model, kernels also slow with the clock (see clock),
+which is looked at when a kernel begins, when other work begins or ends, and a few times within long kernels. Kernels of
+different streams run one after the other: large kernels fill the chip.
 """
 
 from collections import deque
@@ -12,6 +13,12 @@ from simpy import Environment, Event
 from simpy.events import Timeout
 
 from offsim.scenario.node import Node
+from offsim.scenario.scenario import Simulation
+
+from .clock import ClockState
+
+LEAST = 1e-13
+"""Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
 
 Pieces = tuple[tuple[str, float], ...]
 
@@ -33,10 +40,13 @@ class Work:
 class GPU:
     """One GPU's multiprocessors."""
 
-    def __init__(self, env: Environment, node: Node, *, interference: bool = True) -> None:
+    def __init__(self, env: Environment, node: Node, simulation: Simulation) -> None:
         self.env = env
+        limited = node.gpu.clock is not None and simulation.clock
+        self.clock = ClockState(node.gpu.clock) if limited and node.gpu.clock is not None else None
+        self._clock_factor = 1.0
         self.slowdowns: dict[str, dict[str, float]] = {}
-        if interference:
+        if simulation.contention:
             for entry in node.interference:
                 self.slowdowns.setdefault(entry.victim, {})[entry.aggressor] = entry.slowdown.value
         self.active: dict[str, int] = {}
@@ -58,32 +68,46 @@ class GPU:
     def _next(self) -> None:
         self.running = self.waiting.popleft() if self.waiting else None
         self._since = self.env.now
+        self._look_at_clock()
         if self.running is not None:
             self.running.started = self.env.now
             self._arm()
+
+    def _look_at_clock(self) -> None:
+        """What runs now is the load; the running kernel goes on at the clock of this moment."""
+        if self.clock is None:
+            return
+        work, working = self.running, [name for name, count in self.active.items() if count > 0]
+        kernel_class = work.pieces[work.index][0] if work is not None and work.index < len(work.pieces) else None
+        self.clock.set_load(self.env.now, working if kernel_class is None else [*working, kernel_class])
+        self._clock_factor = 1.0 if kernel_class is None else self.clock.slowdown(self.env.now, kernel_class)
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
         before = self.active.get(aggressor, 0)
         after = before + change
-        if (before == 0) != (after == 0) and self.running is not None and self._sensitive(aggressor):
+        changed = (before == 0) != (after == 0)
+        if changed and self.running is not None and self._sensitive(aggressor):
             self._advance()
             self.active[aggressor] = after
+            self._look_at_clock()
             self._arm()
             self._arm_boundary()
         else:
             self.active[aggressor] = after
+            if changed:
+                self._look_at_clock()
 
     def _sensitive(self, aggressor: str) -> bool:
-        return any(aggressor in by for by in self.slowdowns.values())
+        return self.clock is not None or any(aggressor in by for by in self.slowdowns.values())
 
     def _slowing(self) -> bool:
         """Whether anything that slows some kernel is active."""
-        return bool(self.slowdowns) and any(self.active.values())
+        return self.clock is not None or (bool(self.slowdowns) and any(self.active.values()))
 
     def _factor(self, kernel_class: str) -> float:
         """How many times longer a kernel of this class takes now."""
-        factor = 1.0
+        factor = self._clock_factor
         for aggressor, slowdown in self.slowdowns.get(kernel_class, {}).items():
             if self.active.get(aggressor, 0) > 0:
                 factor *= 1 + slowdown
@@ -98,10 +122,10 @@ class GPU:
             kernel_class = work.pieces[work.index][0]
             factor = self._factor(kernel_class)
             spent = min(elapsed, work.left * factor)
-            self._charge(work, kernel_class, spent * (1 - 1 / factor))
+            self._charge(work, kernel_class, spent * (1 - self._clock_factor / factor))
             work.left -= spent / factor
             elapsed -= spent
-            if work.left > 1e-15:
+            if work.left > LEAST:
                 return
             work.index += 1
             work.left = work.pieces[work.index][1] if work.index < len(work.pieces) else 0.0
@@ -117,6 +141,8 @@ class GPU:
         assert work is not None
         if work.index >= len(work.pieces):
             return 0.0
+        if self.clock is not None:
+            return min(work.left * self._factor(work.pieces[work.index][0]), self.clock.slice)
         if not self._slowing():
             return work.left + sum([seconds for _, seconds in work.pieces[work.index + 1 :]])
         rest = work.left * self._factor(work.pieces[work.index][0])
@@ -135,16 +161,22 @@ class GPU:
         if self._slowing():
             self._advance()
         work = self.running
+        if self.clock is not None and work.index < len(work.pieces):
+            self._look_at_clock()
+            self._arm()
+            self._arm_boundary()
+            return
         self._next()
         work.done.succeed()
 
     def progress(self) -> tuple[object, ...]:
-        """What the multiprocessors still have to do, rounded to a nanosecond."""
+        """What the multiprocessors still have to do, rounded to a nanosecond, and their mean demand to a milliwatt."""
+        mean = round(self.clock.mean(self.env.now), 3) if self.clock is not None else 0.0
         if self.running is None:
-            return ()
+            return (mean,)
         self._advance()
         waiting = tuple(work.pieces for work in self.waiting)
-        return (self.running.pieces, self.running.index, round(self.running.left, 9), waiting)
+        return (self.running.pieces, self.running.index, round(self.running.left, 9), waiting, mean)
 
     def boundary(self) -> Event | None:
         """None if no kernel runs, else an event that fires when the one that runs now ends.

@@ -34,7 +34,9 @@ class Rank:
     ) -> None:
         self.env = env
         self.index = index
-        self.latency = scenario.node.pcie.latency.value
+        pcie = scenario.node.pcie
+        self.latency = pcie.latency.value
+        self.further_call = pcie.further_call.value if pcie.further_call is not None else 0.0
         self.durations = durations
         self.fabric = fabric
         self.network = network
@@ -42,7 +44,7 @@ class Rank:
         self.timeline = timeline
         self.groups: dict[str, tuple[int, ...]] = {}
         self.members: dict[str, tuple[int, ...]] = {}
-        self.gpu = GPU(env, scenario.node, interference=scenario.simulation.contention)
+        self.gpu = GPU(env, scenario.node, scenario.simulation)
         self.engines = {"H2D": CopyEngine(env), "D2H": CopyEngine(env)}
         self.streams: dict[str, Stream] = {}
         self.flow_of_stream: dict[str, Flow] = {}
@@ -95,8 +97,9 @@ class Rank:
             yield turn
             stream.awaiting = ""
         began = env.now
-        if self.latency:
-            yield env.timeout(self.latency)
+        fixed = self.latency + (command.calls - 1) * self.further_call
+        if fixed:
+            yield env.timeout(fixed)
         flow_class = self.fabric.copy_class(self.index, direction, command.host_memory)
         self.gpu.set_active(direction, +1)
         flow = self.network.start(flow_class, command.bytes)

@@ -27,7 +27,6 @@ from .commands import (
 from .policies import policy_program
 from .policies.hooks import PolicyProgram
 
-
 LATENT_CHANNELS = 64
 """Of one token: 16 channels, 1 x 2 x 2 patches."""
 

@@ -9,7 +9,7 @@ what fits.
 from math import ceil, log2
 from typing import NamedTuple
 
-from offsim.program.commands import HOST_POOLS, Allocate, Free, Phase, StreamProgram
+from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Free, Phase, StreamProgram
 from offsim.scenario.scenario import Scenario
 
 ALLOCATED_UNIT = 512
@@ -103,6 +103,8 @@ class Levels:
 def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     """Peaks by phase, in the order in which the phases first occur."""
     levels = Levels(scenario.node.host.pinned_rounding)
+    if scenario.node.gpu.workspace is not None:
+        levels.allocate(Allocate("library workspaces", scenario.node.gpu.workspace.value, COMPUTE))
     peaks: dict[Phase, PhasePeak] = {}
     before: tuple[object, ...] = ()
     for section in program.sections:

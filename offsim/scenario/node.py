@@ -5,6 +5,7 @@ Rates are what a copy engine or a collective reaches alone; how flows share them
 Left out: storage, other nodes, the CPU's own memory traffic.
 """
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -19,12 +20,54 @@ TimeQuantity = Annotated[Quantity, dimension("time")]
 DuplexQuantity = Annotated[Quantity, within(Meta(ge=1, le=2))]
 WeightQuantity = Annotated[Quantity, within(Meta(gt=0, le=1000))]
 SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
+PowerQuantity = Annotated[Quantity, dimension("power")]
+SensitivityQuantity = Annotated[Quantity, within(Meta(ge=0, le=2))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
 
+PRODUCT, ATTENTION = re.compile(r"\d+x\d+"), re.compile(r"\d+x\d+(x\d+)?")
 GpuIndex = Annotated[int, Meta(ge=0, le=1023)]
 KernelClass = Literal["gemm", "attention", "elementwise", "relayout"]
 Transport = Literal["nvlink", "pcie", "host-memory"]
+
+
+class Demand(Struct, frozen=True, forbid_unknown_fields=True):
+    """Power above idle that each kind of work would draw at full clock."""
+
+    gemm: PowerQuantity
+    attention: PowerQuantity
+    elementwise: PowerQuantity
+    relayout: PowerQuantity
+    collective: PowerQuantity
+    h2d: PowerQuantity
+    d2h: PowerQuantity
+
+
+class Sensitivity(Struct, frozen=True, forbid_unknown_fields=True):
+    """How kernels slow with the clock: duration grows with clock ** -sensitivity (0: bound by memory)."""
+
+    gemm: SensitivityQuantity
+    attention: SensitivityQuantity
+    elementwise: SensitivityQuantity
+    relayout: SensitivityQuantity
+
+
+class Clock(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the power limit does to the clock: see offsim.engine.clock."""
+
+    limit: PowerQuantity
+    idle: PowerQuantity
+    """Drawn whatever runs, while the chip is in use."""
+    window: TimeQuantity
+    """Time over which the demand is averaged."""
+    demand: Demand
+    sensitivity: Sensitivity
+
+    def __post_init__(self) -> None:
+        if self.idle.value >= self.limit.value:
+            raise ValueError(f"idle={self.idle.value}: must be below limit={self.limit.value}")
+        if self.window.value <= 0:
+            raise ValueError("window: must be above 0")
 
 
 class GPU(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,10 +86,27 @@ class GPU(Struct, frozen=True, forbid_unknown_fields=True):
     """Device memory rate of elementwise kernels, bytes read plus written."""
     relayout_bandwidth: RateQuantity | None = None
     """The same of permuting copies around an all-to-all; where unknown, as elementwise kernels."""
+    gemm_shapes: dict[str, FlopsCurve] = {}
+    """Measured products by `inputs x outputs` (5120x15360), by rows; others go by `gemm`."""
+    attention_shapes: dict[str, FlopsCurve] = {}
+    """Measured attention: `heads x head_dim` (40x128) by keys where queries = keys; with a third number, the keys
+    (40x128x512), by queries."""
+    elementwise: RateCurve | None = None
+    """Elementwise kernels by the bytes that they move; else `memory_bandwidth`."""
+    relayout: RateCurve | None = None
+    """Relayouts by the bytes that they move; else `relayout_bandwidth`."""
+    workspace: ByteQuantity | None = None
+    """What libraries hold of the framework's memory (cuBLAS): counted as allocated."""
+    clock: Clock | None = None
+    """Without it, every kernel runs as its table says."""
 
     def __post_init__(self) -> None:
         if "default" not in self.attention:
             raise ValueError("attention.default: missing; every node needs this backend")
+        for table, pattern in ((self.gemm_shapes, PRODUCT), (self.attention_shapes, ATTENTION)):
+            wrong = next((key for key in table if not pattern.fullmatch(key)), None)
+            if wrong is not None:
+                raise ValueError(f"{wrong}: expected numbers with x between them, as 5120x15360, 40x128 or 40x128x512")
         if self.context.value >= self.memory.value:
             raise ValueError("context: leaves nothing of the GPU's memory")
 
@@ -59,7 +119,9 @@ class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
     duplex: DuplexQuantity
     """gamma: x_down / h2d + x_up / d2h <= gamma; 2 is ideal duplex, 1 none."""
     latency: TimeQuantity
-    """Fixed part of one copy on the device; the calls of one transfer follow each other without gaps."""
+    """Fixed part of one copy on the device."""
+    further_call: TimeQuantity | None = None
+    """What each further call of one transfer adds; without it, they follow each other without gaps."""
 
 
 class Switch(Struct, frozen=True, forbid_unknown_fields=True):

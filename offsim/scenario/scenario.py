@@ -34,6 +34,8 @@ class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
     """Skip steps whose start state and commands repeat."""
     contention: bool = True
     """Off: every flow runs as if alone, and nothing slows kernels."""
+    clock: bool = True
+    """Off: every kernel runs at full clock, whatever the node's power limit."""
     collective_form: str = "pairs"
     """pairs: a flow per sender and receiver. aggregated: one per rank and way to its peers; equal for like ranks."""
 
@@ -193,6 +195,7 @@ def _unused(scenario: Scenario) -> set[str]:
     node, policy, work = scenario.node, scenario.policy, scenario.workload
     over_pcie = work.gpus > 1 and node.collectives is not None and node.collectives.transport != "nvlink"
     skip = {"host.pageable_d2h"}
+    skip |= _replaced_by_tables(node)
     skip |= {f"gpu.attention.{backend}" for backend in node.gpu.attention if backend != work.attention_backend}
     skip |= {f"host.sockets[{i}]" for i, socket in enumerate(node.host.sockets) if min(socket.gpus) >= work.gpus}
     skip |= {f"switches[{i}]" for i, switch in enumerate(node.switches) if min(switch.gpus) >= work.gpus}
@@ -207,6 +210,13 @@ def _unused(scenario: Scenario) -> set[str]:
     if isinstance(policy, Resident) and not over_pcie:
         skip |= {"pcie", "host.sockets", *(f"host.sockets[{i}]" for i in range(len(node.host.sockets)))}
     return skip | {f"interference[{i}]" for i in _unused_interference(scenario)}
+
+
+def _replaced_by_tables(node: Node) -> set[str]:
+    """Single values that measured tables stand for."""
+    gpu = node.gpu
+    pairs = (("memory_bandwidth", gpu.elementwise), ("relayout_bandwidth", gpu.relayout))
+    return {f"gpu.{key}" for key, table in pairs if table is not None}
 
 
 def _unused_interference(scenario: Scenario) -> list[int]:

@@ -15,6 +15,7 @@ SUFFIXES: dict[str, dict[str, float]] = {
     "rate": {"GBps": 1e9, "MBps": 1e6, "TBps": 1e12},
     "time": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
     "flops": {"TFLOPS": 1e12, "GFLOPS": 1e9},
+    "power": {"W": 1.0, "kW": 1e3},
 }
 """Dimension -> suffix -> factor to SI; the first suffix of each is the one that messages suggest."""
 
@@ -23,6 +24,7 @@ RANGES = {
     "rate": Meta(ge=1e6, le=1e18),
     "time": Meta(ge=0, le=1e6),
     "flops": Meta(ge=1e9, le=1e24),
+    "power": Meta(ge=0, le=1e6),
     "none": Meta(ge=-1e30, le=1e30),
 }
 """Dimension -> what a file may say, in SI, unless the field says otherwise: no rate is zero or infinite."""

@@ -1,0 +1,69 @@
+"""Two things at once: interference factors, and how collectives share a link with copies.
+
+A factor is exp(median log(beside / alone)) - 1, which a single slow reading does not move; 0 where its interval contains 0. The weight of a collective against a copy
+engine is the ratio of their rates while both want more of a saturated link than they get.
+"""
+
+from math import exp, log
+
+import numpy as np
+
+from calibration.samples import Sample
+
+from .estimate import Blocks, Estimate, bootstrap
+
+SHARED = 0.05
+"""A collective that copies slow by more than this shares a link with them; less is interference."""
+
+
+def slowdown(samples: list[Sample]) -> Estimate:
+    """How much longer beside than alone, relative."""
+    blocks = [
+        [log(b / a) for a, b in zip(s.readings["alone"], s.readings["beside"], strict=False)] for s in samples
+    ]
+    return _slowdown([block for block in blocks if block])
+
+
+def _slowdown(blocks: Blocks) -> Estimate:
+    def mean(drawn: Blocks) -> float:
+        return exp(float(np.median([np.median(b) for b in drawn]))) - 1
+
+    value, (low, high) = mean(blocks), bootstrap(blocks, mean)
+    n = sum(map(len, blocks))
+    if low <= 0 <= high or value < 0:
+        return Estimate(0.0, (0.0, max(high, 0.0)), n, None, f"not told from 0, at most {100 * max(high, 0):.1f} %")
+    return Estimate(value, (max(0.0, low), high), n)
+
+
+def weight(samples: list[Sample], latency: float, kind: str) -> Estimate | None:
+    """The collective's share of a link against a copy's, from back-to-back pairs of H2D copies on all ranks."""
+    chosen = [s for s in samples if _saturating(s, kind, "H2D") and not s.held_out]
+    blocks = [ratios(s, latency) for s in chosen]
+    if not blocks:
+        return None
+
+    def middle(drawn: Blocks) -> float:
+        return float(np.median([np.median(b) for b in drawn]))
+
+    value, (low, high) = middle(blocks), bootstrap(blocks, middle)
+    upward = [float(np.median(ratios(s, latency))) for s in samples if _saturating(s, kind, "D2H")]
+    note = f"beside D2H {np.median(upward):.2f}" if upward else ""
+    kept = [s for s in samples if s.held_out and s.config["kind"] == kind and s.config["every"] == 0]
+    errors = [abs(value / float(np.median(ratios(s, latency))) - 1) for s in kept if s.readings["beside"]]
+    error = float(np.median(errors)) if errors else None
+    return Estimate(value, (min(low, value), max(high, value)), sum(map(len, blocks)), error, note)
+
+
+def _saturating(sample: Sample, kind: str, direction: str) -> bool:
+    c = sample.config
+    if c["kind"] != kind or c["every"] != 0 or c["direction"] != direction or not sample.readings["beside"]:
+        return False
+    slowed = float(np.median(sample.readings["beside"])) / float(np.median(sample.readings["alone"])) - 1
+    return slowed > SHARED and c["only_rank"] == -1
+
+
+def ratios(sample: Sample, latency: float) -> list[float]:
+    """Rate of the collective / rate of the copies, per reading."""
+    bytes_ = float(sample.config["bytes"])
+    pairs = zip(sample.readings["beside"], sample.readings["copy_rate"], strict=True)
+    return [bytes_ / (t - latency) / rate for t, rate in pairs]

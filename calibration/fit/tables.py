@@ -1,0 +1,74 @@
+"""Kernel tables at full clock: rates by size, from medians of short bursts.
+
+Held-out sizes are predicted by interpolation and give the table's error.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from calibration.samples import Sample
+from offsim.scenario.quantity import Curve
+
+Point = tuple[float, float]
+
+
+def curve(points: list[Point], source: str) -> Curve:
+    """Sizes and rates as the node holds them."""
+    return Curve(tuple(sorted(points)), "measured", source)
+
+
+def rate_points(
+    samples: list[Sample], size: Callable[[Sample], float], work: Callable[[Sample], float], *, held_out: bool = False
+) -> list[Point]:
+    """(size, work per second) by configuration."""
+    chosen = [s for s in samples if s.held_out == held_out]
+    return sorted((size(s), work(s) / float(np.median(s.readings["seconds"]))) for s in chosen)
+
+
+def interpolation_error(fitted: Curve, kept: list[Point]) -> list[float]:
+    """Signed errors of predicted times at sizes that the curve does not hold."""
+    return [rate / fitted.at(size) - 1 for size, rate in kept]
+
+
+def product_key(sample: Sample) -> str:
+    return f"{sample.config['inputs']}x{sample.config['outputs']}"
+
+
+def attention_key(sample: Sample) -> str:
+    """heads x head_dim over the sequence, with the keys behind where they are others'."""
+    c = sample.config
+    over_sequence = c["queries"] == c["keys"]
+    return f"{c['heads']}x{c['head_dim']}" + ("" if over_sequence else f"x{c['keys']}")
+
+
+def product_work(sample: Sample) -> float:
+    """FLOPs: 2 rows inputs outputs."""
+    c = sample.config
+    return 2.0 * float(c["rows"]) * float(c["inputs"]) * float(c["outputs"])
+
+
+def attention_work(sample: Sample) -> float:
+    """FLOPs: 4 queries keys width."""
+    c = sample.config
+    return 4.0 * float(c["queries"]) * float(c["keys"]) * float(c["heads"]) * float(c["head_dim"])
+
+
+def relayout_bytes(sample: Sample) -> float:
+    """Read once, written once, 2 bytes each."""
+    c = sample.config
+    return 4.0 * float(c["rows"]) * float(c["parts"]) * float(c["columns"])
+
+
+def by_key(samples: list[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:
+    """Samples by the shape that they are of."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(key(sample), []).append(sample)
+    return found
+
+
+def merged_points(points: list[Point]) -> list[Point]:
+    """One point per size: the mean of those that share it."""
+    sizes = sorted({size for size, _ in points})
+    return [(size, float(np.mean([rate for s, rate in points if s == size]))) for size in sizes]
