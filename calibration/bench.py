@@ -6,9 +6,13 @@ so the same probe calibrates a node and checks the calibration inside the simula
 
 from typing import NamedTuple, Protocol
 
-from offsim.program.commands import Command
+from offsim.program.commands import Allocate, Command, Section, StreamProgram
 
 from .inventory import Inventory
+
+
+class Unsupported(Exception):
+    """This bench cannot run these commands in that way; says why."""
 
 
 class Reading(NamedTuple):
@@ -43,3 +47,10 @@ class Bench(Protocol):
         issued everything; for programs without synchronisation only. `only_rank`: copies run on that rank alone.
         """
         ...
+
+
+def program_of(commands: tuple[Command, ...], ranks: int) -> StreamProgram:
+    """The commands as a program of one sequence group: leading allocations in a section of their own, then the rest."""
+    first = next((i for i, command in enumerate(commands) if not isinstance(command, Allocate)), len(commands))
+    sections = (Section("memory", "load", None, commands[:first]), Section("probe", "denoise", 0, commands[first:]))
+    return StreamProgram("probe", sections, (tuple(range(ranks)),))

@@ -1,223 +1,220 @@
-"""The clock model, from continuous loads and bursts with gaps.
+"""The clock model of one chip, from continuous loads and bursts with gaps.
 
-Per class: a continuous load that the limit slows gives demand = headroom / clock, with the clock as NVML reads it, and
-sensitivity = log(time / time at full clock) / -log(clock). Mixed loads and bursts correct both and give the window, by
-least squares over the engine's own model. A class that the limit never slows keeps its reading of power as demand.
-The first part of each run is where the window shows. Left out: a second, slower regulation about a second after a load
-begins, which slows it by 10 to 20 % for a tenth of a second.
+Fitted by least squares over the engine's own rule: energy per FLOP of products and of attention, energy per byte, the
+sensitivities of products and attention, and the window. Data: settled times of every load against the same kernels at
+full clock, the clock that NVML reads during continuous loads, and the first 150 ms of each load, where the window shows.
+Left out: a second, slower regulation about a second after a load begins, which slows it by 10 to 20 % for a tenth of a
+second; and temperature: kernels of a warm chip are 1 to 2 % slower at the same nominal clock.
 """
 
+from collections.abc import Iterator
 from math import log
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
 
+from calibration.probes.kernels_time import guessed_seconds
 from calibration.probes.power import load_kernels
 from calibration.samples import Sample
 from offsim.engine.clock import ClockState
-from offsim.engine.durations import kernel_duration
-from offsim.scenario.node import GPU, Clock, Demand, Sensitivity
+from offsim.engine.durations import Piece, kernel_duration, kernel_energy
+from offsim.program.commands import Kernel
+from offsim.scenario.node import GPU, Clock, Energy, Sensitivity
 from offsim.scenario.quantity import Quantity
 
 from .estimate import Estimate
 
 SLOWED = 1.03
-"""A soak whose kernels take this much longer than alone is limited by power."""
+"""A load whose kernels take this much longer than at full clock is limited by power."""
 SETTLED = (0.15, 0.7)
 """Seconds of a soak in which the clock has settled and the slower regulation has not begun."""
-FITTED = ("gemm", "attention", "elementwise")
-COPY_DEMAND = 0.0
-CONTEXT_POWER = 120.0
+BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
+EARLY_WEIGHT, CLOCK_WEIGHT = 0.3, 0.3
+IDLE_POWER = 120.0
 """Watts that the chip draws in use but idle, as NVML reads it right after a load."""
+NAMES = ("energy.gemm", "energy.attention", "energy.byte", "window", "sensitivity.gemm", "sensitivity.attention")
+START = (1e-12, 1e-12, 1e-10, 0.03, 0.5, 0.7)
+LOWEST = (1e-14, 1e-14, 1e-12, 2e-3, 0.0, 0.0)
+HIGHEST = (1e-11, 1e-11, 1e-9, 0.3, 1.5, 1.5)
 
 
 class ClockFit(NamedTuple):
-    """Estimates by parameter, for the summary and the profile."""
+    """What was found."""
 
-    highest_MHz: float
-    demand: dict[str, Estimate]
-    sensitivity: dict[str, Estimate]
-    window: Estimate
+    highest_MHz: float  # noqa: N815
+    values: dict[str, Estimate]
     errors: dict[str, float]
-    """Signed error of each load's settled time: held-out ones end in `(held out)`."""
+    """Signed error of each load's settled time; held-out loads say so."""
 
 
 class Load(NamedTuple):
-    """A load and what it did: seconds of a round, once settled."""
+    """A load and what it did to its own kernels."""
 
     name: str
-    kernels: tuple[tuple[str, float], ...]
-    """(class, seconds at full clock) of one round."""
+    kernels: tuple[tuple[Kernel, float], ...]
+    """One round, with seconds at full clock."""
     rounds: int
     """Rounds between two gaps."""
     idle: float
     measured: float
-    held_out: bool
-    clock: float | None
+    """Seconds of a round, once settled."""
+    held_out: bool = False
+    clock: float | None = None
+    """As a share of the highest, while continuous."""
+    early: tuple[tuple[float, float], ...] = ()
+    """(instant, seconds of a round) from a cool start."""
+
+    @property
+    def title(self) -> str:
+        gaps = f", gaps of {1e3 * self.idle:.1f} ms" if self.idle else ""
+        return f"{self.name}{gaps}{' (held out)' if self.held_out else ''}"
+
+    @property
+    def alone(self) -> float:
+        """Seconds of a round at full clock."""
+        return sum(seconds for _, seconds in self.kernels)
 
 
 def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float) -> ClockFit | None:
-    """The model of one chip; None where no load was limited."""
+    """The model of one chip; None where no load was limited or no clock was read."""
     highest = max((s.state.get("sm_clock_MHz", 0.0) for s in (*soaks, *duties)), default=0.0)
-    loads = [_soak(s, gpu, highest) for s in soaks] + [_duty(s, gpu) for s in duties]
-    headroom = limit - CONTEXT_POWER
-    start = _start(loads, soaks, headroom)
-    if start is None or not highest:
+    if not highest:
         return None
-    names = [name for name in FITTED if name in start]
+    loads = [_soak(s, gpu, highest) for s in soaks] + [_duty(s, gpu) for s in duties]
     fitted = [load for load in loads if not load.held_out]
-
-    def unpack(x: np.ndarray) -> tuple[dict[str, float], dict[str, float], float]:
-        demand = {name: float(np.exp(x[i])) for i, name in enumerate(names)}
-        sensitivity = {name: float(x[len(names) + i]) for i, name in enumerate(names[:2])}
-        return demand, sensitivity, float(np.exp(x[-1]))
-
-    def residuals(x: np.ndarray, chosen: list[Load] | None = None) -> np.ndarray:
-        model = _clock(*unpack(x), limit)
-        times = [log(_settled(load, model) / load.measured) for load in chosen or fitted]
-        clocks = [
-            0.5 * log(min(1.0, headroom / unpack(x)[0][load.name]) / load.clock)
-            for load in chosen or fitted
-            if load.clock is not None and load.clock < 0.97 and load.name in names
-        ]
-        return np.asarray(times + clocks)
-
-    x0 = np.asarray([log(start[n][0]) for n in names] + [start[n][1] for n in names[:2]] + [log(0.025)])
-    best = least_squares(residuals, x0, loss="soft_l1", f_scale=0.01, diff_step=1e-3)
-    model = _clock(*unpack(best.x), limit)
-    errors = {_title(load): _settled(load, model) / load.measured - 1 for load in loads}
-    kept = [abs(error) for title, error in errors.items() if "held out" in title]
-    spread = _intervals(residuals, best.x, fitted)
-    demand, sensitivity, window = unpack(best.x)
+    if not any(load.measured > SLOWED * load.alone for load in fitted):
+        return None
+    best = _solve(fitted, limit, np.asarray(START))
+    spread = _deviations(fitted, limit, best)
+    clock = clock_of(best, limit)
+    errors = {load.title: settled(load, clock) / load.measured - 1 for load in loads}
+    kept = [abs(errors[load.title]) for load in loads if load.held_out]
     held = float(np.median(kept)) if kept else None
-
-    def estimate(value: float, i: int, *, is_log: bool) -> Estimate:
-        low, high = spread[i]
-        ends = (np.exp(low), np.exp(high)) if is_log else (low, high)
-        return Estimate(value, (min(float(ends[0]), value), max(float(ends[1]), value)), len(fitted), held)
-
-    demands = {n: estimate(demand[n], i, is_log=True) for i, n in enumerate(names)}
-    sensitivities = {n: estimate(sensitivity[n], len(names) + i, is_log=False) for i, n in enumerate(names[:2])}
-    return ClockFit(highest, demands, sensitivities, estimate(window, len(best.x) - 1, is_log=True), errors)
+    values = {
+        name: Estimate(float(v), (max(0.0, float(v - 2 * d)), float(v + 2 * d)), len(fitted), held)
+        for name, v, d in zip(NAMES, best, spread, strict=True)
+    }
+    return ClockFit(highest, values, errors)
 
 
-def _title(load: Load) -> str:
-    gaps = f", gaps of {1e3 * load.idle:.1f} ms" if load.idle else ""
-    return f"{load.name}{gaps}{' (held out)' if load.held_out else ''}"
+def _solve(loads: list[Load], limit: float, start: np.ndarray, evaluations: int = 60) -> np.ndarray:
+    """Parameters in the order of NAMES; scaled by START inside."""
+    scale = np.asarray(START)
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        clock = clock_of(x * scale, limit)
+        return np.asarray([r for load in loads for r in _residuals(load, clock)])
+
+    bounds = (np.asarray(LOWEST) / scale, np.asarray(HIGHEST) / scale)
+    found = least_squares(
+        residuals, start / scale, bounds=bounds, loss="soft_l1", f_scale=0.01, diff_step=1e-3, max_nfev=evaluations
+    )
+    return np.asarray(found.x * scale)
 
 
-def _pieces(name: str, gpu: GPU) -> tuple[tuple[str, float], ...]:
-    return tuple((k.kernel_class, kernel_duration(k, gpu)) for k in load_kernels(name))
+def _residuals(load: Load, clock: Clock) -> Iterator[float]:
+    yield log(settled(load, clock) / load.measured)
+    if load.clock is not None and load.clock < 0.97:
+        demand = sum(kernel_energy(kernel, clock) for kernel, _ in load.kernels) / load.alone
+        predicted = min(1.0, (clock.limit.value - clock.idle.value) / demand)
+        yield CLOCK_WEIGHT * log(predicted / load.clock)
+    if load.early:
+        simulated = early(load, clock)
+        for (_, seconds), predicted in zip(load.early, simulated, strict=True):
+            yield EARLY_WEIGHT * log(predicted / seconds)
+
+
+def _deviations(loads: list[Load], limit: float, best: np.ndarray) -> np.ndarray:
+    """Standard deviations by a jackknife over loads: they are few, and each is a block of its own."""
+    refits = [_solve(loads[:i] + loads[i + 1 :], limit, best, evaluations=4) for i in range(len(loads))]
+    return np.asarray(np.sqrt((len(loads) - 1) / len(loads) * ((np.asarray(refits) - best) ** 2).sum(axis=0)))
+
+
+def clock_of(x: np.ndarray, limit: float) -> Clock:
+    """The engine's clock with these parameters."""
+    gemm, attention, byte, window, s_gemm, s_attention = (Quantity(float(v), "derived", "fit") for v in x)
+    none = Quantity(0.0, "derived", "fit")
+    return Clock(
+        limit=Quantity(limit, "measured", "nvidia-smi"),
+        idle=Quantity(IDLE_POWER, "published", "H200"),
+        window=window,
+        energy=Energy(gemm, attention, byte),
+        sensitivity=Sensitivity(s_gemm, s_attention, none, none),
+        collective=none,
+        copy=none,
+    )
+
+
+def _kernels(name: str, gpu: GPU) -> tuple[tuple[Kernel, float], ...]:
+    return tuple((kernel, kernel_duration(kernel, gpu)) for kernel in load_kernels(name))
 
 
 def _soak(sample: Sample, gpu: GPU, highest: float) -> Load:
     name = str(sample.config["kernels"])
     starts, times = np.asarray(sample.readings["start"]), np.asarray(sample.readings["seconds"])
-    inside = (starts > SETTLED[0]) & (starts < SETTLED[1])
-    kernels = _pieces(name, gpu)
-    measured = float(np.median(times[inside])) if inside.any() else float(np.median(times))
-    late = float(np.median(times[starts > 0.5 * starts.max()]))
-    clock = sample.state.get("sm_clock_MHz")
-    # The clock was read in the second half: bring it to the settled part by the first-order slope of the two times.
-    reading = None if clock is None or not highest else clock / highest * (late / measured) ** 1.6
-    return Load(name, kernels, max(1, round(6e-3 / sum(t for _, t in kernels))), 0.0, measured, False, reading)
+
+    def inside(low: float, high: float) -> float | None:
+        chosen = times[(starts >= low) & (starts < high)]
+        return float(np.median(chosen)) if len(chosen) else None
+
+    measured = inside(*SETTLED) or float(np.median(times))
+    # The clock was read in the second half of the run, when the chip is warmer: what it says goes with that time.
+    late = inside(0.5 * float(starts.max()), 9e9) or measured
+    reading = sample.state.get("sm_clock_MHz")
+    clock = None if reading is None else min(1.0, reading / highest * (late / measured) ** 1.5)
+    found = [((low + high) / 2, inside(low, high)) for low, high in BINS]
+    first = tuple((at, seconds) for at, seconds in found if seconds is not None)
+    return Load(name, _kernels(name, gpu), 1, 0.0, measured, False, clock, first)
 
 
 def _duty(sample: Sample, gpu: GPU) -> Load:
     name, busy, idle = str(sample.config["kernels"]), float(sample.config["busy"]), float(sample.config["idle"])
-    from calibration.probes.kernels_time import guessed_seconds
-
     rounds = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in load_kernels(name))))
     measured = float(np.median(sample.readings["seconds"]))
-    return Load(name, _pieces(name, gpu), rounds, idle, measured, sample.held_out, None)
+    return Load(name, _kernels(name, gpu), rounds, idle, measured, sample.held_out)
 
 
-def _start(loads: list[Load], soaks: list[Sample], headroom: float) -> dict[str, tuple[float, float]] | None:
-    """(demand, sensitivity) of each class from its own soak; None where nothing was limited."""
-    found: dict[str, tuple[float, float]] = {}
-    power = {str(s.config["kernels"]): s.state.get("power_W", 0.0) for s in soaks}
-    for load in loads:
-        if load.idle or load.name not in FITTED:
-            continue
-        slowdown = load.measured / sum(t for _, t in load.kernels)
-        if slowdown > SLOWED and load.clock is not None and load.clock < 0.99:
-            found[load.name] = (headroom / load.clock, min(1.5, log(slowdown) / -log(load.clock)))
-        else:
-            found[load.name] = (max(50.0, power.get(load.name, 0.0) - CONTEXT_POWER), 0.0)
-    return found if "gemm" in found and found["gemm"][1] > 0 else None
+def _pieces(load: Load, clock: Clock) -> list[Piece]:
+    return [Piece(k.kernel_class, t, kernel_energy(k, clock) / t) for k, t in load.kernels]
 
 
-def _clock(demand: dict[str, float], sensitivity: dict[str, float], window: float, limit: float) -> Clock:
-    def quantity(value: float) -> Quantity:
-        return Quantity(value, "derived", "fit")
-
-    def of(values: dict[str, float], name: str, other: str) -> Quantity:
-        return quantity(max(0.0, values.get(name, values.get(other, 0.0))))
-
-    return Clock(
-        limit=quantity(limit),
-        idle=quantity(CONTEXT_POWER),
-        window=quantity(window),
-        demand=Demand(
-            gemm=of(demand, "gemm", ""),
-            attention=of(demand, "attention", "gemm"),
-            elementwise=of(demand, "elementwise", ""),
-            relayout=of(demand, "relayout", "elementwise"),
-            collective=quantity(COPY_DEMAND),
-            h2d=quantity(COPY_DEMAND),
-            d2h=quantity(COPY_DEMAND),
-        ),
-        sensitivity=Sensitivity(
-            gemm=of(sensitivity, "gemm", ""),
-            attention=of(sensitivity, "attention", "gemm"),
-            elementwise=quantity(0.0),
-            relayout=quantity(0.0),
-        ),
-    )
-
-
-def _settled(load: Load, clock: Clock, windows: float = 8.0) -> float:
+def settled(load: Load, clock: Clock) -> float:
     """Seconds of a round once the mean has settled, by the engine's own rule."""
     state, now, spent = ClockState(clock), 0.0, 0.0
-    while now < windows * state.window:
-        spent = 0.0
+    pieces = _pieces(load, clock)
+    begun = 0.0
+    while now < 6 * state.window or spent == 0.0:
+        begun = now
         for _ in range(load.rounds):
-            for kernel_class, seconds in load.kernels:
-                took = _kernel(state, now, kernel_class, seconds)
-                now, spent = now + took, spent + took
+            for piece in pieces:
+                now += _run(state, now, piece)
+        spent = now - begun
         if load.idle:
-            state.set_load(now, [])
+            state.set_load(now, 0.0)
             now += load.idle
     return spent / load.rounds
 
 
-def _kernel(state: ClockState, now: float, kernel_class: str, left: float) -> float:
+def early(load: Load, clock: Clock) -> list[float]:
+    """Seconds of a round at the instants of `load.early`, from a cool start."""
+    state, now = ClockState(clock), 0.0
+    pieces, rounds = _pieces(load, clock), []
+    while now < load.early[-1][0] + load.measured:
+        begun = now
+        for piece in pieces:
+            now += _run(state, now, piece)
+        rounds.append((begun, now - begun))
+    return [min(rounds, key=lambda r: abs(r[0] - at))[1] for at, _ in load.early]
+
+
+def _run(state: ClockState, now: float, piece: Piece) -> float:
     """Seconds that a kernel takes from now, its clock looked at again every slice."""
-    begin = now
+    begin, left = now, piece.seconds
     while left > 1e-12:
-        state.set_load(now, [kernel_class])
-        factor = state.slowdown(now, kernel_class)
+        state.set_load(now, piece.demand)
+        factor = state.slowdown(now, piece.kernel_class)
         step = min(left * factor, state.slice)
         left -= step / factor
         now += step
     return now - begin
-
-
-def _intervals(residuals: object, x: np.ndarray, fitted: list[Load]) -> list[tuple[float, float]]:
-    """95 % intervals from refits that each leave one load out (a jackknife: the loads are few)."""
-    refits = []
-    for i in range(len(fitted)):
-        chosen = fitted[:i] + fitted[i + 1 :]
-        again = least_squares(
-            lambda y, c=chosen: residuals(y, c),  # type: ignore[operator,misc]
-            x,
-            loss="soft_l1",
-            f_scale=0.01,
-            diff_step=1e-3,
-            max_nfev=6,
-        )
-        refits.append(again.x)
-    spread = np.asarray(refits) - x
-    deviation = np.sqrt((len(fitted) - 1) / len(fitted) * (spread**2).sum(axis=0))
-    return [(float(v - 1.96 * d), float(v + 1.96 * d)) for v, d in zip(x, deviation, strict=True)]

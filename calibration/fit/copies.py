@@ -92,7 +92,9 @@ def duplex(samples: list[Sample], h2d: float, d2h: float) -> Estimate | None:
     error = float(np.median(np.abs(fitted.value / np.asarray(kept) - 1))) if kept else None
     limited = min(2.0, max(1.0, fitted.value))
     low, high = fitted.interval or (limited, limited)
-    return fitted._replace(value=limited, interval=(min(low, limited), min(2.0, max(high, limited))), held_out_error=error)
+    return fitted._replace(
+        value=limited, interval=(min(low, limited), min(2.0, max(high, limited))), held_out_error=error
+    )
 
 
 def pageable(samples: list[Sample], direction: str, memory: str) -> Estimate | None:

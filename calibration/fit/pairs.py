@@ -18,9 +18,7 @@ SHARED = 0.05
 
 def slowdown(samples: list[Sample]) -> Estimate:
     """How much longer beside than alone, relative."""
-    blocks = [
-        [log(b / a) for a, b in zip(s.readings["alone"], s.readings["beside"], strict=False)] for s in samples
-    ]
+    blocks = [[log(b / a) for a, b in zip(s.readings["alone"], s.readings["beside"], strict=False)] for s in samples]
     return _slowdown([block for block in blocks if block])
 
 

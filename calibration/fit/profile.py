@@ -15,7 +15,7 @@ from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import ScenarioError
 
 from . import toml
-from .clock import CONTEXT_POWER, ClockFit, fit_clock
+from .clock import IDLE_POWER, fit_clock
 from .copies import duplex, further_call, link, pageable, together
 from .estimate import Estimate, estimated
 from .pairs import slowdown, weight
@@ -68,7 +68,9 @@ class Fit:
         """Samples of a probe that have readings."""
         return [s for s in self.samples if s.probe == probe and any(s.readings.values())]
 
-    def entry(self, key: str, estimate: Estimate | None, unit: str, factor: float, source: str) -> tuple[str, str] | None:
+    def entry(
+        self, key: str, estimate: Estimate | None, unit: str, factor: float, source: str
+    ) -> tuple[str, str] | None:
         """A quantity's line, noted in the summary; None where there is nothing."""
         if estimate is None:
             return None
@@ -111,7 +113,9 @@ def fit_profile(paths: list[Path], name: str) -> Fitted:
 
 
 def _title(fit: Fit) -> str:
-    through = {"host-memory": ", collectives through host memory", "nvlink": ", NVLink"}.get(fit.inventory.transport, "")
+    through = {"host-memory": ", collectives through host memory", "nvlink": ", NVLink"}.get(
+        fit.inventory.transport, ""
+    )
     return f"{fit.inventory.gpus} x {fit.inventory.gpu_name}{through}"
 
 
@@ -144,7 +148,10 @@ def _gpu(fit: Fit) -> GPU:
             ("memory_bandwidth_GBps", toml.quantity(bandwidth.value, "measured", source, None, 1e9)),
             ("elementwise_GBps", toml.points(elementwise, "", 1e9)),
             ("relayout_GBps", toml.points(relayout, "", 1e9)) if relayout else None,
-            ("workspace_MiB", toml.quantity(_workspace(fit), "measured", "allocated by the first product", None, 2.0**20)),
+            (
+                "workspace_MiB",
+                toml.quantity(_workspace(fit), "measured", "allocated by the first product", None, 2.0**20),
+            ),
         ],
     )
     fit.table("gpu.attention", [("default", toml.points(longest, "TFLOPS", 1e12))])
@@ -182,7 +189,14 @@ def _note_tables(
     """Held-out errors of the tables."""
     rows = [
         ("gpu.gemm_shapes", "gemm", products, product_key, lambda s: float(s.config["rows"]), product_work),
-        ("gpu.attention_shapes", "attention", attentions, attention_key, lambda s: float(s.config["queries"]), attention_work),
+        (
+            "gpu.attention_shapes",
+            "attention",
+            attentions,
+            attention_key,
+            lambda s: float(s.config["queries"]),
+            attention_work,
+        ),
     ]
     for name, probe, tables, key, size, work in rows:
         errors: list[float] = []
@@ -205,40 +219,34 @@ def _note_table(fit: Fit, name: str, value: str, errors: list[float], samples: l
 def _clock_tables(fit: Fit, gpu: GPU) -> None:
     found = fit_clock(fit.of("soak"), fit.of("duty"), gpu, fit.inventory.power_limit_watts)
     if found is None:
-        fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, "no load reached the power limit, or no clock was read"))
+        fit.rows.append(
+            SummaryRow("gpu.clock", "none", "", "", 0, "no load reached the power limit, or no clock was read")
+        )
         return
     source = "soak and duty probes"
+    units = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
+
+    def entries(group: str) -> list[tuple[str, str] | None]:
+        chosen = {name: e for name, e in found.values.items() if name.split(".")[0] == group}
+        return [fit.entry(f"gpu.clock.{name}", e, *units[group], source) for name, e in chosen.items()]
+
     fit.table(
         "gpu.clock",
         [
             ("limit_W", toml.quantity(fit.inventory.power_limit_watts, "measured", "nvidia-smi, power.limit")),
-            ("idle_W", toml.quantity(CONTEXT_POWER, "published", "read on an H200 between loads")),
-            fit.entry("gpu.clock.window", found.window, "ms", 1e-3, source),
+            ("idle_W", toml.quantity(IDLE_POWER, "published", "read on an H200 between loads")),
+            *entries("window"),
+            ("collective_W", toml.quantity(0.0, "guess", "not identified")),
+            ("copy_W", toml.quantity(0.0, "guess", "not identified")),
         ],
     )
-    fit.table("gpu.clock.demand", _demands(fit, found, source))
-    sensitivities = [fit.entry(f"gpu.clock.sensitivity.{n}", e, "", 1.0, source) for n, e in found.sensitivity.items()]
+    fit.table("gpu.clock.energy", entries("energy"))
     memory_bound = "derived", "bound by memory, whose clock does not change"
-    sensitivities += [(name, toml.quantity(0.0, *memory_bound)) for name in ("elementwise", "relayout")]
-    if "attention" not in found.sensitivity:
-        sensitivities.append(("attention", toml.quantity(found.sensitivity["gemm"].value, "guess", "as gemm")))
-    fit.table("gpu.clock.sensitivity", sensitivities)
+    bound = [(name, toml.quantity(0.0, *memory_bound)) for name in ("elementwise", "relayout")]
+    fit.table("gpu.clock.sensitivity", [*entries("sensitivity"), *bound])
     worst = max(found.errors.items(), key=lambda item: abs(item[1]))
     note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
     fit.rows.append(SummaryRow("gpu.clock", f"{found.highest_MHz:.0f} MHz at most", "", "", len(found.errors), note))
-
-
-def _demands(fit: Fit, found: ClockFit, source: str) -> list[tuple[str, str] | None]:
-    entries = [fit.entry(f"gpu.clock.demand.{n}", e, "W", 1.0, source) for n, e in found.demand.items()]
-    known = found.demand
-    if "attention" not in known:
-        entries.append(("attention_W", toml.quantity(known["gemm"].value, "guess", "as gemm")))
-    if "elementwise" not in known:
-        entries.append(("elementwise_W", toml.quantity(known["gemm"].value / 2, "guess", "half of gemm")))
-    relayout = known.get("elementwise", known["gemm"])
-    entries.append(("relayout_W", toml.quantity(relayout.value, "guess", "as elementwise")))
-    entries += [(f"{name}_W", toml.quantity(0.0, "guess", "not identified: small")) for name in ("collective", "h2d", "d2h")]
-    return entries
 
 
 def _links(fit: Fit) -> None:

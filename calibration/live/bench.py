@@ -16,6 +16,7 @@ from offsim.program.timeline import Timeline
 
 from .contents import Contents
 from .executor import Executor
+from .own_kernels import LiveKernels
 from .replay import device_state
 from .session import Session, merged
 
@@ -57,6 +58,7 @@ class LiveBench:
         self.transport = node.transport
         self.state: dict[str, float] = {}
         """Of the device after (or, if long, during) the last run."""
+        self._own: LiveKernels | None = None
         self._contents = Contents(session.device.torch_device)
         self._kept: dict[tuple[tuple[Command, ...], int | None], tuple[Executor, float]] = {}
 
@@ -77,6 +79,19 @@ class LiveBench:
         self._kept[key] = (executor, self._issue_seconds(whole))
         executor.buffers.clear()
         return Reading(whole.instants, self._issue_seconds(whole), self.state)
+
+    def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
+        """See calibration.probes.own_programs.OwnKernels."""
+        return self._kernels().triad_seconds(bytes_, iterations)
+
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> tuple[float, float]:
+        """See calibration.probes.own_programs.OwnKernels."""
+        return self._kernels().sm_rates(direction, blocks, beside_copies=beside_copies)
+
+    def _kernels(self) -> LiveKernels:
+        if self._own is None:
+            self._own = LiveKernels(self.session)
+        return self._own
 
     def _watch(self, gated: bool) -> Watch | None:
         if gated or not self.session.on_gpu:

@@ -84,6 +84,7 @@ class Executor:
         self._loading = False
         self._zero = 0.0
         self._spare = ELEMENT * max((output_elements(k) for k in _attentions(program)), default=0)
+        self.activations.spare_bytes = self._spare
         self._plan: dict[type, Callable[[Any, Planner], Call]] = {
             Compute: self._compute,
             Copy: self._copy,
@@ -333,7 +334,9 @@ class Executor:
         """What kernels issued from now on work in: a device that defers work must change it in the stream's order."""
 
         def change() -> None:
-            self.activations.buffer, self.activations.outside = buffer, None
+            state = self.activations
+            state.buffer, state.outside, state.spare = buffer, None, None
+            state.hold_spare()
 
         self.device.put(COMPUTE, change)
 

@@ -42,6 +42,9 @@ class Activations:
     """bf16, flat; None outside a forward."""
     outside: Tensor = None
     """The last attention's output."""
+    spare_bytes: int = 0
+    spare: Tensor = None
+    """Part of the activations' memory: given to the framework while it holds an attention's output."""
     noise: Tensor = None
     side: dict[int, Tensor] = field(default_factory=dict)
     """Per number of rows: text or conditions, flat."""
@@ -75,8 +78,14 @@ class Activations:
 
     def done_with(self, place: Place) -> None:
         """Attention's output is given back once the next kernel has read it."""
-        if place.outside:
+        if place.outside and self.outside is not None:
             self.outside = None
+            self.hold_spare()
+
+    def hold_spare(self) -> None:
+        """Keep what an attention's output will take, so that the level is the program's."""
+        if self.spare_bytes and self.buffer is not None:
+            self.spare = torch.empty(self.spare_bytes, dtype=torch.uint8, device=self.device)
 
 
 def output_elements(kernel: Kernel) -> int:
@@ -133,14 +142,13 @@ class Planner:
                 )
             )
         place = self._turn()
-        return lambda weights: (
-            lambda: _multiply(
-                state.read(rows * inputs, place),
-                _matrix(weights, start, size),
-                state.part(rows * outputs, low=not place.low),
-                kernel.shape,
-            )
-        )
+
+        def run(weights: Tensor) -> None:
+            target = state.part(rows * outputs, low=not place.low)
+            _multiply(state.read(rows * inputs, place), _matrix(weights, start, size), target, kernel.shape)
+            state.done_with(place)
+
+        return lambda weights: lambda: run(weights)
 
     def _turn(self) -> Place:
         """Where the input is; the output goes to the other end."""
@@ -163,6 +171,7 @@ class Planner:
                 triple = state.part(3 * count, low=place.low)
                 k, v = triple[count : 2 * count], triple[2 * count :]
             shape = (samples, heads, keys, width)
+            state.spare = None
             out = scaled_dot_product_attention(
                 q.view(samples, heads, queries, width), k[:per_key].view(shape), v[:per_key].view(shape)
             )

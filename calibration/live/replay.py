@@ -7,6 +7,7 @@ timed; the policy's own first steps are.
 
 import sys
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from .executor import Executor
 from .session import Session, merged, step_seconds
 
 REPETITIONS = 2
-RESIDENT_STEPS = 8
+RESIDENT_SECONDS = 0.9
+"""How long a resident run lasts at least: the clock needs 0.1 s to settle."""
+RESIDENT_STEPS = (6, 40)
 
 
 class Measured(Struct):
@@ -41,7 +44,7 @@ class Alternating:
         session.device.pinned.reset()  # type: ignore[attr-defined]
         self.resident = session.executor(resident)
         self.policy = session.executor(policy)
-        self.resident_peak = 0
+        self.resident_steps: list[int] = []
 
     def measure(self, repetitions: int = REPETITIONS) -> Measured:
         """Warm up, then alternate."""
@@ -60,8 +63,11 @@ class Alternating:
     def _load_resident(self) -> int:
         """Weights on the device, one step run; the peak of that."""
         level = self.session.begin_peak()
-        first = steps_of(self.resident)[0]
-        self.resident.run([*range(first), first])
+        first, second = steps_of(self.resident)[:2]
+        timeline = merged(self.session, self.resident.run([*range(first), first, second]))
+        last = step_seconds(self.resident, timeline, [*range(first), first, second])[-1]
+        wanted = self.session.communicator.gathered(ceil(RESIDENT_SECONDS / last))[0]
+        self.resident_steps = [second] * min(max(wanted, RESIDENT_STEPS[0]), RESIDENT_STEPS[1])
         return self.session.peak_since(level)
 
     def _warm_up(self) -> None:
@@ -71,10 +77,11 @@ class Alternating:
         self._reset_activations()
 
     def _reset_activations(self) -> None:
-        self.policy.activations.buffer = self.policy.activations.outside = None
+        state = self.policy.activations
+        state.buffer = state.outside = state.spare = None
 
     def _resident_steps(self) -> list[float]:
-        chosen = steps_of(self.resident)[:RESIDENT_STEPS]
+        chosen = self.resident_steps
         return step_seconds(self.resident, merged(self.session, self.resident.run(chosen)), chosen)
 
     def _policy_steps(self) -> tuple[list[float], int]:

@@ -100,8 +100,10 @@ def merged(session: Session, timeline: Timeline) -> Timeline:
 
 
 def step_seconds(executor: Executor, timeline: Timeline, sections: list[int]) -> list[float]:
-    """Durations of the denoising steps among `sections`, each on its slowest rank."""
+    """Durations of the denoising steps of a run of `sections` (a section may come again), on the slowest rank each."""
     chosen = tuple(executor.program.sections[number] for number in sections)
-    renumbered = Timeline(timeline.ranks, timeline.represented)
-    renumbered.windows = [w._replace(section=sections.index(w.section)) for w in timeline.windows]
-    return [row.duration for row in step_rows(executor.program._replace(sections=chosen), renumbered)]
+    by_order = Timeline(timeline.ranks, timeline.represented)
+    for rank in timeline.represented:
+        windows = sorted((w for w in timeline.windows if w.rank == rank), key=lambda w: w.start)
+        by_order.windows += [w._replace(section=i) for i, w in enumerate(windows)]
+    return [row.duration for row in step_rows(executor.program._replace(sections=chosen), by_order)]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from calibration.kernels.library import CudaError
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
 from calibration.samples import Config, Sample, SampleFile, sample_key
@@ -74,7 +75,7 @@ def _readings(bench: LiveBench, probe: Probe, config: Config, mode: Any) -> dict
     """What the probe reads; None, and an event that says so, if this configuration fails on its own."""
     try:
         return probe.measure(bench, config, probe.repeats(mode, config))
-    except (RuntimeError, ValueError, KeyError, IndexError) as error:
+    except (RuntimeError, ValueError, KeyError, IndexError, CudaError) as error:
         if bench.ranks > 1:
             raise  # the other ranks wait in a collective: the launcher ends them, and a new start resumes
         bench.forget()
@@ -89,7 +90,7 @@ def _sample(bench: LiveBench, probe: Probe, config: Config, readings: dict[str, 
         readings=readings,
         held_out=probe.held_out(config),
         order=order,
-        state=bench.state,
+        state={**bench.state, "workspace_bytes": float(bench.session.workspace)},
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         transport=bench.transport,
     )

@@ -9,6 +9,7 @@ from .contention import CopyCollective, KernelCollective, KernelCopy
 from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageable, Together
 from .kernels_time import Attentions, Elementwise, Products, Relayouts
 from .overheads import Overheads
+from .own_programs import SmAccess, Triad
 from .power import Duty, Soak
 from .probe import Probe
 
@@ -22,6 +23,8 @@ PROBES: tuple[Probe, ...] = (
     Pageable(),
     Bidirectional(),
     CopyOrder(),
+    Triad(),
+    SmAccess(),
     Products(),
     Attentions(),
     Elementwise(),

@@ -16,12 +16,14 @@ class CollectiveSweep(Probe):
 
     several_gpus = True
     rounds = (5, 9)
+    usual_seconds = 0.4
     kind: CollectiveName
     sizes: tuple[int, ...]
+    quick_sizes: tuple[int, ...]
     kept_out: tuple[int, ...]
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
-        chosen = self.sizes if mode == "full" else self.sizes[::3]
+        chosen = self.sizes if mode == "full" else self.quick_sizes
         return [{"bytes": size, "transport": node.transport} for size in chosen]
 
     def held_out(self, config: Config) -> bool:
@@ -48,6 +50,7 @@ class AllToAll(CollectiveSweep):
         64_000, 256_000, 1_000_000, 2_500_000, 5_120_000, 10_485_760, 15_360_000, 21_000_000, 30_720_000, 41_943_040,
         61_440_000, 83_865_600, 122_880_000, 193_536_000, 290_000_000,
     )  # fmt: skip
+    quick_sizes = (64_000, 1_000_000, 5_120_000, 15_360_000, 41_943_040, 122_880_000, 290_000_000)
     kept_out = (2_500_000, 15_360_000, 61_440_000)
 
 
@@ -58,4 +61,5 @@ class AllGather(CollectiveSweep):
     identifies = ("collectives.all_gather.rate", "collectives.all_gather.latency")
     kind = "all-gather"
     sizes = (1_000_000, 16_000_000, 64_000_000, 96_000_000, 175_000_000, 351_394_304)
+    quick_sizes = (1_000_000, 64_000_000, 96_000_000, 351_394_304)
     kept_out = (96_000_000,)

@@ -39,6 +39,9 @@ MIB = 2**20
 CHUNK = 64 * MIB
 GUESSED_RATE = 60e9
 """Faster than copies are: with it a background surely lasts."""
+SLOWEST = (10e9, 150e9)
+"""Least rates of a collective beside copies, through host memory and over NVLink: they bound how many copies are issued
+under a gate, which must stay below what a stream can hold (about 1000 commands)."""
 SOME_TIME = 30e-3
 CLASSES = ("gemm", "attention", "elementwise", "relayout")
 
@@ -55,6 +58,7 @@ class KernelCopy(Probe):
 
     key, title, identifies = "kernel-copy", "kernels beside copies", ("interference",)
     rounds = (3, 6)
+    usual_seconds = 1.8
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         directions = ("H2D", "D2H") if mode == "full" else ("H2D",)
@@ -105,6 +109,7 @@ class CopyCollective(Probe):
     identifies = ("collectives.all_to_all.weight", "collectives.all_gather.weight", "interference")
     several_gpus = True
     rounds = (3, 5)
+    usual_seconds = 2.0
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
         slow = node.transport != "nvlink"
@@ -132,11 +137,11 @@ class CopyCollective(Probe):
 
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
         count = 8 if bench.transport != "nvlink" else 40
-        alone, beside, copies = self._programs(config, count)
+        alone, beside, copies = self._programs(config, count, SLOWEST[bench.transport == "nvlink"])
         only = int(config["only_rank"])
         found: Readings = {"alone": [], "beside": [], "copy_rate": [], "duty": []}
         for _ in range(repeats):
-            first, last = bench.run(alone), None
+            first = bench.run(alone)
             reading = bench.run(beside, only_rank=None if only < 0 else only)
             last = bench.run(alone)
             rate, duty = self._background(reading, config, copies)
@@ -148,7 +153,10 @@ class CopyCollective(Probe):
             found["duty"].append(duty)
         return found
 
-    def _programs(self, config: Config, count: int) -> tuple[tuple[Command, ...], tuple[Command, ...], int]:
+    def _programs(
+        self, config: Config, count: int, slowest: float
+    ) -> tuple[tuple[Command, ...], tuple[Command, ...], int]:
+        """Without and with copies, and how many copies; `slowest` is what a collective reaches beside them at least."""
         kind: CollectiveName = "all-to-all" if config["kind"] == "all-to-all" else "all-gather"
         direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
         bytes_, chunk, every = int(config["bytes"]), int(config["copy_bytes"]), int(config["every"])
@@ -157,7 +165,7 @@ class CopyCollective(Probe):
         alone = (*memory, *timed(COMPUTE, calls))
         memory += copy_buffers(direction, chunk)
         if not every:
-            copies = int(2.5 * count * max(bytes_ / 10e9, 2e-4) * GUESSED_RATE / chunk)
+            copies = int(1.5 * count * max(bytes_ / slowest, 2e-4) * GUESSED_RATE / chunk)
             return alone, (*memory, *marked_copies(direction, chunk, copies), *timed(COMPUTE, calls)), copies
         mixed, copies = self._spaced(calls, every, direction, chunk)
         return alone, (*memory, *timed(COMPUTE, mixed)), copies
@@ -182,18 +190,18 @@ class CopyCollective(Probe):
 
     def _background(self, reading: Reading, config: Config, copies: int) -> tuple[float | None, float]:
         """Rate of the copies while they run inside the window, and the share of the window in which they do."""
-        chunk = int(config["copy_bytes"])
+        chunk, only = int(config["copy_bytes"]), int(config["only_rank"])
+        rank = max(0, only)
         if not int(config["every"]):
-            return background_rate(reading, str(config["direction"]), chunk, copies), 1.0
-        ranks = sorted({rank for rank, event in reading.instants if event == "copy end 0"})
-        rank = ranks[0]
+            copying = None if only < 0 else only
+            return background_rate(reading, str(config["direction"]), chunk, copies, copying), 1.0
         begin, end = reading.instants[rank, "begin"], reading.instants[rank, "end"]
         spans = [
             (reading.instants[rank, f"copy begin {i}"], reading.instants[rank, f"copy end {i}"]) for i in range(copies)
         ]
-        inside = [(max(a, begin), b) for a, b in spans if b <= end]
-        active = sum(b - a for a, b in inside)
-        return (len(inside) * chunk / active if active else None), active / (end - begin)
+        active = sum(max(0.0, min(b, end) - max(a, begin)) for a, b in spans)
+        moved = sum(chunk * max(0.0, min(b, end) - max(a, begin)) / (b - a) for a, b in spans)
+        return (moved / active if active else None), active / (end - begin)
 
 
 class KernelCollective(Probe):
@@ -202,6 +210,7 @@ class KernelCollective(Probe):
     key, title, identifies = "kernel-collective", "kernels beside collectives", ("interference",)
     several_gpus = True
     rounds = (3, 5)
+    usual_seconds = 3.0
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
         names = CLASSES[:3] if mode == "full" else ("gemm",)

@@ -58,8 +58,9 @@ class D2HSweep(CopySweep):
 class Chunks(Probe):
     """One transfer in several calls."""
 
-    key, title, identifies = "chunks", "one block in 1, 27 and 400 calls", ("overheads.copy", "pcie.latency")
+    key, title, identifies = "chunks", "one block in 1, 27 and 100 calls", ("pcie.further_call",)
     rounds = (3, 7)
+    usual_seconds = 0.35
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         return [{"bytes": BLOCK, "calls": calls} for calls in ((1, 27) if mode == "quick" else (1, 27, 100))]
@@ -79,6 +80,7 @@ class Pageable(Probe):
     key, title = "pageable", "pageable copies"
     identifies = ("host.pageable_h2d", "host.pageable_d2h", "host.fresh_d2h")
     rounds = (3, 5)
+    usual_seconds = 0.35
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         cases = (("H2D", "pageable"), ("D2H", "pageable"), ("D2H", "fresh"))
@@ -108,6 +110,7 @@ class Bidirectional(Probe):
 
     key, title, identifies = "bidirectional", "H2D and D2H at once", ("pcie.duplex",)
     rounds = (5, 11)
+    usual_seconds = 0.5
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         sizes = (64 * MIB, 256 * MIB) if mode == "full" else (64 * MIB,)
@@ -136,10 +139,16 @@ class Bidirectional(Probe):
         return found
 
 
-def background_rate(reading: Reading, direction: str, bytes_: float, count: int) -> float | None:
-    """Rate of marked copies between `begin` and `end` on the slowest rank; None where they ended early."""
+def background_rate(
+    reading: Reading, direction: str, bytes_: float, count: int, only_rank: int | None = None
+) -> float | None:
+    """Rate of marked copies between `begin` and `end` on the slowest rank; None where they ended early.
+
+    `only_rank`: the rank that copies, where the others record the same events around nothing.
+    """
     rates = []
-    for rank in sorted({rank for rank, event in reading.instants if event == f"{direction} {count}"}):
+    ranks = {rank for rank, event in reading.instants if event == f"{direction} {count}"}
+    for rank in sorted(ranks if only_rank is None else ranks & {only_rank}):
         begin, end = reading.instants[rank, "begin"], reading.instants[rank, "end"]
         ends = [reading.instants[rank, f"{direction} {i}"] for i in range(count + 1)]
         moved = moved_inside(ends, bytes_, max(begin, ends[0]), end)
@@ -156,6 +165,7 @@ class Together(Probe):
     identifies = ("host.sockets.read", "host.sockets.write", "host.sockets.total")
     several_gpus = True
     rounds = (5, 9)
+    usual_seconds = 0.6
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
         sizes = (BLOCK, 256 * MIB) if mode == "full" else (256 * MIB,)
@@ -189,6 +199,7 @@ class CopyOrder(Probe):
 
     key, title, identifies = "copy-order", "a small copy behind large ones", ("the copy engine's order (a rule)",)
     rounds = (3, 5)
+    usual_seconds = 0.3
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         return [{"small_bytes": MIB, "large_bytes": 256 * MIB}]

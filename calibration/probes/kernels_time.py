@@ -76,6 +76,7 @@ class Attentions(KernelProbe):
     """Attention over the sequence and to the text."""
 
     key, title, identifies = "attention", "attention of DiT blocks", ("gpu.attention", "gpu.attention_shapes")
+    usual_seconds = 0.3
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         found: list[Config] = []

@@ -18,6 +18,7 @@ class Overheads(Probe):
     key, title = "overheads", "host time of one command"
     identifies = tuple(f"overheads.{kind}" for kind in KINDS)
     rounds = (7, 15)
+    usual_seconds = 0.4
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         kinds = KINDS if node.gpus > 1 else KINDS[:-1]

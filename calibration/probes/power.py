@@ -52,8 +52,9 @@ class Soak(Probe):
     """Continuous load from a cool chip on."""
 
     key, title = "soak", "clock under continuous load"
-    identifies = ("gpu.clock.demand", "gpu.clock.sensitivity", "gpu.clock.window")
+    identifies = ("gpu.clock.energy", "gpu.clock.sensitivity", "gpu.clock.window")
     rounds = (1, 2)
+    usual_seconds = 5.8
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         return [{"kernels": name} for name in ("gemm", "attention", "elementwise", "mix")]
@@ -78,8 +79,9 @@ class Soak(Probe):
 class Duty(Probe):
     """Bursts and gaps: how much load the clock stands."""
 
-    key, title, identifies = "duty", "clock under bursts with gaps", ("gpu.clock.demand", "gpu.clock.window")
+    key, title, identifies = "duty", "clock under bursts with gaps", ("gpu.clock.energy", "gpu.clock.window")
     rounds = (1, 1)
+    usual_seconds = 2.5
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         bursts = ((0.01, 0.0025), (0.01, 0.005), (0.01, 0.01), (0.05, 0.0125), (0.05, 0.05), (0.01, 0.0011))

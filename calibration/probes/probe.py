@@ -25,6 +25,8 @@ class Probe(ABC):
     several_gpus: ClassVar[bool] = False
     rounds: ClassVar[tuple[int, int]] = (7, 15)
     """Repeats of one configuration, quick and full."""
+    usual_seconds: ClassVar[float] = 0.1
+    """What one configuration takes in full mode, preparation included: measured on an H200, or a guess."""
 
     def can_run(self, node: Inventory) -> str:
         """Empty, or why this node cannot answer."""
@@ -33,6 +35,10 @@ class Probe(ABC):
     def repeats(self, mode: Mode, config: Config) -> int:  # noqa: ARG002
         """How often a configuration is measured."""
         return self.rounds[mode == "full"]
+
+    def estimated_seconds(self, mode: Mode, config: Config) -> float:
+        """About how long a configuration takes on a device, for a plan."""
+        return self.usual_seconds * self.repeats(mode, config) / self.rounds[1]
 
     @abstractmethod
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:

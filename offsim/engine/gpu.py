@@ -16,11 +16,10 @@ from offsim.scenario.node import Node
 from offsim.scenario.scenario import Simulation
 
 from .clock import ClockState
+from .durations import Pieces
 
 LEAST = 1e-13
 """Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
-
-Pieces = tuple[tuple[str, float], ...]
 
 
 class Work:
@@ -31,7 +30,7 @@ class Work:
     def __init__(self, pieces: Pieces, done: Event) -> None:
         self.pieces = pieces
         self.index = 0
-        self.left = pieces[0][1] if pieces else 0.0
+        self.left = pieces[0].seconds if pieces else 0.0
         self.done = done
         self.started = 0.0
         self.lost: dict[str, float] = {}
@@ -77,10 +76,11 @@ class GPU:
         """What runs now is the load; the running kernel goes on at the clock of this moment."""
         if self.clock is None:
             return
-        work, working = self.running, [name for name, count in self.active.items() if count > 0]
-        kernel_class = work.pieces[work.index][0] if work is not None and work.index < len(work.pieces) else None
-        self.clock.set_load(self.env.now, working if kernel_class is None else [*working, kernel_class])
-        self._clock_factor = 1.0 if kernel_class is None else self.clock.slowdown(self.env.now, kernel_class)
+        work = self.running
+        piece = work.pieces[work.index] if work is not None and work.index < len(work.pieces) else None
+        beside = [name for name, count in self.active.items() if count > 0]
+        self.clock.set_load(self.env.now, piece.demand if piece is not None else 0.0, beside)
+        self._clock_factor = 1.0 if piece is None else self.clock.slowdown(self.env.now, piece.kernel_class)
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
@@ -119,7 +119,7 @@ class GPU:
         assert work is not None
         self._since = self.env.now
         while elapsed > 0 and work.index < len(work.pieces):
-            kernel_class = work.pieces[work.index][0]
+            kernel_class = work.pieces[work.index].kernel_class
             factor = self._factor(kernel_class)
             spent = min(elapsed, work.left * factor)
             self._charge(work, kernel_class, spent * (1 - self._clock_factor / factor))
@@ -128,7 +128,7 @@ class GPU:
             if work.left > LEAST:
                 return
             work.index += 1
-            work.left = work.pieces[work.index][1] if work.index < len(work.pieces) else 0.0
+            work.left = work.pieces[work.index].seconds if work.index < len(work.pieces) else 0.0
 
     def _charge(self, work: Work, kernel_class: str, lost: float) -> None:
         guilty = {a: s for a, s in self.slowdowns.get(kernel_class, {}).items() if self.active.get(a, 0) > 0 and s > 0}
@@ -142,11 +142,11 @@ class GPU:
         if work.index >= len(work.pieces):
             return 0.0
         if self.clock is not None:
-            return min(work.left * self._factor(work.pieces[work.index][0]), self.clock.slice)
+            return min(work.left * self._factor(work.pieces[work.index].kernel_class), self.clock.slice)
         if not self._slowing():
-            return work.left + sum([seconds for _, seconds in work.pieces[work.index + 1 :]])
-        rest = work.left * self._factor(work.pieces[work.index][0])
-        return rest + sum(seconds * self._factor(kind) for kind, seconds in work.pieces[work.index + 1 :])
+            return work.left + sum([piece.seconds for piece in work.pieces[work.index + 1 :]])
+        rest = work.left * self._factor(work.pieces[work.index].kernel_class)
+        return rest + sum(piece.seconds * self._factor(piece.kernel_class) for piece in work.pieces[work.index + 1 :])
 
     def _arm(self) -> None:
         """A timer for the end of the running work; an older timer is ignored when it fires."""
@@ -210,4 +210,4 @@ class GPU:
         self._advance()
         if work.index >= len(work.pieces):
             return 0.0
-        return work.left * self._factor(work.pieces[work.index][0])
+        return work.left * self._factor(work.pieces[work.index].kernel_class)

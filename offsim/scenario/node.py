@@ -21,26 +21,26 @@ DuplexQuantity = Annotated[Quantity, within(Meta(ge=1, le=2))]
 WeightQuantity = Annotated[Quantity, within(Meta(gt=0, le=1000))]
 SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
 PowerQuantity = Annotated[Quantity, dimension("power")]
+EnergyQuantity = Annotated[Quantity, dimension("energy")]
 SensitivityQuantity = Annotated[Quantity, within(Meta(ge=0, le=2))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
 
-PRODUCT, ATTENTION = re.compile(r"\d+x\d+"), re.compile(r"\d+x\d+(x\d+)?")
+PRODUCT, ATTENTION = re.compile(r"\d+x\d+"), re.compile(r"\d+x\d+(x\d+)?(-ragged)?")
 GpuIndex = Annotated[int, Meta(ge=0, le=1023)]
 KernelClass = Literal["gemm", "attention", "elementwise", "relayout"]
 Transport = Literal["nvlink", "pcie", "host-memory"]
 
 
-class Demand(Struct, frozen=True, forbid_unknown_fields=True):
-    """Power above idle that each kind of work would draw at full clock."""
+class Energy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What work costs at full clock, above idle."""
 
-    gemm: PowerQuantity
-    attention: PowerQuantity
-    elementwise: PowerQuantity
-    relayout: PowerQuantity
-    collective: PowerQuantity
-    h2d: PowerQuantity
-    d2h: PowerQuantity
+    gemm: EnergyQuantity
+    """Per FLOP."""
+    attention: EnergyQuantity
+    """Per FLOP."""
+    byte: EnergyQuantity
+    """Per byte that any kernel reads or writes."""
 
 
 class Sensitivity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,8 +60,12 @@ class Clock(Struct, frozen=True, forbid_unknown_fields=True):
     """Drawn whatever runs, while the chip is in use."""
     window: TimeQuantity
     """Time over which the demand is averaged."""
-    demand: Demand
+    energy: Energy
     sensitivity: Sensitivity
+    collective: PowerQuantity
+    """Drawn while a collective's kernels run."""
+    copy: PowerQuantity
+    """Drawn while a copy runs, in each direction."""
 
     def __post_init__(self) -> None:
         if self.idle.value >= self.limit.value:
@@ -90,7 +94,7 @@ class GPU(Struct, frozen=True, forbid_unknown_fields=True):
     """Measured products by `inputs x outputs` (5120x15360), by rows; others go by `gemm`."""
     attention_shapes: dict[str, FlopsCurve] = {}
     """Measured attention: `heads x head_dim` (40x128) by keys where queries = keys; with a third number, the keys
-    (40x128x512), by queries."""
+    (40x128x512), by queries. With `-ragged` behind: of key counts that are no multiple of 128."""
     elementwise: RateCurve | None = None
     """Elementwise kernels by the bytes that they move; else `memory_bandwidth`."""
     relayout: RateCurve | None = None

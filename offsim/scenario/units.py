@@ -16,6 +16,7 @@ SUFFIXES: dict[str, dict[str, float]] = {
     "time": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
     "flops": {"TFLOPS": 1e12, "GFLOPS": 1e9},
     "power": {"W": 1.0, "kW": 1e3},
+    "energy": {"pJ": 1e-12, "nJ": 1e-9},
 }
 """Dimension -> suffix -> factor to SI; the first suffix of each is the one that messages suggest."""
 
@@ -25,6 +26,7 @@ RANGES = {
     "time": Meta(ge=0, le=1e6),
     "flops": Meta(ge=1e9, le=1e24),
     "power": Meta(ge=0, le=1e6),
+    "energy": Meta(ge=0, le=1e-6),
     "none": Meta(ge=-1e30, le=1e30),
 }
 """Dimension -> what a file may say, in SI, unless the field says otherwise: no rate is zero or infinite."""

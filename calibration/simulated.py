@@ -1,0 +1,142 @@
+"""The bench inside the simulator: the commands of a probe run in the engine on a node profile.
+
+The same probes that calibrate a machine so check a calibration: what comes back must be what the profile says. A gate
+is a host that issues in no time and is never held up by a full queue. Every run starts on an idle, cool chip, so
+settling changes nothing. Left out: copies on one rank only (all ranks of a program issue the same), and noise that is
+not a factor on durations.
+"""
+
+from functools import cache
+from random import Random
+
+from msgspec import structs
+
+from offsim.engine.host_costs import HostCosts
+from offsim.engine.simulate import simulate
+from offsim.program.commands import Command, StreamProgram
+from offsim.scenario.load import load_model
+from offsim.scenario.model import Model
+from offsim.scenario.node import Node, Overheads
+from offsim.scenario.policy import Resident
+from offsim.scenario.scenario import Scenario
+from offsim.scenario.workload import Workload
+
+from .bench import Reading, Unsupported, program_of
+from .inventory import Inventory
+from .probes import PROBES
+from .probes.probe import Mode, Probe
+from .samples import Config, Sample
+
+ENDLESS_QUEUE = 1_000_000
+PROBED_SECTION = 1
+JITTER = 0.25
+"""Noise of one duration against the noise that a whole run shares."""
+
+
+class SimulatedBench:
+    """See calibration.bench.Bench; `noise` is the relative spread of durations between runs (0: none)."""
+
+    def __init__(self, node: Node, noise: float = 0.0, seed: int = 0) -> None:
+        self.node = inventory_of(node)
+        self.ranks = node.gpus
+        self.transport = self.node.transport
+        self._issuing = node
+        self._gated = structs.replace(node, overheads=_no_overheads(node.overheads))
+        self._noise, self._random = noise, Random(seed)
+
+    def run(
+        self,
+        commands: tuple[Command, ...],
+        *,
+        only_rank: int | None = None,
+        settle: float = 0.0,  # noqa: ARG002
+        gated: bool = True,
+    ) -> Reading:
+        """See calibration.bench.Bench; raises Unsupported for copies on one of several ranks."""
+        if only_rank is not None and self.ranks > 1:
+            raise Unsupported("the simulator's ranks all issue the same commands")
+        program = program_of(commands, self.ranks)
+        timeline = simulate(_scenario(self._gated if gated else self._issuing, self.ranks), program)
+        window = timeline.window(0, PROBED_SECTION)
+        host_seconds = self._issue_seconds(program) if gated else window.end - window.start
+        return Reading(self._noisy(timeline.instants), host_seconds * self._factor(self._noise), {})
+
+    def _issue_seconds(self, program: StreamProgram) -> float:
+        """Host time of the probed commands where nothing blocks the host."""
+        costs = HostCosts(self._issuing.overheads)
+        return sum(costs.of(command) for command in program.sections[PROBED_SECTION].commands)
+
+    def _noisy(self, instants: dict[tuple[int, str], float]) -> dict[tuple[int, str], float]:
+        """Durations between consecutive instants times a factor of the run and one of their own: order stays."""
+        if not self._noise:
+            return dict(instants)
+        whole, before, now, found = self._factor(self._noise), 0.0, 0.0, {}
+        for key, instant in sorted(instants.items(), key=lambda item: item[1]):
+            if instant > before:
+                now += (instant - before) * whole * self._factor(JITTER * self._noise)
+                before = instant
+            found[key] = now
+        return found
+
+    def _factor(self, spread: float) -> float:
+        return self._random.lognormvariate(0.0, spread) if spread else 1.0
+
+
+def simulated_samples(
+    bench: SimulatedBench, mode: Mode, probes: tuple[Probe, ...] = PROBES
+) -> tuple[list[Sample], list[str]]:
+    """Samples of every configuration of these probes, and `probe: reason` of what cannot be simulated."""
+    samples: list[Sample] = []
+    waived: list[str] = []
+    for probe in probes:
+        reason = probe.can_run(bench.node)
+        if reason:
+            waived.append(f"{probe.key}: {reason}")
+            continue
+        for config in probe.configurations(mode, bench.node):
+            try:
+                samples.append(_sample(bench, probe, config, mode, len(samples)))
+            except Unsupported as error:
+                waived.append(f"{probe.key}: {error}")
+    return samples, waived
+
+
+def _sample(bench: SimulatedBench, probe: Probe, config: Config, mode: Mode, order: int) -> Sample:
+    readings = probe.measure(bench, config, probe.repeats(mode, config))
+    return Sample(probe.key, config, readings, probe.held_out(config), order, {}, "", bench.transport)
+
+
+def inventory_of(node: Node) -> Inventory:
+    """What a node profile says of its machine; of software and processor it says nothing."""
+    clock = node.gpu.clock
+    return Inventory(
+        gpu_name=node.gpu.name,
+        gpus=node.gpus,
+        compute_capability="",
+        memory_bytes=node.gpu.memory.value,
+        driver="simulated",
+        power_limit_watts=clock.limit.value if clock is not None else 0.0,
+        cpu="simulated",
+        cores=0,
+        host_memory_bytes=node.host.memory.value,
+        fingerprint=f"simulated {node.name}",
+        transport=node.collectives.transport if node.gpus > 1 and node.collectives is not None else "none",
+    )
+
+
+def _no_overheads(overheads: Overheads) -> Overheads:
+    """Commands that cost the host nothing, and streams that are never full."""
+    names = (name for name in overheads.__struct_fields__ if name != "queue_depth")
+    free = {name: structs.replace(getattr(overheads, name), value=0.0) for name in names}
+    return structs.replace(overheads, queue_depth=ENDLESS_QUEUE, **free)
+
+
+def _scenario(node: Node, ranks: int) -> Scenario:
+    """The least that the engine needs around a program that is given."""
+    return Scenario(_any_model(), Workload(gpus=ranks, tokens=1024), node, Resident())
+
+
+@cache
+def _any_model() -> Model:
+    """The engine reads nothing of it when the program is given."""
+    return load_model("wan2.1-t2v-1.3b")
