@@ -238,6 +238,15 @@ def sweep(
     return sweep_command(grid, out, workers, quiet)
 
 
+# Loaded when called: they need what measuring needs, and nothing else does.
+for verb, purpose in (
+    ("calibrate", "Measure this machine's GPUs, links and host costs; write a node profile."),
+    ("replay", "Run a scenario's stream program on live GPUs, predicted beside measured."),
+    ("validate", "Predict every committed measurement again; print the errors."),
+):
+    app.command(f"calibration.verbs:{verb}", name=verb, help=purpose)
+
+
 def _emit(*parts: "Renderable") -> int:
     from offsim.results.layout import render
 

@@ -2,7 +2,8 @@
 
 Fitted by least squares over the engine's own rule: energy per FLOP of products and of attention, energy per byte, the
 sensitivities of products and attention, and the window. Data: settled times of every load against the same kernels at
-full clock, the clock that NVML reads during continuous loads, and the first 150 ms of each load, where the window shows.
+full clock, the clock that NVML reads during continuous loads, and the first 150 ms of each load, where the window
+shows.
 Left out: a second, slower regulation about a second after a load begins, which slows it by 10 to 20 % for a tenth of a
 second; and temperature: kernels of a warm chip are 1 to 2 % slower at the same nominal clock.
 """

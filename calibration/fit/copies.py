@@ -26,7 +26,7 @@ def line(sizes: np.ndarray, times: np.ndarray) -> tuple[float, float]:
     """(latency, rate) of latency + bytes / rate, by least relative squares."""
 
     def residuals(logs: np.ndarray) -> np.ndarray:
-        return np.log((np.exp(logs[0]) + sizes / np.exp(logs[1])) / times)
+        return np.asarray(np.log((np.exp(logs[0]) + sizes / np.exp(logs[1])) / times))
 
     start = np.log([times.min(), sizes.max() / times.max()])
     found = least_squares(residuals, start, loss="soft_l1", f_scale=0.01)

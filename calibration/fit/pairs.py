@@ -1,7 +1,8 @@
 """Two things at once: interference factors, and how collectives share a link with copies.
 
-A factor is exp(median log(beside / alone)) - 1, which a single slow reading does not move; 0 where its interval contains 0. The weight of a collective against a copy
-engine is the ratio of their rates while both want more of a saturated link than they get.
+A factor is exp(median log(beside / alone)) - 1, which a single slow reading does not move; 0 where its interval
+contains 0. The weight of a collective against a copy engine is the ratio of their rates while both want more of a
+saturated link than they get.
 """
 
 from math import exp, log

@@ -346,11 +346,10 @@ def _collective(fit: Fit, kind: str) -> None:
 
 
 def _interference(fit: Fit) -> None:
-    pairs: list[tuple[str, str, list[Sample]]] = []
-    for sample in fit.of("kernel-copy"):
-        pairs.append((str(sample.config["kernel"]), str(sample.config["direction"]), [sample]))
-    for sample in fit.of("kernel-collective"):
-        pairs.append((str(sample.config["kernel"]), "collective", [sample]))
+    pairs: list[tuple[str, str, list[Sample]]] = [
+        (str(sample.config["kernel"]), str(sample.config["direction"]), [sample]) for sample in fit.of("kernel-copy")
+    ]
+    pairs += [(str(sample.config["kernel"]), "collective", [sample]) for sample in fit.of("kernel-collective")]
     if fit.inventory.transport == "nvlink":
         for kind in ("all-to-all", "all-gather"):
             for direction in ("H2D", "D2H"):

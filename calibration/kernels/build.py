@@ -1,8 +1,8 @@
 """Building the CUDA kernels with nvcc into a cache folder.
 
 Owns where nvcc is looked for, which architectures are built and what a built library is called. The name carries a hash
-of the sources and one of the compiler, so a library is never used for other sources; on a node without nvcc one that was
-built elsewhere from the same sources is used. Leaves out Windows.
+of the sources and one of the compiler, so a library is never used for other sources; on a node without nvcc one that
+was built elsewhere from the same sources is used. Leaves out Windows.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """The CUDA kernels as Python functions: ctypes prototypes and one typed wrapper for each function.
 
-Pointers and streams are integers (`tensor.data_ptr()`, `stream.cuda_stream`; stream 0 is the default stream); all work is
-on the calling thread's current device. Functions without "seconds" in their name only enqueue. Owns no memory but gates.
+Pointers and streams are integers (`tensor.data_ptr()`, `stream.cuda_stream`; stream 0 is the default stream); all work
+is on the calling thread's current device. Functions without "seconds" in their name only enqueue. Owns no memory but
+gates.
 """
 
 import ctypes
@@ -82,7 +83,7 @@ class Library:
         self.call("offsim_set_device", device)
 
     def prepare(self) -> None:
-        """Loads every kernel on the current device; to be called before a gate closes. Fails if there is no code for it."""
+        """Loads every kernel on the current device, before a gate closes. Fails if there is no code for it."""
         self.call("offsim_prepare")
 
     def gate(self) -> "Gate":
@@ -129,7 +130,7 @@ class Library:
         return self._timed("offsim_sm_write_timed", arguments, iterations, stream)
 
     def hog(self, blocks: int, seconds: float, stream: int, rounds: int = 0) -> None:
-        """Thread blocks run matrix instructions for `seconds`; `rounds`: 8 bytes of device memory that count them, or 0."""
+        """Thread blocks run matrix instructions for `seconds`; `rounds`: 8 bytes on the device that count them, or 0."""
         self.call("offsim_hog", blocks, round(seconds * 1e9), rounds, stream)
 
     def elementwise(self, values: int, bytes_: int, scale: float, offset: float, stream: int) -> None:
@@ -176,5 +177,5 @@ class Gate:
 
 
 def load(build_folder: Path | None = None, native: str = "") -> Library:
-    """The kernels, built if need be; raises KernelsUnavailable. `native`: this node's architecture, such as "sm_100"."""
+    """The kernels, built if need be; raises KernelsUnavailable. `native`: this node's architecture, as "sm_100"."""
     return Library(built_library(build_folder, native))

@@ -4,7 +4,8 @@ Assumes that power above idle grows with the clock, power = idle + demand x cloc
 that the limit holds for the average over a window: clock = min(1, (limit - idle) / mean demand), where the mean is an
 exponential moving average of what would be drawn at full clock: each kernel's energy over its duration. A kernel takes
 clock ** -sensitivity times as long. Measured on an H200: products of 1.45 ms take 1.71 ms under continuous load and
-1.49 ms with half of the time idle. Left out: temperature, differences between chips, and controllers slower than the window.
+1.49 ms with half of the time idle. Left out: temperature, differences between chips, and controllers slower than the
+window.
 """
 
 from collections.abc import Iterable

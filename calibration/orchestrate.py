@@ -1,0 +1,149 @@
+"""`offsim calibrate`: starts the processes that measure, watches them, and makes a profile of what they leave.
+
+This process never touches a GPU, so a probe that hangs, a GPU that falls off the bus or a kernel that crashes ends a
+worker and not the calibration: samples are on the disk as soon as they are taken, a probe that shows nothing for its
+time limit is given up, and the same command goes on where it stopped.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import structs
+from rich.table import Table
+
+from calibration.inventory import Inventory, NoGPU, take_inventory
+from calibration.probes import PROBES, Probe
+from calibration.probes.probe import Mode
+from calibration.samples import Header, SampleFile
+from offsim.results.layout import new_table, render
+from offsim.scenario.scenario import ScenarioError
+
+from .fit.profile import SummaryRow, fit_profile
+from .kernels.build import KernelsUnavailable, built_library
+from .worker_process import Command, Outcome, run_workers, worker_command
+
+FINE, FAILED = 0, 1
+TYPICAL = Inventory("NVIDIA GPU", 1, "9.0", 0.0, "", 0.0, "", 1, 0.0, "0" * 12)
+"""What a dry run supposes where no GPU is."""
+
+
+class Order(NamedTuple):
+    """What was asked for."""
+
+    mode: Mode
+    out: Path | None
+    kernels: bool
+    through_host_memory: bool
+    limit_seconds: float
+
+
+class Group(NamedTuple):
+    """Probes that one set of processes measures into one file."""
+
+    file: str
+    inventory: Inventory
+    probes: tuple[Probe, ...]
+    environment: dict[str, str]
+
+
+def calibrate_command(order: Order, command: Command = worker_command) -> int:
+    """Measure, fit, print; returns the exit code."""
+    inventory, without = _inventory(order)
+    folder = order.out or Path("offsim-results") / f"calibration-{inventory.fingerprint}"
+    waived: dict[str, str] = {}
+    if without:
+        waived |= {probe.key: without for probe in PROBES if probe.can_run(structs.replace(inventory, gpus=2))}
+    paths = []
+    for group in groups(inventory, order):
+        path = folder / group.file
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        header = Header(order.mode, inventory.fingerprint, group.inventory, now, group.inventory.transport)
+        SampleFile(path).begin(header)
+        outcome = run_workers(
+            path, group.probes, order.mode, group.inventory, order.limit_seconds, command, group.environment
+        )
+        waived |= outcome.waived
+        paths.append(path)
+        if outcome.failure:
+            return _stopped(outcome, folder)
+    fitted = fit_profile(paths, folder.name)
+    profile = folder / "profile.toml"
+    profile.write_text(fitted.toml, encoding="utf-8")
+    print(render(summary_table(fitted.summary)), end="")
+    print(render(waived_table(waived)) if waived else "", end="")
+    print(f"node {inventory.fingerprint}: {inventory.gpus} x {inventory.gpu_name}\nprofile: {profile}")
+    return FINE
+
+
+def _stopped(outcome: Outcome, folder: Path) -> int:
+    print(
+        f"offsim: {outcome.failure}; what was measured is kept, the same command with --out {folder} goes on",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def _inventory(order: Order) -> tuple[Inventory, str]:
+    """This machine, and why it has no kernels of ours (empty if it has)."""
+    try:
+        inventory = take_inventory()
+    except NoGPU as error:
+        raise ScenarioError(f"calibrate: {error}; --dry-run lists the probes") from None
+    if not order.kernels:
+        return inventory, "--no-kernels"
+    try:
+        built_library(native="sm_" + inventory.compute_capability.replace(".", ""))
+    except KernelsUnavailable as error:
+        print(f"offsim: {error}", file=sys.stderr)
+        return inventory, "the CUDA kernels could not be built"
+    return structs.replace(inventory, kernels=True), ""
+
+
+def groups(inventory: Inventory, order: Order) -> list[Group]:
+    """One GPU's probes, then those of all GPUs together over the transport that was asked for."""
+    single = Group(
+        "samples-1-gpu.jsonl", inventory.using(1, "none"), tuple(p for p in PROBES if not p.several_gpus), {}
+    )
+    if inventory.gpus == 1:
+        return [single]
+    transport = "host-memory" if order.through_host_memory else inventory.transport
+    environment = {"NCCL_P2P_DISABLE": "1"} if order.through_host_memory else {}
+    several = tuple(p for p in PROBES if p.several_gpus or p.key == "overheads")
+    whole = inventory.using(inventory.gpus, transport)
+    return [single, Group(f"samples-{transport}.jsonl", whole, several, environment)]
+
+
+def dry_run_command(order: Order) -> int:
+    """List the probes; needs no GPU."""
+    try:
+        inventory, supposed = take_inventory(), ""
+    except NoGPU as error:
+        inventory, supposed = TYPICAL, f"{error}: as one GPU would run them"
+    inventory = structs.replace(inventory, kernels=order.kernels)
+    table = new_table("probes", "probe", "measures", "identifies", "configurations", "waived")
+    for probe in PROBES:
+        count = len(probe.configurations(order.mode, inventory))
+        table.add_row(probe.key, probe.title, ", ".join(probe.identifies), str(count), probe.can_run(inventory))
+    print(render(table), end="")
+    if supposed:
+        print(supposed)
+    return FINE
+
+
+def summary_table(rows: list[SummaryRow]) -> Table:
+    """What was fitted."""
+    table = new_table("node profile", "parameter", "value", "95 % interval", "held-out error", "n", "note")
+    for row in rows:
+        table.add_row(row.parameter, row.value, row.interval, row.held_out_error, str(row.n), row.note)
+    return table
+
+
+def waived_table(waived: dict[str, str]) -> Table:
+    """What was not measured, and why."""
+    table = new_table("not measured", "probe", "why", "identifies")
+    known = {probe.key: probe for probe in PROBES}
+    for key, reason in waived.items():
+        table.add_row(key, reason, ", ".join(known[key].identifies) if key in known else "")
+    return table

@@ -1,0 +1,142 @@
+"""Signed errors of predictions, case by case: predicted / measured - 1."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from statistics import median
+from typing import Any, NamedTuple
+
+from offsim.results.predict import predict
+
+from .records import FIRST_STEPS, Record, class_of
+from .simpler import SIMPLER, steady, sums_of, with_equal_shares, without_contention
+
+
+class CaseError(NamedTuple):
+    """One case: what was measured, what is predicted, and the errors."""
+
+    node: str
+    name: str
+    kind: str
+    """Its class: copy-bound, balanced, compute-bound, contended, blocking, swap."""
+    shape: str
+    """Cases of one shape compete: model, blocks, tokens, GPUs, node."""
+    measured: float
+    """Steady step of the policy / of the resident run."""
+    predicted: float
+    policy_error: float
+    """Of the steady step in seconds."""
+    resident_error: float
+    first_steps: tuple[float, ...]
+    """Errors of the first steps in seconds, each against the mean of its repetitions."""
+    switch_error: float | None
+    memory_error: float | None
+    noise: float | None
+    simpler: tuple[float, ...]
+    """Errors of the simpler models' ratios, in the order of SIMPLER."""
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.measured - 1
+
+
+def case_error(record: Record) -> CaseError:
+    """Predict one record with its node's profile."""
+    case, profile = record.case, str(record.profile)
+    scenario, reference = case.scenario(profile), case.resident(profile)
+    prediction = predict(scenario)
+    resident = predict(reference).steps[-1].duration
+    indices = record.steady_indices
+    steps = [step.duration for step in prediction.steps]
+    own = sorted(steps[i] for i in indices)[len(indices) // 2]
+    sums, reference_sums = sums_of(scenario, indices[-1]), sums_of(reference, case.steps - 1)
+    switch = record.switch_index
+    ratios = (
+        sums.larger / reference_sums.larger,
+        steady(without_contention(scenario), indices) / predict(without_contention(reference)).steps[-1].duration,
+        steady(with_equal_shares(scenario), indices) / resident,
+    )
+    peak = record.peak_allocated
+    return CaseError(
+        record.node,
+        case.name,
+        class_of(case, sums.copy / resident),
+        f"{record.node} {case.shape} {case.blocks} {case.tokens} {case.step_end} {case.all_to_all_calls}",
+        record.ratio,
+        own / resident,
+        own / record.policy() - 1,
+        resident / record.resident() - 1,
+        tuple(_against(record, steps, i) for i in range(min(FIRST_STEPS, case.steps))),
+        None if switch is None else _against(record, steps, switch),
+        None if not peak else prediction.peak_allocated / peak - 1,
+        record.noise,
+        tuple(ratio / record.ratio - 1 for ratio in ratios),
+    )
+
+
+def _against(record: Record, steps: list[float], index: int) -> float:
+    measured = [run[index] for run in record.policy_steps]
+    return steps[index] * len(measured) / sum(measured) - 1
+
+
+def all_errors(records: list[Record]) -> list[CaseError]:
+    """Every record's errors, on all cores."""
+    if len(records) < 3:
+        return [case_error(record) for record in records]
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(case_error, records, chunksize=4))
+
+
+class Summary(NamedTuple):
+    """Absolute errors of a group of cases."""
+
+    n: int
+    median: float
+    p95: float
+    worst: float
+    """Signed."""
+    worst_name: str
+    within: tuple[float, float, float]
+    """Share within 1, 3 and 5 %."""
+
+
+def summary(errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = lambda e: e.error) -> Summary | None:
+    """What a group's errors come to; None if it is empty."""
+    found = [(value, error.name) for error in errors if (value := of(error)) is not None]
+    if not found:
+        return None
+    sizes = sorted(abs(value) for value, _ in found)
+    worst, name = max(found, key=lambda pair: abs(pair[0]))
+    n = len(sizes)
+    # The smallest size that at least 95 % of all do not exceed.
+    p95 = sizes[min(n - 1, -(-95 * n // 100) - 1)]
+    within = [sum(size <= bound for size in sizes) / n for bound in (0.01, 0.03, 0.05)]
+    return Summary(n, median(sizes), p95, worst, name, (within[0], within[1], within[2]))
+
+
+class Winners(NamedTuple):
+    """Pairs of policies on the same shape."""
+
+    right: int
+    wrong: tuple[tuple[str, str], ...]
+
+
+def winners(errors: list[CaseError], apart: float = 0.03) -> Winners:
+    """Whether the prediction orders every pair whose measured ratios differ by more than `apart`."""
+    right, wrong = 0, []
+    for i, a in enumerate(errors):
+        for b in errors[i + 1 :]:
+            if a.shape != b.shape or abs(a.measured / b.measured - 1) <= apart:
+                continue
+            if (a.measured < b.measured) == (a.predicted < b.predicted):
+                right += 1
+            else:
+                wrong.append((a.name, b.name))
+    return Winners(right, tuple(wrong))
+
+
+def as_json(errors: list[CaseError]) -> list[dict[str, Any]]:
+    """One object per case, with the simpler models by name."""
+    return [
+        error._asdict() | {"error": error.error, "simpler": dict(zip(SIMPLER, error.simpler, strict=True))}
+        for error in errors
+    ]

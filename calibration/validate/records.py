@@ -1,0 +1,143 @@
+"""Committed replays: what was measured on which node, and in which class a case belongs.
+
+A steady step is the median of a run's settled steps: of the policy the steps from the third on that do not switch
+experts, of the resident run the steps that begin after its first 0.2 s, in which the clock settles. What is compared is
+their ratio, since both drift together with the chip's temperature.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import msgspec
+
+from calibration.replays.cases import Case
+from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
+from offsim.scenario.scenario import ScenarioError
+
+NODES = Path(__file__).parents[1] / "nodes"
+SETTLING = 0.2
+"""Seconds of a resident run that don't count."""
+FIRST_STEADY = 2
+FIRST_STEPS = 4
+
+
+class Record(NamedTuple):
+    """One case on one node."""
+
+    node: str
+    profile: Path
+    case: Case
+    policy_steps: list[list[float]]
+    """Per repetition [s]."""
+    resident_steps: list[list[float]]
+    peak_allocated: float | None
+    """None where memory was not measured."""
+
+    @property
+    def steady_indices(self) -> list[int]:
+        """Steps of the policy that count as steady."""
+        experts = self.experts
+        return [i for i in range(FIRST_STEADY, len(experts)) if experts[i] == experts[i - 1]]
+
+    @property
+    def experts(self) -> list[int]:
+        """Which expert runs at each step: with two, the second half is the other one's."""
+        steps = self.case.steps
+        return [int(self.case.experts == 2 and 2 * i >= steps) for i in range(steps)]
+
+    @property
+    def switch_index(self) -> int | None:
+        """The step at which the expert changes."""
+        experts = self.experts
+        return next((i for i in range(1, len(experts)) if experts[i] != experts[i - 1]), None)
+
+    def policy(self, repetition: int | None = None) -> float:
+        """Seconds of a steady step, over all repetitions or in one."""
+        runs = self.policy_steps if repetition is None else [self.policy_steps[repetition]]
+        return median(run[i] for run in runs for i in self.steady_indices)
+
+    def resident(self, repetition: int | None = None) -> float:
+        """Seconds of a steady step of the interleaved resident runs."""
+        runs = self.resident_steps if repetition is None else [self.resident_steps[repetition]]
+        return median(step for run in runs for step in settled(run))
+
+    @property
+    def ratio(self) -> float:
+        """What is scored."""
+        return self.policy() / self.resident()
+
+    @property
+    def noise(self) -> float | None:
+        """First repetition against the second."""
+        if len(self.policy_steps) < 2:
+            return None
+        first, second = (self.policy(i) / self.resident(i) for i in (0, 1))
+        return first / second - 1
+
+
+def settled(run: list[float]) -> list[float]:
+    """Steps that begin after the settling time.
+
+    >>> settled([0.15, 0.15, 0.15, 0.16])
+    [0.15, 0.16]
+    """
+    found, begun = [], 0.0
+    for step in run:
+        if begun > SETTLING:
+            found.append(step)
+        begun += step
+    return found
+
+
+class Failure(NamedTuple):
+    """A case that could not be measured."""
+
+    node: str
+    case: str
+    error: str
+
+
+def read_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
+    """All committed replays under `root`."""
+    records: list[Record] = []
+    failures: list[Failure] = []
+    for folder in sorted(path for path in root.glob("*") if (path / "profile.toml").is_file()):
+        for line in _lines(folder):
+            if "error" in line:
+                failures.append(Failure(folder.name, str(line["case"]), str(line["error"])))
+                continue
+            case = msgspec.convert(line["scenario"], Case)
+            if not all(settled(run) for run in line["resident_steps"]):
+                failures.append(
+                    Failure(folder.name, case.name, "not scored: its resident run ended before the clock settled")
+                )
+                continue
+            steps, resident, peak = line["policy_steps"], line["resident_steps"], line.get("peak_allocated")
+            records.append(Record(folder.name, folder / "profile.toml", case, steps, resident, peak))
+    return records, failures
+
+
+def _lines(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("replays*.jsonl")):
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                yield json.loads(text)
+            except ValueError as error:
+                raise ScenarioError(f"{path}: line {number} is no JSON object ({error})") from None
+
+
+def class_of(case: Case, copy_share: float) -> str:
+    """What kind of case this is; `copy_share` is copy time of a steady step over its resident time, both predicted."""
+    policy = case.policy
+    if isinstance(policy, FullModel):
+        return "swap"
+    if isinstance(policy, SGLangLayerwise) and (not policy.pinned or policy.hook_synchronize):
+        return "blocking"
+    if case.kind == "x2-host-memory" and not isinstance(policy, Resident):
+        return "contended"
+    if copy_share > 1.05:
+        return "copy-bound"
+    return "compute-bound" if copy_share < 0.95 else "balanced"

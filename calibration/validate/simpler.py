@@ -1,0 +1,80 @@
+"""Three simpler models, to see what the simulation adds.
+
+max: the larger of compute + collectives and copies of a step, from the program's own sums. alone: the simulation
+without contention. equal: collectives and copies share links equally (weight 1).
+"""
+
+from typing import NamedTuple
+
+from msgspec import structs
+
+from offsim.engine.durations import Durations
+from offsim.program.build import build
+from offsim.program.commands import Collective, Compute, Copy
+from offsim.results.predict import predict
+from offsim.scenario.node import Node
+from offsim.scenario.quantity import Quantity
+from offsim.scenario.scenario import Scenario
+
+SIMPLER = ("max", "alone", "equal")
+
+
+class Sums(NamedTuple):
+    """Seconds of one step, each kind of work alone and back to back."""
+
+    compute: float
+    collective: float
+    copy: float
+
+    @property
+    def larger(self) -> float:
+        return max(self.compute + self.collective, self.copy)
+
+
+def sums_of(scenario: Scenario, index: int) -> Sums:
+    """What one step of the program adds up to."""
+    section = next(s for s in build(scenario).sections if s.step == index)
+    durations = Durations(scenario)
+    compute = sum(durations.of_command(c) for c in section.commands if isinstance(c, Compute))
+    collective = sum(_collective(scenario.node, c) for c in section.commands if isinstance(c, Collective))
+    copies = [c for c in section.commands if isinstance(c, Copy)]
+    return Sums(compute, collective, sum(_copy(scenario.node, c) for c in copies))
+
+
+def _collective(node: Node, command: Collective) -> float:
+    if node.collectives is None:
+        return 0.0
+    kinds = node.collectives
+    kind = kinds.all_to_all if command.kind == "all-to-all" else kinds.all_gather
+    return kind.latency.value + command.bytes / kind.rate.at(max(command.bytes, 1.0))
+
+
+def _copy(node: Node, command: Copy) -> float:
+    pinned = node.pcie.h2d if command.direction == "H2D" else node.pcie.d2h
+    pageable = node.host.pageable_h2d if command.direction == "H2D" else node.host.fresh_d2h
+    rate = pinned if command.host_memory == "pinned" else pageable
+    return node.pcie.latency.value + command.bytes / rate.value
+
+
+def without_contention(scenario: Scenario) -> Scenario:
+    """Every flow as if alone."""
+    return structs.replace(scenario, simulation=structs.replace(scenario.simulation, contention=False))
+
+
+def with_equal_shares(scenario: Scenario) -> Scenario:
+    """Collectives and copies with the same weight on a link."""
+    node = scenario.node
+    if node.collectives is None:
+        return scenario
+    one = Quantity(1.0, "guess", "equal shares")
+    kinds = {
+        name: structs.replace(getattr(node.collectives, name), weight=one) for name in ("all_to_all", "all_gather")
+    }
+    changed = structs.replace(node, collectives=structs.replace(node.collectives, **kinds))
+    return structs.replace(scenario, node=changed)
+
+
+def steady(scenario: Scenario, indices: list[int]) -> float:
+    """Predicted seconds of a steady step."""
+    steps = predict(scenario).steps
+    return sorted(steps[i].duration for i in indices)[len(indices) // 2]
