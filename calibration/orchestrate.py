@@ -24,7 +24,7 @@ from .fit.profile import SummaryRow, fit_profile
 from .kernels.build import KernelsUnavailable, built_library
 from .worker_process import Command, Outcome, run_workers, worker_command
 
-FINE, FAILED = 0, 1
+FINE, FAILED, INTERRUPTED = 0, 1, 130
 TYPICAL = Inventory("NVIDIA GPU", 1, "9.0", 0.0, "", 0.0, "", 1, 0.0, "0" * 12)
 """What a dry run supposes where no GPU is."""
 
@@ -52,6 +52,14 @@ def calibrate_command(order: Order, command: Command = worker_command) -> int:
     """Measure, fit, print; returns the exit code."""
     inventory, without = _inventory(order)
     folder = order.out or Path("offsim-results") / f"calibration-{inventory.fingerprint}"
+    try:
+        return _calibrate(order, inventory, without, folder, command)
+    except KeyboardInterrupt:
+        print(f"\noffsim: interrupted; the same command with --out {folder} goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _calibrate(order: Order, inventory: Inventory, without: str, folder: Path, command: Command) -> int:
     waived: dict[str, str] = {}
     if without:
         waived |= {probe.key: without for probe in PROBES if probe.can_run(structs.replace(inventory, gpus=2))}

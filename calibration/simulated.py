@@ -2,8 +2,8 @@
 
 The same probes that calibrate a machine so check a calibration: what comes back must be what the profile says. A gate
 is a host that issues in no time and is never held up by a full queue. Every run starts on an idle, cool chip, so
-settling changes nothing. Left out: copies on one rank only (all ranks of a program issue the same), and noise that is
-not a factor on durations.
+settling changes nothing. Left out: collectives while one rank alone copies (all ranks of a program issue the same), and
+noise that is not a factor on durations.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ from msgspec import structs
 
 from offsim.engine.host_costs import HostCosts
 from offsim.engine.simulate import simulate
-from offsim.program.commands import Command, StreamProgram
+from offsim.program.commands import Collective, Command, StreamProgram
 from offsim.scenario.load import load_model
 from offsim.scenario.model import Model
 from offsim.scenario.node import Node, Overheads
@@ -52,14 +52,21 @@ class SimulatedBench:
         settle: float = 0.0,  # noqa: ARG002
         gated: bool = True,
     ) -> Reading:
-        """See calibration.bench.Bench; raises Unsupported for copies on one of several ranks."""
-        if only_rank is not None and self.ranks > 1:
-            raise Unsupported("the simulator's ranks all issue the same commands")
-        program = program_of(commands, self.ranks)
-        timeline = simulate(_scenario(self._gated if gated else self._issuing, self.ranks), program)
+        """See calibration.bench.Bench; raises Unsupported for collectives with copies on one of several ranks."""
+        ranks = self.ranks if only_rank is None else self._ranks_beside(only_rank, commands)
+        program = program_of(commands, ranks)
+        timeline = simulate(_scenario(self._gated if gated else self._issuing, ranks), program)
         window = timeline.window(0, PROBED_SECTION)
         host_seconds = self._issue_seconds(program) if gated else window.end - window.start
         return Reading(self._noisy(timeline.instants), host_seconds * self._factor(self._noise), {})
+
+    def _ranks_beside(self, only_rank: int, commands: tuple[Command, ...]) -> int:
+        """Ranks to simulate if one copies: without collectives it is on its own, so that one is enough."""
+        if only_rank == 0 and not any(isinstance(command, Collective) for command in commands):
+            return 1
+        if self.ranks > 1:
+            raise Unsupported("the simulator's ranks all issue the same commands")
+        return self.ranks
 
     def _issue_seconds(self, program: StreamProgram) -> float:
         """Host time of the probed commands where nothing blocks the host."""

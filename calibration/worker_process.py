@@ -45,7 +45,7 @@ def worker_command(file: Path, probes: Sequence[str], mode: str, inventory: Inve
     launcher = [sys.executable, "-m"]
     if inventory.gpus > 1:
         launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(inventory.gpus), "-m"]
-    arguments = ["--samples", str(file), "--probes", ",".join(probes), "--mode", mode]
+    arguments = ["--samples", str(file), "--probes", ",".join(probes), "--mode", mode, "--watched"]
     return [*launcher, "calibration.live.worker", *arguments]
 
 
@@ -77,7 +77,7 @@ def run_workers(
                 continue
             deaths = 0 if len(_done(file, left, mode, inventory)) > before else deaths + 1
             if deaths >= MOST_DEATHS:
-                outcome.failure = f"the measuring process ended early twice ({worker.last_words()})"
+                outcome.failure = f"the measuring process ended early twice ({worker.last_words})"
     return outcome
 
 
@@ -109,6 +109,7 @@ def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: floa
         while True:
             event = worker.next_event(limit_seconds)
             if event is None:
+                worker.process.wait()
                 return ""
             if event["event"] == "silence":
                 return probe or "start"
@@ -121,7 +122,7 @@ def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: floa
             elif event["event"] == "done":
                 return "done"
     finally:
-        worker.kill()
+        worker.end()
 
 
 class Worker:
@@ -131,13 +132,17 @@ class Worker:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: the worker then ends too
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
             env={**os.environ, **environment},
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.last_words = ""
+        """The last line that it wrote to standard error, and how it ended."""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -161,16 +166,18 @@ class Worker:
             if isinstance(event, dict) and "event" in event:
                 return event
 
-    def kill(self) -> None:
-        """End the process and everything that it started."""
+    def end(self) -> None:
+        """End the process and everything that it started; what it said last stays known."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-    def last_words(self) -> str:
-        """The last line that it wrote to standard error, and how it ended."""
+        self._reader.join()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         code = self.process.returncode
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"{lines[-1][:LONGEST_MESSAGE]}; {ended}" if lines else ended
+        self.last_words = f"{lines[-1][:LONGEST_MESSAGE]}; {ended}" if lines else ended
+        for pipe in (self.process.stdin, self.process.stdout, self._errors):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()

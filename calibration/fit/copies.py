@@ -11,6 +11,7 @@ from calibration.samples import Sample
 
 from .estimate import Blocks, Estimate, bootstrap, estimated
 
+LARGE_RESIDUAL = 0.03
 LONG = 32e6
 """Bytes from which a copy's rate, not its fixed part, decides."""
 
@@ -50,7 +51,19 @@ def link(samples: list[Sample]) -> tuple[Estimate, Estimate]:
     small = estimated([list(block) for block in short]) if short else Estimate(latency)
     low, high = small.interval or (latency, latency)
     fixed = Estimate(latency, (min(low, latency), max(high, latency)), small.n, error)
-    return Estimate(rate, interval, n, error), fixed
+    return Estimate(rate, interval, n, error, unexplained(fitted, latency, rate)), fixed
+
+
+def unexplained(samples: list[Sample], latency: float, rate: float) -> str:
+    """What a line over size leaves over beyond noise: a mechanism that this fit does not know. Empty if nothing."""
+    left = []
+    for sample in samples:
+        size, times = float(sample.config["bytes"]), np.asarray(sample.readings["seconds"])
+        residual = (latency + size / rate) / float(np.median(times)) - 1
+        noise = float(np.median(np.abs(times / np.median(times) - 1)))
+        if abs(residual) > max(LARGE_RESIDUAL, 3 * noise):
+            left.append((abs(residual), f"{size / 1e6:.0f} MB {100 * residual:+.1f} %"))
+    return f"not explained by latency + bytes / rate: {max(left)[1]}" if left else ""
 
 
 def held_out_error(samples: list[Sample], latency: float, rate: float) -> float | None:
@@ -73,7 +86,7 @@ def further_call(samples: list[Sample]) -> Estimate | None:
     return estimated(blocks)
 
 
-def duplex(samples: list[Sample], h2d: float, d2h: float) -> Estimate | None:
+def duplex(samples: list[Sample], h2d: float, d2h: float, latency: float = 0.0) -> Estimate | None:
     """gamma: both directions at once, each as a share of what it reaches alone."""
     own = {"H2D": h2d, "D2H": d2h}
     other = {"H2D": d2h, "D2H": h2d}
@@ -81,7 +94,8 @@ def duplex(samples: list[Sample], h2d: float, d2h: float) -> Estimate | None:
     def shares(sample: Sample) -> list[float]:
         direction, bytes_ = str(sample.config["foreground"]), float(sample.config["bytes"])
         pairs = zip(sample.readings["seconds"], sample.readings["background_rate"], strict=True)
-        return [bytes_ / t / own[direction] + rate / other[direction] for t, rate in pairs]
+        flowing = [(bytes_ / (t - latency), bytes_ / (bytes_ / rate - latency)) for t, rate in pairs]
+        return [mine / own[direction] + theirs / other[direction] for mine, theirs in flowing]
 
     found = {s.held_out: [shares(t) for t in samples if t.held_out == s.held_out] for s in samples}
     blocks = [block for block in found.get(False, []) if block]

@@ -32,6 +32,8 @@ from .tables import (
     relayout_bytes,
 )
 
+LARGE = 2e9
+"""Bytes of an elementwise kernel that no cache serves."""
 WORKSPACE = 2.0**25
 """cuBLAS on Hopper: 32 MiB, where the samples don't say."""
 
@@ -90,7 +92,11 @@ class Fit:
 
 def fit_profile(paths: list[Path], name: str) -> Fitted:
     """Fit the samples of one node; raises ScenarioError where too little was measured."""
-    headers, samples = read_samples(paths)
+    return fit_samples(*read_samples(paths), name)
+
+
+def fit_samples(headers: list[Header], samples: list[Sample], name: str) -> Fitted:
+    """As fit_profile, of samples at hand; the last header's machine is the node."""
     fit = Fit(headers, samples)
     needed = [probe for probe in ("h2d", "d2h", "gemm", "attention", "elementwise") if not fit.of(probe)]
     if needed:
@@ -137,7 +143,8 @@ def _gpu(fit: Fit) -> GPU:
     widest = max(products.values(), key=lambda c: c.highest())
     longest = max(attentions.values(), key=lambda c: c.points[-1][0])
     memory = fit.inventory.memory_bytes
-    bandwidth = Quantity(elementwise.highest(), "measured", source)
+    # Smaller ones are served by the cache.
+    bandwidth = Quantity(elementwise.at(LARGE), "measured", source)
     fit.table(
         "gpu",
         [
@@ -251,7 +258,7 @@ def _clock_tables(fit: Fit, gpu: GPU) -> None:
 
 def _links(fit: Fit) -> None:
     (h2d, latency), (d2h, _) = link(fit.of("h2d")), link(fit.of("d2h"))
-    gamma = duplex(fit.of("bidirectional"), h2d.value, d2h.value)
+    gamma = duplex(fit.of("bidirectional"), h2d.value, d2h.value, latency.value)
     fit.table(
         "pcie",
         [
@@ -318,8 +325,9 @@ def _collective(fit: Fit, kind: str) -> None:
         raise ScenarioError(f"too little measured for a profile: no samples of {kind}")
     fitted = [s for s in samples if not s.held_out]
     shortest = min(fitted, key=_bytes)
-    small = float(np.median(shortest.readings["seconds"]))
     long = [s for s in fitted if _bytes(s) >= 1e6]
+    asymptotic = max(_bytes(s) / float(np.median(s.readings["seconds"])) for s in long)
+    small = float(np.median(shortest.readings["seconds"])) - _bytes(shortest) / asymptotic
     latency = min(small, 0.9 * min(float(np.median(s.readings["seconds"])) for s in long))
     points = [(_bytes(s), _bytes(s) / (float(np.median(s.readings["seconds"])) - latency)) for s in long]
     rates = curve(merged_points(points), "bytes sent / (time - latency)")
@@ -328,10 +336,11 @@ def _collective(fit: Fit, kind: str) -> None:
         for s in samples
         if s.held_out
     ]
-    share = weight(fit.of("copy-collective"), latency, kind)
+    # NVLink is no link that copies use: what they cost collectives there is interference.
+    share = None if fit.inventory.transport == "nvlink" else weight(fit.of("copy-collective"), latency, kind)
     key = kind.replace("-", "_")
     _note_table(fit, f"collectives.{key}.rate", f"{rates.highest() / 1e9:.1f} GB/s at most", errors, samples)
-    low, high = min(shortest.readings["seconds"]), max(shortest.readings["seconds"])
+    low, high = min(shortest.readings["seconds"]) - _bytes(shortest) / asymptotic, max(shortest.readings["seconds"])
     fixed = Estimate(latency, (min(low, latency), max(high, latency)), len(shortest.readings["seconds"]))
     unshared = "not identified: copies and collectives share no link, or this was not measured"
     fit.table(

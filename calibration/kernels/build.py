@@ -60,10 +60,10 @@ def find_nvcc() -> Path | None:
     return next((Path(nvcc) for nvcc in found if nvcc), None)
 
 
-def sources_key(folder: Path = SOURCES) -> str:
+def sources_key() -> str:
     """A hash of the names and contents of all kernel sources."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.cu"), *folder.glob("*.cuh")]):
+    for path in sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh")]):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]

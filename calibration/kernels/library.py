@@ -130,7 +130,7 @@ class Library:
         return self._timed("offsim_sm_write_timed", arguments, iterations, stream)
 
     def hog(self, blocks: int, seconds: float, stream: int, rounds: int = 0) -> None:
-        """Thread blocks run matrix instructions for `seconds`; `rounds`: 8 bytes on the device that count them, or 0."""
+        """Thread blocks run matrix instructions for `seconds`; `rounds`: 8 device bytes that count them, or 0."""
         self.call("offsim_hog", blocks, round(seconds * 1e9), rounds, stream)
 
     def elementwise(self, values: int, bytes_: int, scale: float, offset: float, stream: int) -> None:

@@ -31,7 +31,7 @@ from offsim.program.commands import (
 from offsim.program.timeline import Span, SpanKind, Timeline, Window
 
 from .communicator import Communicator
-from .contents import Contents, weights_name
+from .contents import HOST_SUFFIX, Contents, weights_name
 from .device import Device
 from .kernels import ELEMENT, Activations, Planner, block_key, output_elements
 
@@ -220,10 +220,15 @@ class Executor:
             start = start if start + bytes_ <= device_side.numel() else 0
             device_side = device_side[start : start + bytes_]
         names = (f"{command.name} on host", f"{command.buffer} on host")
-        host = next((self.buffers[name] for name in names if name in self.buffers), None)
-        if host is None:
-            raise KeyError(f"copy {command.name!r}: no buffer {' or '.join(names)}")
-        return device_side, host[:bytes_]
+        found = next((name for name in names if name in self.buffers), None) or self._whole_of(command.name)
+        return device_side, self.buffers[found][:bytes_]
+
+    def _whole_of(self, name: str) -> str:
+        """The host's copy of what `name` is a part of: of `encoder layer`, `encoder on host`."""
+        wholes = [b for b in self.buffers if b.endswith(HOST_SUFFIX) and name.startswith(b.removesuffix(HOST_SUFFIX))]
+        if not wholes:
+            raise KeyError(f"copy {name!r}: no buffer {name + HOST_SUFFIX!r} nor one that it is a part of")
+        return max(wholes, key=len)
 
     def _collective(self, command: Collective, planner: Planner) -> Call:
         group = self.communicator.group(command.group, self.program.groups)

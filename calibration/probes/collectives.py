@@ -60,6 +60,6 @@ class AllGather(CollectiveSweep):
     key, title = "all-gather", "all-gather by size"
     identifies = ("collectives.all_gather.rate", "collectives.all_gather.latency")
     kind = "all-gather"
-    sizes = (1_000_000, 16_000_000, 64_000_000, 96_000_000, 175_000_000, 351_394_304)
-    quick_sizes = (1_000_000, 64_000_000, 96_000_000, 351_394_304)
+    sizes = (64_000, 1_000_000, 16_000_000, 64_000_000, 96_000_000, 175_000_000, 351_394_304)
+    quick_sizes = (64_000, 1_000_000, 64_000_000, 96_000_000, 351_394_304)
     kept_out = (96_000_000,)

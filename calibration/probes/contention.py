@@ -4,6 +4,8 @@ Every pair is interleaved alone, beside, beside, alone; the background outlasts 
 inside the foreground's window only.
 """
 
+from collections.abc import Callable
+
 from calibration.bench import Bench, Reading
 from calibration.inventory import Inventory
 from calibration.samples import Config
@@ -85,14 +87,14 @@ def abba(
     alone: tuple[Command, ...],
     beside: tuple[Command, ...],
     repeats: int,
-    valid: object,
+    valid: Callable[[Reading], bool],
     count: int,
 ) -> Readings:
     """Seconds per repetition of the foreground, in pairs of rounds; pairs whose background ended early are dropped."""
     found: Readings = {"alone": [], "beside": []}
     for _ in range(repeats):
         readings = [bench.run(commands) for commands in (alone, beside, beside, alone)]
-        if all(valid(readings[i]) for i in (1, 2)):  # type: ignore[operator]
+        if all(valid(readings[i]) for i in (1, 2)):
             seconds = [reading.between("begin", "end") / count for reading in readings]
             found["alone"] += [seconds[0], seconds[3]]
             found["beside"] += [seconds[1], seconds[2]]
@@ -200,8 +202,9 @@ class CopyCollective(Probe):
             (reading.instants[rank, f"copy begin {i}"], reading.instants[rank, f"copy end {i}"]) for i in range(copies)
         ]
         active = sum(max(0.0, min(b, end) - max(a, begin)) for a, b in spans)
-        moved = sum(chunk * max(0.0, min(b, end) - max(a, begin)) / (b - a) for a, b in spans)
-        return (moved / active if active else None), active / (end - begin)
+        # What is still running at the end goes on faster, without the collectives.
+        whole = [b - a for a, b in spans if b <= end]
+        return (chunk * len(whole) / sum(whole) if whole else None), active / (end - begin)
 
 
 class KernelCollective(Probe):
@@ -223,12 +226,21 @@ class KernelCollective(Probe):
         memory, body = working_memory(kernels), timed(COMPUTE, [compute("kernels", kernels * count)])
         gathered = 2.0 * 350 * 10**6
         memory.append(Allocate("gathered", gathered, COMPUTE))
-        background = [_gather(i, gathered) for i in range(gathers)]
-        between = timed("all-gather", background, "gather begin", "gather end")
-        alone, beside = (*memory, *body), (*memory, *between, *body)
-        found = abba(bench, alone, beside, repeats, _gathers_last, count)
-        reading = bench.run((*memory, *between))
-        found["collective_alone"] = [reading.between("gather begin", "gather end") / gathers]
+        background: list[Command] = [Record("all-gather", "gather 0")]
+        for i in range(gathers):
+            background += [_gather(i, gathered), Record("all-gather", f"gather {i + 1}")]
+        alone, beside = (*memory, *body), (*memory, *background, *body)
+        inside: list[float] = []
+
+        def lasts(reading: Reading) -> bool:
+            seconds = _gather_seconds(reading, gathers)
+            inside.extend([seconds] if seconds is not None else [])
+            return seconds is not None
+
+        found = abba(bench, alone, beside, repeats, lasts, count)
+        found["collective_beside"] = inside
+        runs = [bench.run((*memory, *background)) for _ in range(repeats)]
+        found["collective_alone"] = [run.between("gather 0", f"gather {gathers}") / gathers for run in runs]
         return found
 
 
@@ -238,5 +250,9 @@ def _gather(number: int, bytes_: float) -> Command:
     return Collective("all-gather", f"gather {number}", "all-gather", bytes_ / 2, "world", ("gathered",), ("gathered",))
 
 
-def _gathers_last(reading: Reading) -> bool:
-    return reading.between("begin", "gather end") >= reading.between("begin", "end")
+def _gather_seconds(reading: Reading, count: int) -> float | None:
+    """Seconds of one all-gather while the kernels run, waiting for their multiprocessors included; None if they end
+    before the kernels do.
+    """
+    rate = background_rate(reading, "gather", 1.0, count)
+    return 1 / rate if rate else None

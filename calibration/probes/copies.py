@@ -16,6 +16,11 @@ GUESSED_RATE = 50e9
 OPPOSITE: dict[str, Direction] = {"H2D": "D2H", "D2H": "H2D"}
 
 
+def one_of(bench: Bench) -> int | None:
+    """Of several GPUs one copies: what its own link gives. What all of them reach at once is another question."""
+    return 0 if bench.ranks > 1 else None
+
+
 class CopySweep(Probe):
     """Pinned copies of one direction, back to back, by size."""
 
@@ -38,7 +43,8 @@ class CopySweep(Probe):
             *copy_buffers(self.direction, bytes_),
             *timed(COPY_STREAM, copies(self.direction, bytes_, count)),
         )
-        return {"seconds": [bench.run(commands).between("begin", "end") / count for _ in range(repeats)]}
+        runs = [bench.run(commands, only_rank=one_of(bench)) for _ in range(repeats)]
+        return {"seconds": [run.between("begin", "end") / count for run in runs]}
 
 
 class H2DSweep(CopySweep):
@@ -71,7 +77,8 @@ class Chunks(Probe):
             *copy_buffers("H2D", bytes_),
             *timed(COPY_STREAM, copies("H2D", bytes_, 1, calls=calls)),
         )
-        return {"seconds": [bench.run(commands).between("begin", "end") for _ in range(repeats)]}
+        runs = [bench.run(commands, only_rank=one_of(bench)) for _ in range(repeats)]
+        return {"seconds": [run.between("begin", "end") for run in runs]}
 
 
 class Pageable(Probe):
@@ -79,12 +86,12 @@ class Pageable(Probe):
 
     key, title = "pageable", "pageable copies"
     identifies = ("host.pageable_h2d", "host.pageable_d2h", "host.fresh_d2h")
-    rounds = (3, 5)
+    rounds = (3, 9)
     usual_seconds = 0.35
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
         cases = (("H2D", "pageable"), ("D2H", "pageable"), ("D2H", "fresh"))
-        sizes = (64 * MIB, 256 * MIB) if mode == "full" else (256 * MIB,)
+        sizes = (64 * MIB, 256 * MIB, BLOCK) if mode == "full" else (256 * MIB,)
         return [{"direction": d, "memory": m, "bytes": size} for d, m in cases for size in sizes]
 
     def held_out(self, config: Config) -> bool:
@@ -102,7 +109,8 @@ class Pageable(Probe):
         if memory != "fresh":
             before.append(host)
         commands = (*before, *timed(COMPUTE, inside))
-        return {"seconds": [bench.run(commands, gated=False).between("begin", "end") for _ in range(repeats)]}
+        runs = [bench.run(commands, only_rank=one_of(bench), gated=False) for _ in range(repeats)]
+        return {"seconds": [run.between("begin", "end") for run in runs]}
 
 
 class Bidirectional(Probe):
@@ -131,8 +139,8 @@ class Bidirectional(Probe):
         )
         found: Readings = {"seconds": [], "background_rate": []}
         for _ in range(repeats):
-            reading = bench.run(commands)
-            rate = background_rate(reading, other, bytes_, 3 * count)
+            reading = bench.run(commands, only_rank=one_of(bench))
+            rate = background_rate(reading, other, bytes_, 3 * count, one_of(bench))
             if rate is not None:
                 found["seconds"].append(reading.between("begin", "end") / count)
                 found["background_rate"].append(rate)

@@ -5,6 +5,7 @@ A command starts when it has been issued and the one before it has ended. Waits 
 
 from collections import deque
 from collections.abc import Generator
+from itertools import islice
 from typing import Any, Protocol
 
 from simpy import Environment, Event
@@ -102,11 +103,13 @@ class Stream:
         return self._drained
 
     def next_is_copy(self, direction: str) -> bool:
-        """Whether the command after the current one is an issued copy of this direction."""
-        if len(self.queue) < 2:
-            return False
-        issued, command, _ = self.queue[1]
-        return isinstance(command, Copy) and command.direction == direction and issued <= self.env.now
+        """Whether the next work after the current one is an issued copy of this direction; records don't count."""
+        for issued, command, _ in islice(self.queue, 1, None):
+            if issued > self.env.now:
+                return False
+            if not isinstance(command, Record):
+                return isinstance(command, Copy) and command.direction == direction
+        return False
 
     def _run(self) -> Generator[Event, Any, None]:
         env, queue = self.env, self.queue

@@ -9,15 +9,15 @@ NONE = quantity(0.0)
 
 
 def gpu() -> GPU:
-    """Products at 500 TFLOP/s, attention at 400, device memory at 1 TB/s, relayouts at half of that."""
+    """Products at 500 TFLOP/s, attention at 400, device memory at 4 TB/s, relayouts at half of that."""
     return GPU(
         name="round",
         memory=WIDE,
         context=NONE,
         gemm=curve((1.0, 500 * TERA)),
         attention={"default": curve((1.0, 400 * TERA))},
-        memory_bandwidth=quantity(TERA),
-        relayout_bandwidth=quantity(TERA / 2),
+        memory_bandwidth=quantity(4 * TERA),
+        relayout_bandwidth=quantity(2 * TERA),
     )
 
 
@@ -69,9 +69,7 @@ def two_gpus(
         host=host(2, read),
         overheads=no_overheads(),
         nvlink=NVLink(send=quantity(400e9), receive=quantity(400e9)) if nvlink else None,
-        collectives=Collectives(
-            transport="nvlink" if nvlink else "host-memory", all_to_all=kind, all_gather=kind
-        ),
+        collectives=Collectives(transport="nvlink" if nvlink else "host-memory", all_to_all=kind, all_gather=kind),
         interference=interference,
     )
 

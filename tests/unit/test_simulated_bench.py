@@ -6,13 +6,24 @@ from msgspec.structs import replace
 from calibration.bench import Reading, Unsupported, program_of
 from calibration.probes import PROBES
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
-from offsim.program.commands import COMPUTE, Allocate, Command, Compute, Copy, HostWork, Kernel, Record, Synchronize
+from offsim.program.commands import (
+    COMPUTE,
+    Allocate,
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    HostWork,
+    Kernel,
+    Record,
+    Synchronize,
+)
 from offsim.scenario.node import Node
 from tests.strategies import no_overheads, quantity
 from tests.unit.probed_nodes import one_gpu, two_gpus
 
-SECOND = Kernel("elementwise", 0.0, 1e12, 1.0, (1, 5 * 10**11))
-"""At 1 TB/s."""
+SECOND = Kernel("elementwise", 0.0, 4e12, 1.0, (1, 2 * 10**12))
+"""At 4 TB/s."""
 TWO_KERNELS: tuple[Command, ...] = (
     Record(COMPUTE, "begin"),
     Compute(COMPUTE, "kernel", (SECOND,)),
@@ -75,9 +86,23 @@ def test_settling_changes_nothing():
     assert bench.run(TWO_KERNELS, settle=9.0) == bench.run(TWO_KERNELS)
 
 
-def test_copies_on_one_of_two_ranks_are_refused():
+COPY: tuple[Command, ...] = (
+    Record("copy", "begin"),
+    Copy("copy", "b", "H2D", 50e9, "pinned", "b"),
+    Record("copy", "end"),
+)
+
+
+def test_a_rank_that_copies_alone_has_host_memory_to_itself():
+    bench = SimulatedBench(two_gpus(read=60e9))
+    assert bench.run(COPY, only_rank=0).between("begin", "end") == 1.0
+    assert bench.run(COPY).between("begin", "end") == pytest.approx(5 / 3)
+
+
+def test_collectives_while_one_of_two_ranks_copies_are_refused():
+    exchange = Collective(COMPUTE, "exchange", "all-to-all", 1e9)
     with pytest.raises(Unsupported, match="ranks all issue the same"):
-        SimulatedBench(two_gpus()).run(TWO_KERNELS, only_rank=0)
+        SimulatedBench(two_gpus()).run((*COPY, exchange), only_rank=0)
 
 
 def test_the_only_rank_of_one_may_copy():

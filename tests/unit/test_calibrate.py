@@ -1,0 +1,221 @@
+"""`offsim calibrate`: what happens when probes hang, processes die, disks are full and people interrupt."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from calibration import orchestrate
+from calibration.inventory import Inventory
+from calibration.orchestrate import Order, calibrate_command, groups
+from calibration.probes.probe import Probe
+from calibration.samples import Header, SampleFile
+from calibration.worker_process import run_workers
+from offsim.cli import dispatch
+
+ROOT = Path(__file__).parents[2]
+MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")
+
+WORKER = """
+import json, os, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from calibration.samples import Sample, SampleFile, sample_key
+from tests.unit.test_calibrate import PROBES
+file, keys, behaviour = SampleFile(Path(sys.argv[1])), sys.argv[2].split(","), sys.argv[3]
+def say(**event): print(json.dumps(event), flush=True)
+done = file.done()
+for probe in PROBES:
+    if probe.key not in keys:
+        continue
+    for config in probe.configurations("full", None):
+        if sample_key(probe.key, config) in done:
+            continue
+        say(event="begin", probe=probe.key, config=config)
+        if probe.key == "hangs":
+            time.sleep(60)
+        if behaviour == "dies" and probe.key == "second":
+            sys.exit("CUDA error: GPU has fallen off the bus")
+        if behaviour == "full disk" and probe.key == "second":
+            raise OSError(28, "No space left on device")
+        if behaviour == "slow":
+            time.sleep(0.3)
+        file.append(Sample(probe.key, config, {{"seconds": [1.0]}}, False, 0, {{}}, "now", "none"))
+        say(event="sample", probe=probe.key, n=1, of=2)
+say(event="done")
+"""
+
+
+class Fake(Probe):
+    """Two configurations."""
+
+    title, identifies = "fake", ("nothing",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key  # type: ignore[misc]
+
+    def configurations(self, mode, node):
+        return [{"n": 1}, {"n": 2}]
+
+    def measure(self, bench, config, repeats):
+        return {}
+
+
+PROBES = tuple(Fake(key) for key in ("first", "hangs", "second"))
+GOOD = (PROBES[0], PROBES[2])
+
+
+@pytest.fixture
+def file(tmp_path):
+    made = SampleFile(tmp_path / "samples.jsonl")
+    made.begin(Header("full", "abc", MACHINE, "2026-01-01", "none"))
+    return made
+
+
+@pytest.fixture
+def command(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(root=str(ROOT)))
+
+    def make(behaviour):
+        return lambda file, probes, mode, inventory: [
+            sys.executable, str(script), str(file), ",".join(probes), behaviour,
+        ]  # fmt: skip
+
+    return make
+
+
+def measured(file: SampleFile) -> list[tuple[str, object]]:
+    return [(s.probe, s.config["n"]) for s in file.samples()]
+
+
+ALL = [("first", 1), ("first", 2), ("second", 1), ("second", 2)]
+
+
+def test_every_configuration_is_measured_once(file, command):
+    outcome = run_workers(file.path, GOOD, "full", MACHINE, 30, command("works"))
+    assert (measured(file), outcome.waived, outcome.failure) == (ALL, {}, "")
+    run_workers(file.path, GOOD, "full", MACHINE, 30, command("works"))
+    assert measured(file) == ALL
+
+
+def test_a_probe_that_hangs_is_given_up_and_the_rest_goes_on(file, command):
+    outcome = run_workers(file.path, PROBES, "full", MACHINE, 5, command("works"))
+    assert measured(file) == ALL
+    assert outcome.waived == {"hangs": "showed nothing for 5 s"}
+
+
+def test_a_gpu_that_disappears_ends_in_one_sentence_and_keeps_what_was_measured(file, command):
+    outcome = run_workers(file.path, GOOD, "full", MACHINE, 30, command("dies"))
+    assert measured(file) == ALL[:2]
+    assert "fallen off the bus" in outcome.failure
+    assert outcome.failure.count("\n") == 0
+    run_workers(file.path, GOOD, "full", MACHINE, 30, command("works"))
+    assert measured(file) == ALL
+
+
+def test_a_full_disk_says_so_and_leaves_the_samples_readable(file, command):
+    outcome = run_workers(file.path, GOOD, "full", MACHINE, 30, command("full disk"))
+    assert "No space left on device" in outcome.failure
+    assert measured(file) == ALL[:2]
+
+
+def test_a_calibration_that_is_killed_goes_on_where_it_stopped(file, command, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from calibration.worker_process import run_workers\n"
+        "from tests.unit.test_calibrate import GOOD, MACHINE\n"
+        f"script = {str(tmp_path / 'worker.py')!r}\n"
+        "command = lambda f, p, m, i: [sys.executable, script, str(f), ','.join(p), 'slow']\n"
+        f"run_workers(Path({str(file.path)!r}), GOOD, 'full', MACHINE, 30, command)"
+    )
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while not measured(file):
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    assert 0 < len(measured(file)) < 4
+    time.sleep(1.5)  # this fake worker does not watch its standard input: let it end
+    run_workers(file.path, GOOD, "full", MACHINE, 30, command("works"))
+    assert sorted(set(measured(file))) == ALL
+
+
+def test_no_gpu_is_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert dispatch(["calibrate"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no NVIDIA GPU here" in error
+
+
+def test_a_dry_run_lists_the_probes_without_a_gpu(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert dispatch(["calibrate", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "copy-collective" in out and "needs two GPUs or more" in out
+
+
+def fake_nvidia_smi(folder: Path) -> None:
+    script = folder / "nvidia-smi"
+    script.write_text(
+        "#!/bin/sh\ncase \"$1\" in --query-gpu*) echo 'GPU-1, NVIDIA H200, 580.1, 700.00, 143771, 9.0';; esac\n"
+    )
+    script.chmod(0o755)
+
+
+def test_without_nvcc_the_rest_is_measured_and_the_waived_probes_say_why(capsys, monkeypatch, tmp_path, command):
+    fake_nvidia_smi(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(orchestrate, "PROBES", GOOD)
+    monkeypatch.setattr(orchestrate, "built_library", _no_kernels)
+    monkeypatch.setattr(orchestrate, "fit_profile", lambda paths, name: _fitted(paths))
+    order = Order("full", tmp_path / "out", True, False, 30.0)
+    assert calibrate_command(order, command("works")) == 0
+    shown = capsys.readouterr()
+    assert "no nvcc" in shown.err
+    assert (tmp_path / "out" / "profile.toml").read_text() == "4 samples"
+    assert "1 x NVIDIA H200" in shown.out
+
+
+def _no_kernels(native):
+    from calibration.kernels.build import KernelsUnavailable
+
+    raise KernelsUnavailable("no nvcc", "install it")
+
+
+def _fitted(paths):
+    from calibration.fit.profile import Fitted, SummaryRow
+
+    count = sum(len(SampleFile(path).samples()) for path in paths)
+    return Fitted(f"{count} samples", [SummaryRow("pcie.h2d", "55 GBps", "54 to 56", "0.1 %", 9, "")])
+
+
+def test_two_gpus_are_measured_alone_and_together_and_nothing_set_for_nccl_is_dropped():
+    two = MACHINE.using(2, "nvlink")
+    single, both = groups(two, Order("full", None, False, True, 60.0))
+    assert single.inventory.gpus == 1 and not any(p.several_gpus for p in single.probes)
+    assert (both.file, both.environment) == ("samples-host-memory.jsonl", {"NCCL_P2P_DISABLE": "1"})
+    assert {p.key for p in both.probes} >= {"all-to-all", "copy-collective", "overheads"}
+
+
+def test_a_live_worker_ends_with_whoever_started_it(tmp_path):
+    pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
+    path = tmp_path / "samples.jsonl"
+    SampleFile(path).begin(Header("quick", "abc", MACHINE, "2026-01-01", "none"))
+    arguments = ["--samples", str(path), "--probes", "gemm", "--mode", "quick", "--cpu", "--watched"]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "calibration.live.worker", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert worker.stdin is not None and worker.stdout is not None
+    assert json.loads(worker.stdout.readline())["event"] == "begin"
+    worker.stdin.close()
+    assert worker.wait(timeout=30) == 1
+    worker.stdout.close()

@@ -1,0 +1,102 @@
+"""The clock model, with numbers that can be checked in the head."""
+
+from math import exp, log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from offsim.engine.clock import ClockState
+from offsim.engine.simulate import simulate
+from offsim.program.commands import COMPUTE, Compute, HostWork, Kernel, Record, Section, StreamProgram, Synchronize
+from offsim.scenario.node import Clock, Energy, Node, Sensitivity
+from offsim.scenario.policy import Resident
+from offsim.scenario.scenario import Scenario
+from offsim.scenario.workload import Workload
+from tests.golden.tiny import tiny_model
+from tests.strategies import quantity
+from tests.unit import probed_nodes
+
+NONE = quantity(0.0)
+
+
+def clock(sensitivity: float = 0.5, window: float = 0.02) -> Clock:
+    """580 W of headroom; a product at 500 TFLOP/s wants 870 W."""
+    return Clock(
+        limit=quantity(700.0),
+        idle=quantity(120.0),
+        window=quantity(window),
+        energy=Energy(gemm=quantity(1.74e-12), attention=NONE, byte=NONE),
+        sensitivity=Sensitivity(quantity(sensitivity), NONE, NONE, NONE),
+        collective=NONE,
+        copy=NONE,
+    )
+
+
+def node(with_clock: Clock | None) -> Node:
+    plain = probed_nodes.one_gpu()
+    return structs.replace(plain, gpu=structs.replace(plain.gpu, clock=with_clock))
+
+
+def products(count: int, idle: float = 0.0) -> tuple[object, ...]:
+    """Products of 1 ms at full clock, each followed by a gap, with a record around each."""
+    kernel = Kernel("gemm", 0.5e12, 0.0, 1.0)
+    commands: list[object] = []
+    for i in range(count):
+        commands += [Record(COMPUTE, f"begin {i}"), Compute(COMPUTE, "product", (kernel,)), Record(COMPUTE, f"end {i}")]
+        if idle:
+            commands += [Synchronize("stream", COMPUTE), HostWork("idle", idle)]
+    return tuple(commands)
+
+
+def durations(machine: Node, commands: tuple[object, ...]) -> list[float]:
+    scenario = Scenario(tiny_model(), Workload(tokens=512, steps=1, cfg="none"), machine, Resident())
+    program = StreamProgram("load", (Section("load", "denoise", 0, commands),), ((0,),))  # type: ignore[arg-type]
+    instants = simulate(scenario, program).instants
+    count = sum(event.startswith("end") for _, event in instants)
+    return [instants[0, f"end {i}"] - instants[0, f"begin {i}"] for i in range(count)]
+
+
+def test_under_continuous_load_a_kernel_takes_demand_over_headroom_to_its_sensitivity_as_long():
+    assert durations(node(clock()), products(400))[-1] == pytest.approx(1e-3 * (870 / 580) ** 0.5, rel=1e-4)
+
+
+def test_the_clock_falls_once_the_mean_demand_has_passed_the_headroom():
+    taken = durations(node(clock()), products(60))
+    reached = 0.02 * log(1 / (1 - 580 / 870))  # 22 ms
+    full = [t for i, t in enumerate(taken) if (i + 1) * 1e-3 < reached]
+    assert full == pytest.approx([1e-3] * len(full))
+    assert taken[30] > 1.05e-3
+
+
+def test_a_load_below_the_limit_is_never_slowed():
+    assert durations(node(clock()), products(200, idle=1e-3))[-1] == pytest.approx(1e-3)
+
+
+def test_without_sensitivity_and_without_a_clock_nothing_changes():
+    plain = durations(node(None), products(50))
+    assert durations(node(clock(sensitivity=0.0)), products(50)) == pytest.approx(plain)
+
+
+def test_the_mean_follows_its_closed_form():
+    state = ClockState(clock())
+    state.set_load(0.0, 870.0)
+    assert state.mean(0.02) == pytest.approx(870 * (1 - exp(-1)))
+    assert state.slowdown(0.001, "gemm") == 1.0
+
+
+@given(st.floats(0.0, 2e-3), st.floats(0.0, 2e-3))
+def test_more_idle_time_never_makes_a_kernel_slower(a, b):
+    short, long = sorted((a, b))
+    taken = [durations(node(clock()), products(80, idle=gap))[-1] for gap in (short, long)]
+    assert taken[1] <= taken[0] * (1 + 1e-6)
+
+
+def test_the_switch_turns_the_clock_off():
+    machine = node(clock())
+    scenario = Scenario(tiny_model(), Workload(tokens=512, steps=1, cfg="none"), machine, Resident())
+    off = structs.replace(scenario, simulation=structs.replace(scenario.simulation, clock=False))
+    program = StreamProgram("load", (Section("load", "denoise", 0, products(100)),), ((0,),))  # type: ignore[arg-type]
+    ends = [simulate(s, program).instants[0, "end 99"] for s in (scenario, off)]
+    assert ends[1] == pytest.approx(0.1) and ends[0] > ends[1]

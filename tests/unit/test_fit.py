@@ -1,0 +1,128 @@
+"""Fits: parameters that went into the simulator come back, and what the fit does not know shows."""
+
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from calibration.fit.profile import Fitted, fit_samples
+from calibration.probes import PROBES
+from calibration.probes.probe import Probe
+from calibration.samples import Header, Sample
+from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from offsim.scenario.load import load_node
+from offsim.scenario.node import Node
+from tests.unit import probed_nodes
+
+SLOW = ("soak", "duty", "gemm", "attention", "relayout")
+NOISE = 0.01
+
+
+def quickly(node: Node) -> tuple[Probe, ...]:
+    """All probes that are quick in the simulator."""
+    return tuple(probe for probe in PROBES if probe.key not in SLOW and not probe.can_run(inventory_of(node)))
+
+
+def few(bench: SimulatedBench, key: str, count: int) -> list[Sample]:
+    """Samples of the first configurations of a probe."""
+    probe = next(probe for probe in PROBES if probe.key == key)
+    configurations = probe.configurations("quick", bench.node)[:count]
+    return [
+        Sample(key, c, probe.measure(bench, c, 3), False, i, {}, "", bench.transport)
+        for i, c in enumerate(configurations)
+    ]
+
+
+def calibrated(node: Node, bench: SimulatedBench | None = None) -> Fitted:
+    """The profile that a calibration inside the simulator gives."""
+    bench = bench or SimulatedBench(node, NOISE, seed=3)
+    samples, _ = simulated_samples(bench, "full", quickly(node))
+    samples += [s for key, count in (("gemm", 6), ("attention", 6), ("relayout", 4)) for s in few(bench, key, count)]
+    inventory = structs.replace(inventory_of(node), gpu_name="round", fingerprint="0" * 12)
+    return fit_samples([Header("full", "0" * 12, inventory, "2026-01-01", bench.transport)], samples, "again")
+
+
+def values(fitted: Fitted) -> dict[str, tuple[float, float, float]]:
+    """parameter -> (value, low, high), in the summary's units."""
+    found = {}
+    for row in fitted.summary:
+        if row.interval:
+            low, high = row.interval.split(" to ")
+            found[row.parameter] = (float(row.value.split()[0]), float(low), float(high))
+    return found
+
+
+def assert_comes_back(found: dict[str, tuple[float, float, float]], key: str, expected: float) -> None:
+    """The value lies in its interval, widened by the noise that one run's readings share."""
+    value, low, high = found[key]
+    assert low * (1 - 2 * NOISE) <= expected <= high * (1 + 2 * NOISE), f"{key}: {expected} not in {low} to {high}"
+    identified = (high - low) / value <= 0.3
+    assert not identified or value == pytest.approx(expected, rel=0.05)
+
+
+def test_a_calibration_inside_the_simulator_returns_the_links_that_went_in():
+    node = probed_nodes.one_gpu(probed_nodes.link(latency=10e-6, duplex=1.5, further_call=5e-6))
+    found = values(calibrated(node))
+    for key, expected in {
+        "pcie.h2d": 50.0,
+        "pcie.d2h": 50.0,
+        "pcie.latency": 10.0,
+        "pcie.duplex": 1.5,
+        "pcie.further_call": 5.0,
+        "host.pageable_h2d": 5.0,
+        "host.pageable_d2h": 10.0,
+        "host.fresh_d2h": 1.0,
+    }.items():
+        assert_comes_back(found, key, expected)
+
+
+def test_a_calibration_inside_the_simulator_returns_how_collectives_share_a_link():
+    found = values(calibrated(probed_nodes.two_gpus(weight=0.3, latency=40e-6)))
+    assert_comes_back(found, "collectives.all_to_all.weight", 0.3)
+    assert_comes_back(found, "collectives.all_to_all.latency", 40.0)
+
+
+def test_the_profile_loads_as_a_node_and_kernels_take_what_was_measured(tmp_path: Path):
+    fitted = calibrated(probed_nodes.one_gpu())
+    path = tmp_path / "profile.toml"
+    path.write_text(fitted.toml)
+    node = load_node(str(path))
+    assert node.pcie.h2d.provenance == "measured"
+    rate = next(iter(node.gpu.gemm_shapes.values())).highest()
+    assert rate == pytest.approx(500e12, rel=0.03)
+
+
+class Throttling(SimulatedBench):
+    """Copies longer than 4 ms take a quarter longer: a mechanism that no fit knows."""
+
+    def run(self, commands, **how):  # type: ignore[no-untyped-def]
+        reading = super().run(commands, **how)
+        sizes = [c.bytes for c in commands if type(c).__name__ == "Copy"]
+        factor = 1.25 if sizes and max(sizes) > 200e6 else 1.0
+        return reading._replace(instants={key: factor * at for key, at in reading.instants.items()})
+
+
+def test_a_mechanism_that_the_fit_does_not_know_is_named_and_not_averaged_away():
+    node = probed_nodes.one_gpu(probed_nodes.link(latency=10e-6))
+    rows = {row.parameter: row for row in calibrated(node, Throttling(node, NOISE, seed=3)).summary}
+    assert "not explained" in rows["pcie.h2d"].note
+    honest = {row.parameter: row for row in calibrated(node).summary}
+    assert "not explained" not in honest["pcie.h2d"].note
+
+
+def test_held_out_sizes_change_the_error_and_nothing_else():
+    node = probed_nodes.one_gpu()
+    bench = SimulatedBench(node)
+    samples, _ = simulated_samples(bench, "full", quickly(node))
+    samples += [s for key in ("gemm", "attention", "relayout") for s in few(bench, key, 3)]
+    header = Header("full", "0" * 12, inventory_of(node), "2026-01-01", "none")
+    wrong = [
+        structs.replace(s, readings={"seconds": [2 * t for t in s.readings["seconds"]]})
+        if s.held_out and s.probe == "h2d"
+        else s
+        for s in samples
+    ]
+    first, second = (fit_samples([header], some, "x") for some in (samples, wrong))
+    assert first.toml == second.toml
+    errors = [next(r.held_out_error for r in f.summary if r.parameter == "pcie.h2d") for f in (first, second)]
+    assert errors == ["0.0 %", "50.0 %"]

@@ -1,0 +1,56 @@
+"""Sample files survive what can happen to them."""
+
+import json
+
+import pytest
+
+from calibration.inventory import Inventory
+from calibration.samples import Header, Sample, SampleFile
+from offsim.scenario.scenario import ScenarioError
+
+MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")
+
+
+def header(fingerprint: str = "abc") -> Header:
+    return Header("full", fingerprint, MACHINE, "2026-01-01", "none")
+
+
+def sample(bytes_: int) -> Sample:
+    return Sample("h2d", {"bytes": bytes_}, {"seconds": [0.1, 0.2]}, False, 0, {}, "now", "none")
+
+
+@pytest.fixture
+def file(tmp_path):
+    made = SampleFile(tmp_path / "deep" / "samples.jsonl")
+    made.begin(header())
+    made.append(sample(1))
+    return made
+
+
+def test_what_was_written_is_read(file):
+    file.append(sample(2))
+    assert file.header() == header()
+    assert file.samples() == [sample(1), sample(2)]
+    assert file.done() == {("h2d", '{"bytes": 1}'), ("h2d", '{"bytes": 2}')}
+
+
+def test_a_torn_last_line_is_dropped_and_the_next_sample_begins_a_new_one(file):
+    with file.path.open("ab") as raw:
+        raw.write(b'{"probe": "h2d", "con')
+    assert file.samples() == [sample(1)]
+    file.begin(header())
+    file.append(sample(2))
+    assert file.samples() == [sample(1), sample(2)]
+    assert all(json.loads(line) for line in file.path.read_text().splitlines())
+
+
+def test_samples_of_another_machine_are_refused(file):
+    with pytest.raises(ScenarioError, match=r"holds samples of node abc .* give another --out"):
+        file.begin(header("other"))
+
+
+def test_a_foreign_file_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text("hello\n")
+    with pytest.raises(ScenarioError, match=r"x\.jsonl: not a file of samples"):
+        SampleFile(path).header()
