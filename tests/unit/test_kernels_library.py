@@ -80,7 +80,8 @@ def kind_of(declaration):
     return re.sub(r"\w+$", "", " ".join(declaration.split())).strip()
 
 
-def test_without_nvcc_one_sentence_says_what_to_install_how_to_go_on_and_what_stays_unmeasured(no_nvcc, tmp_path):
+@pytest.mark.usefixtures("no_nvcc")
+def test_without_nvcc_one_sentence_says_what_to_install_how_to_go_on_and_what_stays_unmeasured(tmp_path):
     with pytest.raises(KernelsUnavailable) as error:
         library.load(tmp_path)
     sentence = str(error.value)
@@ -96,7 +97,8 @@ def test_without_nvcc_one_sentence_says_what_to_install_how_to_go_on_and_what_st
     assert "\n" not in sentence
 
 
-def test_nvcc_is_found_in_cuda_home_and_in_the_usual_folder(no_nvcc, fake_nvcc, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("no_nvcc")
+def test_nvcc_is_found_in_cuda_home_and_in_the_usual_folder(fake_nvcc, monkeypatch, tmp_path):
     usual = fake_nvcc(WRITE, tmp_path / "usual")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert build.find_nvcc() == usual
@@ -147,7 +149,8 @@ def test_a_built_library_is_used_again_until_a_source_changes(fake_nvcc, sources
     assert built_library(tmp_path / "cache") != first
 
 
-def test_another_compiler_and_another_architecture_build_another_library(fake_nvcc, sources, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("sources")
+def test_another_compiler_and_another_architecture_build_another_library(fake_nvcc, monkeypatch, tmp_path):
     fake_nvcc(WRITE)
     first = built_library(tmp_path / "cache")
     assert built_library(tmp_path / "cache", "sm_100") != first
@@ -243,6 +246,16 @@ def test_a_hog_of_half_a_millisecond_is_500000_nanoseconds():
 
 def test_timed_functions_answer_in_seconds():
     fake = Fake()
-    assert Library.triad_seconds(fake, 16, 32, 48, 1 << 20, 3.0, 3, 7) == [0.002] * 3
+    assert fake.triad_seconds(16, 32, 48, 1 << 20, 2.0, 3, 7) == pytest.approx([0.002] * 3)
     name, arguments = fake.calls[0]
-    assert (name, arguments[:4], arguments[-1]) == ("offsim_triad_timed", (16, 32, 48, 1 << 20), 7)
+    assert (name, arguments[:5], arguments[-1]) == ("offsim_triad_timed", (16, 32, 48, 1 << 20, 2.0), 7)
+
+
+def test_reads_and_writes_of_host_memory_go_to_their_own_functions():
+    fake = Fake()
+    fake.sm_read_seconds(16, 32, 65_536, 131_072, 4, 2, 0)
+    fake.sm_write_seconds(16, 32, 65_536, 131_072, 4, 2, 0)
+    assert [(name, arguments[:5]) for name, arguments in fake.calls] == [
+        ("offsim_sm_read_timed", (16, 32, 65_536, 131_072, 4)),
+        ("offsim_sm_write_timed", (16, 32, 65_536, 131_072, 4)),
+    ]

@@ -1,0 +1,108 @@
+"""`offsim validate` on measurements that the engine made itself."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from calibration.replays.cases import Case, load_cases
+from calibration.validate.command import validate_command
+from calibration.validate.errors import all_errors, summary, winners
+from calibration.validate.records import NODES, read_records
+from offsim.results.predict import predict
+from offsim.scenario.catalogue import path_of
+
+NAMES = ("x1-wan-14b-2000-layerwise-p1", "x1-wan-14b-8190-residents-4-leading", "x1-wan-14b-8190-layerwise-v0")
+
+
+def line(case: Case, slower: float = 1.0, memory: float = 1.0) -> dict[str, object]:
+    """What a replay would show if the policy were slower, and its peak larger, than the engine says."""
+    own, resident = predict(case.scenario("h200-x1")), predict(case.resident("h200-x1"))
+    steps = [slower * step.duration for step in own.steps]
+    calm = [step.duration for step in resident.steps] * 3
+    return {
+        "case": case.name,
+        "scenario": msgspec.to_builtins(case),
+        "policy_steps": [steps, steps],
+        "resident_steps": [calm, calm],
+        "peak_allocated": memory * own.peak_allocated,
+    }
+
+
+def write(root: Path, lines: list[dict[str, object]]) -> Path:
+    """A node's folder with these replays."""
+    folder = root / "h200-x1"
+    folder.mkdir(parents=True)
+    found = path_of("nodes", "h200-x1")
+    assert found is not None
+    (folder / "profile.toml").write_text(Path(found).read_text())
+    (folder / "replays.jsonl").write_text("".join(json.dumps(item) + "\n" for item in lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [case for case in load_cases("x1") if case.name in NAMES]
+
+
+def test_a_policy_that_ran_two_percent_slower_is_an_error_of_minus_two_percent(cases, tmp_path):
+    root = write(tmp_path, [line(cases[0], slower=1.02), line(cases[1]), line(cases[2], memory=1.01)])
+    errors = {e.name: e for e in all_errors(read_records(root)[0])}
+    assert errors[cases[0].name].error == pytest.approx(1 / 1.02 - 1)
+    assert errors[cases[0].name].first_steps == pytest.approx([1 / 1.02 - 1] * 4)
+    assert errors[cases[1].name].error == pytest.approx(0.0, abs=1e-9)
+    assert errors[cases[2].name].memory_error == pytest.approx(1 / 1.01 - 1)
+    assert errors[cases[0].name].kind == "copy-bound"
+
+
+def test_kept_thresholds_are_exit_code_0_and_broken_ones_1(cases, tmp_path, capsys):
+    good = write(tmp_path / "good", [line(case) for case in cases])
+    assert validate_command(json=False, root=good) == 0
+    assert "thresholds kept" in capsys.readouterr().out
+    bad = write(tmp_path / "bad", [line(case, slower=1.04) for case in cases])
+    assert validate_command(json=False, root=bad) == 1
+    assert "broken: all: median |error| 3.85 %, at most 1.00 % allowed" in capsys.readouterr().out
+
+
+def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):
+    assert validate_command(json=True, root=write(tmp_path, [line(cases[0])])) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [case["name"] for case in found["cases"]] == [cases[0].name]
+    assert set(found["cases"][0]["simpler"]) == {"max", "alone", "equal"}
+    assert all(threshold["kept"] for threshold in found["thresholds"])
+
+
+def test_a_case_that_failed_and_one_that_never_settled_are_listed_and_not_scored(cases, tmp_path):
+    short = line(cases[1]) | {"resident_steps": [[0.01, 0.01]]}
+    records, failures = read_records(write(tmp_path, [{"case": "x", "error": "out of memory"}, short]))
+    assert records == []
+    assert [failure.error.split(":")[0] for failure in failures] == ["out of memory", "not scored"]
+
+
+def test_no_measurements_are_one_sentence(tmp_path, capsys):
+    assert validate_command(json=False, root=tmp_path) == 0
+    assert capsys.readouterr().out.startswith("no measurements to validate")
+
+
+def test_a_wrong_order_of_two_policies_is_found(cases, tmp_path):
+    same = [case for case in load_cases("x1") if "-4096-" in case.name and case.shape == "wan-14b"]
+    layerwise, fsdp = same
+    lines = [line(layerwise, slower=2.0), line(fsdp)]
+    found = winners(all_errors(read_records(write(tmp_path, lines))[0]))
+    assert found.right == 0
+    assert found.wrong == ((layerwise.name, fsdp.name),)
+
+
+def test_the_smallest_error_that_95_percent_keep_is_the_19th_of_20(cases, tmp_path):
+    one = all_errors(read_records(write(tmp_path, [line(cases[0])]))[0])[0]
+    group = [one._replace(predicted=one.measured * (1 + i / 1000)) for i in range(1, 21)]
+    found = summary(group)
+    assert found is not None
+    assert (found.median, found.p95, found.worst) == pytest.approx((0.0105, 0.019, 0.020))
+
+
+def test_committed_nodes_keep_the_committed_thresholds(capsys):
+    """The same as `python -m offsim validate`: exit code 0."""
+    assert list(NODES.glob("*/profile.toml"))
+    assert validate_command(json=False) == 0
