@@ -77,7 +77,7 @@ class LiveBench:
         self.state = watch.finish() if watch else device_state(self.session)
         whole = merged(self.session, timeline)
         self._kept[key] = (executor, self._issue_seconds(whole))
-        executor.buffers.clear()
+        executor.memory.clear()
         return Reading(whole.instants, self._issue_seconds(whole), self.state)
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
@@ -111,7 +111,7 @@ class LiveBench:
             self.forget()
         executor = Executor(program, self.session.device, self.session.communicator, self._contents, copies_here=here)
         timeline = merged(self.session, executor.run())
-        executor.buffers.clear()
+        executor.memory.clear()
         self._kept[key] = (executor, self._issue_seconds(timeline))
 
     def _issue_seconds(self, timeline: Timeline) -> float:

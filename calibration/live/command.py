@@ -59,11 +59,11 @@ def replay(session: Session, scenario: Scenario) -> Replayed:
     """The scenario's program twice, after a first run that warms up."""
     timed, traced = session.executor(scenario), session.executor(scenario, spans=True)
     timed.run()
-    timed.buffers.clear()
+    timed.memory.clear()
     level = session.begin_peak()
     rows = step_rows(timed.program, merged(session, timed.run()))
     peak = max(session.communicator.gathered(session.peak_since(level)))
-    timed.buffers.clear()
+    timed.memory.clear()
     seen = step_rows(traced.program, merged(session, traced.run()))
     paired = zip(rows, seen, strict=True)
     return Replayed(

@@ -1,8 +1,8 @@
 """Runs a stream program on a live device, command by command, and writes the Timeline that the engine writes.
 
 Reads commands exactly as the engine does and knows no policy. Each section is planned once into a list of calls, so
-that a command costs the host about what the framework's own call costs. Host copies are found by name: a copy of buffer
-`x` reads or writes `x on host`. A copy smaller than its buffer is this rank's part of it.
+that a command costs the host about what the framework's own call costs. A copy smaller than its buffer is this rank's
+part.
 Left out: priorities, graphs.
 """
 
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from offsim.program.commands import (
     COMPUTE,
-    HOST_POOLS,
     Allocate,
     Collective,
     Command,
@@ -31,14 +30,12 @@ from offsim.program.commands import (
 from offsim.program.timeline import Span, SpanKind, Timeline, Window
 
 from .communicator import Communicator
-from .contents import HOST_SUFFIX, Contents, weights_name
+from .contents import Contents
 from .device import Device
-from .kernels import ELEMENT, Activations, Planner, block_key, output_elements
+from .kernels import Planner, block_key
+from .memory import Memory
 
-ACTIVATIONS = "activations"
 SHORT_WAIT = 2e-3
-LEAST_NOISE = 2**20
-"""Elements to fill fresh activations with, where no kernel asks for more."""
 Call = Callable[[], object]
 
 
@@ -71,20 +68,15 @@ class Executor:
     ) -> None:
         self.program, self.device, self.communicator, self.contents = program, device, communicator, contents
         self.spans, self.copies_here, self.checksums = spans, copies_here, checksums
-        self.buffers: dict[str, Any] = {}
-        self.host: dict[str, Any] = {}
+        self.memory = Memory(program, device, contents, communicator.rank, frozenset(side_rows))
+        self.memory.always_filled = checksums
+        self.activations = self.memory.activations
         self.events: dict[str, Any] = {}
         self._recorded_on: dict[str, str] = {}
-        self.activations = Activations(device.torch_device, frozenset(side_rows))
-        self.activations.reserve_noise(LEAST_NOISE)
         self.notes: list[Note] = []
         self.sums: list[tuple[str, float]] = []
         self.host_notes: list[Span] = []
-        self._filled: set[int] = set()
-        self._loading = False
         self._zero = 0.0
-        self._spare = ELEMENT * max((output_elements(k) for k in _attentions(program)), default=0)
-        self.activations.spare_bytes = self._spare
         self._plan: dict[type, Callable[[Any, Planner], Call]] = {
             Compute: self._compute,
             Copy: self._copy,
@@ -92,8 +84,8 @@ class Executor:
             Record: self._record,
             Wait: self._wait,
             Synchronize: self._synchronize,
-            Allocate: self._allocate,
-            Free: self._free,
+            Allocate: lambda command, _: self.memory.allocate(command),
+            Free: lambda command, _: self.memory.free(command),
             HostWork: self._host_work,
         }
         self._planned: dict[int, list[Call]] = {}
@@ -127,7 +119,7 @@ class Executor:
         zero = self._zero = perf_counter()
         marks = []
         for number, section in calls:
-            self._loading = self.program.sections[number].phase == "load"
+            self.memory.loading = self.program.sections[number].phase == "load"
             begin = perf_counter() - zero
             for call in section:
                 call()
@@ -162,7 +154,7 @@ class Executor:
         def call() -> None:
             weights = None
             if names:
-                buffer = self.buffers[names[0]]
+                buffer = self.memory.buffers[names[0]]
                 weights = buffer[self.contents.offset(names[0], block) :]
             work = [kernel(weights) for kernel in kernels]
             self._put(command.stream, "compute", command.name, 0.0, lambda: [run() for run in work])
@@ -184,7 +176,7 @@ class Executor:
 
     def _device_copy(self, command: Compute) -> Call:
         def call() -> None:
-            source, target = self.buffers[command.reads[0]], self.buffers[command.writes[0]]
+            source, target = self.memory.buffers[command.reads[0]], self.memory.buffers[command.writes[0]]
             size = min(source.numel(), target.numel())
             work = lambda: target[:size].copy_(source[:size])  # noqa: E731
             self._put(command.stream, "compute", command.name, 0.0, work)
@@ -199,7 +191,7 @@ class Executor:
         def call() -> None:
             if not here:
                 return
-            device_side, host_side = self._ends(command, bytes_)
+            device_side, host_side = self.memory.ends(command, bytes_)
             target, source = (device_side, host_side) if command.direction == "H2D" else (host_side, device_side)
 
             def work() -> None:
@@ -212,30 +204,12 @@ class Executor:
 
         return call
 
-    def _ends(self, command: Copy, bytes_: int) -> tuple[Any, Any]:
-        """The device side and the host side of a copy."""
-        device_side = self.buffers[command.buffer]
-        if bytes_ < device_side.numel():
-            start = self.communicator.rank * bytes_
-            start = start if start + bytes_ <= device_side.numel() else 0
-            device_side = device_side[start : start + bytes_]
-        names = (f"{command.name} on host", f"{command.buffer} on host")
-        found = next((name for name in names if name in self.buffers), None) or self._whole_of(command.name)
-        return device_side, self.buffers[found][:bytes_]
-
-    def _whole_of(self, name: str) -> str:
-        """The host's copy of what `name` is a part of: of `encoder layer`, `encoder on host`."""
-        wholes = [b for b in self.buffers if b.endswith(HOST_SUFFIX) and name.startswith(b.removesuffix(HOST_SUFFIX))]
-        if not wholes:
-            raise KeyError(f"copy {name!r}: no buffer {name + HOST_SUFFIX!r} nor one that it is a part of")
-        return max(wholes, key=len)
-
     def _collective(self, command: Collective, planner: Planner) -> Call:
         group = self.communicator.group(command.group, self.program.groups)
         if command.reads:
 
             def gather() -> None:
-                buffer = self.buffers[command.reads[0]]
+                buffer = self.memory.buffers[command.reads[0]]
                 work = lambda: self.communicator.all_gather(buffer, group)  # noqa: E731
                 self._put(command.stream, "collective", command.name, command.bytes, work)
 
@@ -287,64 +261,6 @@ class Executor:
             end = perf_counter() - self._zero
             self.host_notes.append(Span(self.communicator.rank, "host", "blocked", name, begin, end, cause=cause))
 
-    def _allocate(self, command: Allocate, planner: Planner) -> Call:  # noqa: ARG002
-        name, bytes_ = command.buffer, ceil(command.bytes)
-        if name == ACTIVATIONS:
-            return lambda: self._allocate_activations(bytes_ - self._spare)
-
-        def call() -> None:
-            if command.pool in HOST_POOLS and self._loading:
-                self.buffers[name] = self._host_copy(name, bytes_, command.pool)
-                return
-            self.buffers[name] = buffer = self.device.empty(bytes_, command.pool)
-            if self._loading:
-                self.contents.fill(buffer, name)
-
-        return call
-
-    def _host_copy(self, name: str, bytes_: int, pool: str) -> Any:
-        """Weights on the host, filled once and kept for the next run of this program."""
-        if name not in self.host or self.host[name].numel() != bytes_:
-            self.host[name] = self.device.empty(bytes_, pool)
-            shard = name.endswith(" shard on host")
-            self.contents.fill(self.host[name], weights_name(name), self.communicator.rank * bytes_ if shard else 0)
-        return self.host[name]
-
-    def _allocate_activations(self, bytes_: int) -> None:
-        buffer = self.device.empty(-(-bytes_ // 256) * 256, COMPUTE)
-        if buffer.data_ptr() not in self._filled or self.checksums:
-            # Memory that comes for the first time may hold zeros, which a GPU multiplies with less power.
-            self._filled.add(buffer.data_ptr())
-            self._fill_with_noise(buffer)
-        self.buffers[ACTIVATIONS] = buffer
-        self._use(buffer.view(self.activations.noise.dtype))
-
-    def _fill_with_noise(self, buffer: Any) -> None:
-        noise = self.activations.noise.view(buffer.dtype)
-        for start in range(0, buffer.numel(), noise.numel()):
-            part = buffer[start : start + noise.numel()]
-            part.copy_(noise[: part.numel()])
-
-    def _free(self, command: Free, planner: Planner) -> Call:  # noqa: ARG002
-        name = command.buffer
-        if name == ACTIVATIONS:
-            return self._free_activations
-        return lambda: self.buffers.pop(name)
-
-    def _free_activations(self) -> None:
-        del self.buffers[ACTIVATIONS]
-        self._use(None)
-
-    def _use(self, buffer: Any) -> None:
-        """What kernels issued from now on work in: a device that defers work must change it in the stream's order."""
-
-        def change() -> None:
-            state = self.activations
-            state.buffer, state.outside, state.spare = buffer, None, None
-            state.hold_spare()
-
-        self.device.put(COMPUTE, change)
-
     def _host_work(self, command: HostWork, planner: Planner) -> Call:  # noqa: ARG002
         def call() -> None:
             end = perf_counter() + command.duration
@@ -354,17 +270,6 @@ class Executor:
                 pass
 
         return call
-
-
-def _attentions(program: StreamProgram) -> list[Any]:
-    return [
-        kernel
-        for commands in {id(section.commands): section.commands for section in program.sections}.values()
-        for command in commands
-        if isinstance(command, Compute)
-        for kernel in command.kernels
-        if kernel.kernel_class == "attention"
-    ]
 
 
 def used_streams(commands: Iterable[Command]) -> list[str]:

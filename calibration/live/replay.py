@@ -73,12 +73,7 @@ class Alternating:
     def _warm_up(self) -> None:
         """The policy's program once, through its first step."""
         self.policy.run(range(steps_of(self.policy)[0] + 1))
-        self.policy.buffers.clear()
-        self._reset_activations()
-
-    def _reset_activations(self) -> None:
-        state = self.policy.activations
-        state.buffer = state.outside = state.spare = None
+        self.policy.memory.clear()
 
     def _resident_steps(self) -> list[float]:
         chosen = self.resident_steps
@@ -88,14 +83,14 @@ class Alternating:
         level = self.session.begin_peak()
         timeline = merged(self.session, self.policy.run())
         peak = max(self.session.communicator.gathered(self.session.peak_since(level)))
-        self.policy.buffers.clear()
+        self.policy.memory.clear()
         everything = list(range(len(self.policy.program.sections)))
         return step_seconds(self.policy, timeline, everything), peak
 
     def _release(self) -> None:
-        self.resident.buffers.clear()
-        self.resident.host.clear()
-        self.policy.host.clear()
+        self.resident.memory.clear()
+        self.resident.memory.host.clear()
+        self.policy.memory.host.clear()
 
 
 def steps_of(executor: Executor) -> list[int]:

@@ -76,3 +76,9 @@ def test_modules_import_each_other_without_cycles():
 
 def test_offsim_never_imports_torch():
     assert not [path for path in MODULES if any(name.split(".")[0] == "torch" for name in imports(path))]
+
+
+def test_only_the_live_part_of_the_calibration_imports_torch():
+    outside = [path for path in (ROOT / "calibration").rglob("*.py") if path.parent.name != "live"]
+    assert outside
+    assert not [path for path in outside if any(name.split(".")[0] == "torch" for name in imports(path))]

@@ -1,5 +1,10 @@
 """The live executor on a CPU that imitates streams: order, waits and results."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
@@ -13,6 +18,7 @@ from offsim.program.commands import Record, Wait  # noqa: E402
 from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise  # noqa: E402
 from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 TOKENS = 640
 POLICIES: dict[str, Policy] = {
     "layerwise v0": SGLangLayerwise(version="v0"),
@@ -73,3 +79,12 @@ def test_the_live_timeline_has_the_sections_and_events_of_the_program():
     assert all(w.start <= w.end for w in timeline.windows)
     recorded = {c.event for c in program.commands() if isinstance(c, Record)}
     assert {event for _, event in timeline.instants} == recorded
+
+
+def test_two_ranks_compute_under_every_policy_what_the_resident_model_computes():
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tests.unit.two_ranks"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, *launcher], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert result.stdout.split() == ["same", "same"], result.stderr[-2000:]

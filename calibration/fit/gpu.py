@@ -1,0 +1,152 @@
+"""The GPU's part of a node profile: kernel tables at full clock, then the clock model on top of them."""
+
+from offsim.scenario.node import GPU
+from offsim.scenario.quantity import Curve, Quantity
+
+from . import toml
+from .clock import IDLE_POWER, fit_clock
+from .fitting import Fit, SummaryRow, bytes_of, note_table
+from .tables import (
+    attention_key,
+    attention_work,
+    by_key,
+    curve,
+    interpolation_error,
+    merged_points,
+    product_key,
+    product_work,
+    rate_points,
+    relayout_bytes,
+)
+
+LARGE = 2e9
+"""Bytes of an elementwise kernel that no cache serves."""
+WORKSPACE = 2.0**25
+"""cuBLAS on Hopper: 32 MiB, where the samples don't say."""
+
+
+def fit_gpu(fit: Fit) -> GPU:
+    """Tables of kernels; the GPU without a clock, for the clock's fit."""
+    source = f"bursts at full clock, {fit.header.date[:10]}"
+    products = {
+        key: curve(merged_points(rate_points(group, lambda s: float(s.config["rows"]), product_work)), source)
+        for key, group in sorted(by_key(fit.of("gemm"), product_key).items())
+    }
+    attentions = {
+        key: curve(merged_points(rate_points(group, lambda s: float(s.config["queries"]), attention_work)), source)
+        for key, group in sorted(by_key(fit.of("attention"), attention_key).items())
+    }
+    elementwise = curve(rate_points(fit.of("elementwise"), bytes_of, bytes_of), source)
+    relayouts = merged_points(rate_points(fit.of("relayout"), relayout_bytes, relayout_bytes))
+    relayout = curve(relayouts, source) if relayouts else None
+    _note_tables(fit, products, attentions, elementwise, relayout)
+    widest = max(products.values(), key=lambda c: c.highest())
+    longest = _usual_attention(attentions)
+    memory = fit.inventory.memory_bytes
+    # Smaller ones are served by the cache.
+    bandwidth = Quantity(elementwise.at(LARGE), "measured", source)
+    fit.table(
+        "gpu",
+        [
+            ("name", f'"{fit.inventory.gpu_name}"'),
+            ("memory_GiB", toml.quantity(memory, "measured", "nvidia-smi, memory.total", None, 2.0**30)),
+            ("context_GiB", toml.quantity(0.9 * 2**30, "guess", "CUDA context, NCCL buffers", None, 2.0**30)),
+            ("gemm_TFLOPS", _points(widest)),
+            ("memory_bandwidth_GBps", toml.quantity(bandwidth.value, "measured", source, None, 1e9)),
+            ("elementwise_GBps", toml.points(elementwise, "", 1e9)),
+            ("relayout_GBps", toml.points(relayout, "", 1e9)) if relayout else None,
+            (
+                "workspace_MiB",
+                toml.quantity(_workspace(fit), "measured", "allocated by the first product", None, 2.0**20),
+            ),
+        ],
+    )
+    fit.table("gpu.attention", [("default", toml.points(longest, "TFLOPS", 1e12))])
+    fit.table("gpu.gemm_shapes", [(f'"{key}"', toml.points(c, "TFLOPS", 1e12)) for key, c in products.items()])
+    fit.table("gpu.attention_shapes", [(f'"{key}"', toml.points(c, "TFLOPS", 1e12)) for key, c in attentions.items()])
+    return GPU(
+        name=fit.inventory.gpu_name,
+        memory=Quantity(memory, "measured", source),
+        context=Quantity(0.9 * 2**30, "guess", source),
+        gemm=widest,
+        attention={"default": longest},
+        memory_bandwidth=bandwidth,
+        gemm_shapes=products,
+        attention_shapes=attentions,
+        elementwise=elementwise,
+        relayout=relayout,
+    )
+
+
+def _usual_attention(tables: dict[str, Curve]) -> Curve:
+    """What stands for attention of other shapes: whole sequences of whole tiles, with the most heads."""
+    whole = [key for key in tables if key.count("x") == 1 and not key.endswith("-ragged")]
+    return tables[max(whole or tables, key=lambda key: int(key.split("x")[0]))]
+
+
+def _points(fitted: Curve) -> str:
+    return toml.points(fitted, "", 1e12)
+
+
+def _workspace(fit: Fit) -> float:
+    return max((s.state.get("workspace_bytes", 0.0) for s in fit.samples), default=0.0) or WORKSPACE
+
+
+def _note_tables(
+    fit: Fit, products: dict[str, Curve], attentions: dict[str, Curve], elementwise: Curve, relayout: Curve | None
+) -> None:
+    """Held-out errors of the tables."""
+    rows = [
+        ("gpu.gemm_shapes", "gemm", products, product_key, lambda s: float(s.config["rows"]), product_work),
+        (
+            "gpu.attention_shapes",
+            "attention",
+            attentions,
+            attention_key,
+            lambda s: float(s.config["queries"]),
+            attention_work,
+        ),
+    ]
+    for name, probe, tables, key, size, work in rows:
+        errors: list[float] = []
+        for shape, group in by_key(fit.of(probe), key).items():
+            errors += interpolation_error(tables[shape], rate_points(group, size, work, held_out=True))
+        note_table(fit, name, f"{len(tables)} shapes", errors, fit.of(probe))
+    singles = [("gpu.elementwise", "elementwise", elementwise, bytes_of)]
+    singles += [("gpu.relayout", "relayout", relayout, relayout_bytes)] if relayout else []
+    for name, probe, fitted, work in singles:
+        errors = interpolation_error(fitted, rate_points(fit.of(probe), work, work, held_out=True))
+        note_table(fit, name, f"{fitted.highest() / 1e9:.0f} GB/s at most", errors, fit.of(probe))
+
+
+def add_clock(fit: Fit, gpu: GPU) -> None:
+    found = fit_clock(fit.of("soak"), fit.of("duty"), gpu, fit.inventory.power_limit_watts)
+    if found is None:
+        fit.rows.append(
+            SummaryRow("gpu.clock", "none", "", "", 0, "no load reached the power limit, or no clock was read")
+        )
+        return
+    source = "soak and duty probes"
+    units = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
+
+    def entries(group: str) -> list[tuple[str, str] | None]:
+        chosen = {name: e for name, e in found.values.items() if name.split(".")[0] == group}
+        return [fit.entry(f"gpu.clock.{name}", e, *units[group], source) for name, e in chosen.items()]
+
+    fit.table(
+        "gpu.clock",
+        [
+            ("limit_W", toml.quantity(fit.inventory.power_limit_watts, "measured", "nvidia-smi, power.limit")),
+            ("idle_W", toml.quantity(IDLE_POWER, "published", "read on an H200 between loads")),
+            *entries("window"),
+            ("collective_W", toml.quantity(0.0, "guess", "not identified")),
+            ("copy_W", toml.quantity(0.0, "guess", "not identified")),
+        ],
+    )
+    fit.table("gpu.clock.energy", entries("energy"))
+    memory_bound = "derived", "bound by memory, whose clock does not change"
+    bound = [(name, toml.quantity(0.0, *memory_bound)) for name in ("elementwise", "relayout")]
+    fit.table("gpu.clock.sensitivity", [*entries("sensitivity"), *bound])
+    worst = max(found.errors.items(), key=lambda item: abs(item[1]))
+    note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
+    fit.rows.append(SummaryRow("gpu.clock", f"{found.highest_MHz:.0f} MHz at most", "", "", len(found.errors), note))

@@ -1,0 +1,90 @@
+"""Collectives, their share of links, and interference: a node profile's part for what runs at once."""
+
+import numpy as np
+
+from calibration.samples import Sample
+from offsim.scenario.scenario import ScenarioError
+
+from . import toml
+from .estimate import Estimate
+from .fitting import Fit, bytes_of, note_table
+from .pairs import slowdown, weight
+from .tables import curve, merged_points
+
+LONG = 1e6
+"""Bytes from which a call's rate says something."""
+
+
+def add_collectives(fit: Fit) -> None:
+    """Rates, latencies and weights of both kinds, where there are several GPUs."""
+    if fit.inventory.gpus == 1:
+        return
+    transport = fit.inventory.transport
+    if transport == "nvlink":
+        side = toml.quantity(450e9, "published", "datasheet: 18 links of 25 GB/s each way", None, 1e9)
+        fit.table("nvlink", [("send_GBps", side), ("receive_GBps", side)])
+    fit.table("collectives", [("transport", f'"{transport}"')])
+    for kind in ("all-to-all", "all-gather"):
+        _collective(fit, kind)
+
+
+def _collective(fit: Fit, kind: str) -> None:
+    samples = fit.of(kind)
+    if not samples:
+        raise ScenarioError(f"too little measured for a profile: no samples of {kind}")
+    fixed = _latency(samples)
+    latency = fixed.value
+    long = [s for s in samples if bytes_of(s) >= LONG and not s.held_out]
+    points = [(bytes_of(s), bytes_of(s) / (_seconds(s) - latency)) for s in long]
+    rates = curve(merged_points(points), "bytes sent / (time - latency)")
+    errors = [(latency + bytes_of(s) / rates.at(bytes_of(s))) / _seconds(s) - 1 for s in samples if s.held_out]
+    # NVLink is no link that copies use: what they cost collectives there is interference.
+    share = None if fit.inventory.transport == "nvlink" else weight(fit.of("copy-collective"), latency, kind)
+    key = kind.replace("-", "_")
+    note_table(fit, f"collectives.{key}.rate", f"{rates.highest() / 1e9:.1f} GB/s at most", errors, samples)
+    unshared = "not identified: copies and collectives share no link, or this was not measured"
+    fit.table(
+        f"collectives.{key}",
+        [
+            ("rate_GBps", toml.points(rates, "", 1e9)),
+            fit.entry(f"collectives.{key}.latency", fixed, "us", 1e-6, "shortest call"),
+            fit.entry(f"collectives.{key}.weight", share, "", 1.0, "back-to-back collectives beside H2D")
+            or ("weight", toml.quantity(0.3, "guess", unshared)),
+        ],
+    )
+
+
+def _seconds(sample: Sample) -> float:
+    return float(np.median(sample.readings["seconds"]))
+
+
+def _latency(samples: list[Sample]) -> Estimate:
+    """The fixed part of a call: the shortest one less its bytes at the highest rate that was reached."""
+    fitted = [s for s in samples if not s.held_out]
+    shortest, long = min(fitted, key=bytes_of), [s for s in fitted if bytes_of(s) >= LONG]
+    moving = bytes_of(shortest) / max(bytes_of(s) / _seconds(s) for s in long)
+    value = max(0.0, min(_seconds(shortest) - moving, 0.9 * min(map(_seconds, long))))
+    times = shortest.readings["seconds"]
+    return Estimate(value, (min(min(times) - moving, value), max(max(times) - moving, value)), len(times))
+
+
+def add_interference(fit: Fit) -> None:
+    """How much longer kernels, and over NVLink collectives, take beside copies and collectives."""
+    pairs: list[tuple[str, str, list[Sample]]] = [
+        (str(sample.config["kernel"]), str(sample.config["direction"]), [sample]) for sample in fit.of("kernel-copy")
+    ]
+    pairs += [(str(sample.config["kernel"]), "collective", [sample]) for sample in fit.of("kernel-collective")]
+    if fit.inventory.transport == "nvlink":
+        for kind in ("all-to-all", "all-gather"):
+            for direction in ("H2D", "D2H"):
+                beside = [s for s in fit.of("copy-collective") if _beside(s, kind, direction)]
+                pairs += [(kind, direction, beside)] if beside else []
+    for victim, aggressor, samples in pairs:
+        found = slowdown(samples, _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0)
+        line = fit.entry(f"interference.{victim} by {aggressor}.slowdown", found, "", 1.0, "alone and beside, in turns")
+        fit.table("[[interference]]", [("victim", f'"{victim}"'), ("aggressor", f'"{aggressor}"'), line])
+
+
+def _beside(sample: Sample, kind: str, direction: str) -> bool:
+    c = sample.config
+    return c["kind"] == kind and c["direction"] == direction and c["every"] == 0 and not sample.held_out
