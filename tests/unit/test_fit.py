@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from calibration.fit.profile import Fitted, fit_samples
+from calibration.fit.profile import Fitted, fit_profile, fit_samples
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
 from calibration.samples import Header, Sample
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.validate.records import NODES
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Node
 from tests.unit import probed_nodes
@@ -126,3 +127,10 @@ def test_held_out_sizes_change_the_error_and_nothing_else():
     assert first.toml == second.toml
     errors = [next(r.held_out_error for r in f.summary if r.parameter == "pcie.h2d") for f in (first, second)]
     assert errors == ["0.0 %", "50.0 %"]
+
+
+@pytest.mark.parametrize("folder", sorted(NODES.glob("*/")), ids=lambda folder: folder.name)
+def test_committed_profiles_are_what_their_samples_give(folder):
+    fitted = fit_profile(sorted(folder.glob("samples*.jsonl")), folder.name)
+    path = folder / "profile.toml"
+    assert fitted.toml == path.read_text()

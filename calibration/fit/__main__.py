@@ -1,0 +1,24 @@
+"""Fit the samples of a node's folder again and write its profile.
+
+python -m calibration.fit calibration/nodes/h200-x1-b
+"""
+
+import sys
+from pathlib import Path
+
+from calibration.orchestrate import summary_table
+from offsim.results.layout import render
+
+from .profile import fit_profile
+
+
+def main(folder: Path) -> None:
+    """All samples*.jsonl of the folder."""
+    fitted = fit_profile(sorted(folder.glob("samples*.jsonl")), folder.name)
+    (folder / "profile.toml").write_text(fitted.toml, encoding="utf-8")
+    print(render(summary_table(fitted.summary)), end="")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        main(Path(name))
