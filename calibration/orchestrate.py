@@ -77,7 +77,7 @@ def _calibrate(order: Order, inventory: Inventory, without: str, folder: Path, c
         if outcome.failure:
             return _stopped(outcome, folder)
     fitted = fit_profile(paths, folder.name)
-    profile = folder / "profile.toml"
+    profile = folder / ("profile-host-memory.toml" if order.through_host_memory else "profile.toml")
     profile.write_text(fitted.toml, encoding="utf-8")
     print(render(summary_table(fitted.summary)), end="")
     print(render(waived_table(waived)) if waived else "", end="")
