@@ -1,7 +1,7 @@
 """`offsim validate`: errors of all predictions that committed measurements can check, and what they must keep to.
 
-The simpler models are those of `simpler`; noise is a case's first repetition against its second. The published runs of the
-seeds are checked by `python -m experiments.seeds`.
+The simpler models are those of `simpler`; noise is a case's first repetition against its second. The published runs of
+the seeds are checked by `python -m experiments.seeds`.
 """
 
 import tomllib
@@ -161,9 +161,7 @@ def _summary_cells(found: Summary) -> tuple[str, ...]:
 
 def quantities(errors: list[CaseError]) -> Table:
     """Everything else that is predicted: seconds, first steps, switches, memory."""
-    table = new_table(
-        "|error| of other quantities", "quantity", "n", "median", "p95", "worst", "<=1/3/5 %", "worst case"
-    )
+    table = new_table("|error| of other quantities", "quantity", "n", "median", "p95", "worst", "<=1/3/5 %")
     rows: list[tuple[str, Callable[[CaseError], float | None]]] = [
         ("policy, steady step [s]", lambda e: e.policy_error),
         ("resident run, steady step [s]", lambda e: e.resident_error),
