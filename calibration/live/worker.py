@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +68,10 @@ def _measure_probe(
             continue
         _say(bench.session, event="begin", probe=probe.key, config=config)
         readings = _readings(bench, probe, config, options.mode)
-        if readings is None:
+        if readings is not None and not any(readings.values()):
+            reason = "no valid reading: what ran beside ended early each time"
+            _say(bench.session, event="failed", probe=probe.key, config=config, reason=reason)
+        if not readings or not any(readings.values()):
             continue
         if bench.session.communicator.rank == 0:
             file.append(_sample(bench, probe, config, readings, len(done) + number))
@@ -103,7 +105,9 @@ def _sample(bench: LiveBench, probe: Probe, config: Config, readings: dict[str, 
 
 def _end_with_input() -> None:
     """Whoever started this process holds its standard input open: when that ends, so does the measuring."""
-    sys.stdin.buffer.read()
+    # Not sys.stdin: a thread that holds its lock would abort the interpreter's end.
+    while os.read(0, 4096):
+        pass
     os._exit(1)
 
 

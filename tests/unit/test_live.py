@@ -1,5 +1,6 @@
 """The live executor on a CPU that imitates streams: order, waits and results."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from calibration.live.communicator import Communicator  # noqa: E402
 from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
+from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
 from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise  # noqa: E402
@@ -88,3 +90,67 @@ def test_two_ranks_compute_under_every_policy_what_the_resident_model_computes()
         [sys.executable, *launcher], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert result.stdout.split() == ["same", "same"], result.stderr[-2000:]
+
+
+TINY = """
+schema = 1
+name = "tiny"
+node = "h200-x1"
+policy = "sglang-layerwise"
+
+[workload]
+tokens = 640
+steps = 3
+cfg = "none"
+
+[model]
+name = "tiny"
+title = "tiny Wan"
+other_parameters = 1000
+source = "made up"
+
+[[model.blocks]]
+name = "blocks"
+count = 4
+architecture = "wan"
+parameters = 67136
+hidden = 64
+heads = 4
+head_dim = 16
+ffn = 256
+
+[model.text_encoder]
+name = "encoder"
+parameters = 100000
+layers = 4
+source = "made up"
+"""
+
+
+def test_a_replay_prints_predicted_beside_measured_and_keeps_both(tmp_path, capsys):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    for _ in range(2):
+        assert dispatch(["replay", str(path), "--node", "h200-x1", "--cpu", "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("predicted", "measured", "exposed copies", "peak allocated"))
+    for folder in ("out", "out-2"):
+        measured = json.loads((tmp_path / folder / "measured.json").read_text())
+        predicted = json.loads((tmp_path / folder / "predicted.json").read_text())
+        assert len(measured["steps"]) == len(predicted["steps"]) == 3
+
+
+def test_a_replay_on_too_few_processes_says_how_to_start_them(tmp_path, capsys):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY.replace("tokens = 640", "tokens = 640\ngpus = 2"))
+    assert dispatch(["replay", str(path), "--node", "h200-x2-nvlink", "--cpu"]) == 2
+    assert "torchrun --nproc_per_node 2 -m offsim replay" in capsys.readouterr().err
+
+
+def test_a_replay_without_a_gpu_is_one_sentence(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    assert dispatch(["replay", str(path), "--node", "h200-x1"]) == 2
+    assert capsys.readouterr().err == "offsim: replay: no CUDA GPU here; --cpu runs tiny scenarios without one\n"
