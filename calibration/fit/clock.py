@@ -35,6 +35,12 @@ EARLY_WEIGHT, CLOCK_WEIGHT = 0.3, 0.3
 IDLE_POWER = 120.0
 """Watts that the chip draws in use but idle, as NVML reads it right after a load."""
 NAMES = ("energy.gemm", "energy.attention", "energy.byte", "window", "sensitivity.gemm", "sensitivity.attention")
+STARTS = (1.0, 1.25, 1.5, 2.0)
+"""Factors on the energies to start from."""
+BETTER = 1.01
+"""Another start counts if its cost is this much lower."""
+SCALE = 0.01
+UNMOVED = 1e-6
 START = (1e-12, 1e-12, 1e-10, 0.03, 0.5, 0.7)
 LOWEST = (1e-14, 1e-14, 1e-12, 2e-3, 0.0, 0.0)
 HIGHEST = (1e-11, 1e-11, 1e-9, 0.3, 1.5, 1.5)
@@ -79,24 +85,50 @@ class Load(NamedTuple):
 
 def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float) -> ClockFit | None:
     """The model of one chip; None where no load was limited or no clock was read."""
-    highest = max((s.state.get("sm_clock_MHz", 0.0) for s in (*soaks, *duties)), default=0.0)
+    known = [s for s in (*soaks, *duties) if not s.held_out]
+    highest = max((s.state.get("sm_clock_MHz", 0.0) for s in known), default=0.0)
     if not highest:
         return None
     loads = [_soak(s, gpu, highest) for s in soaks] + [_duty(s, gpu) for s in duties]
     fitted = [load for load in loads if not load.held_out]
     if not any(load.measured > SLOWED * load.alone for load in fitted):
         return None
-    best = _solve(fitted, limit, np.asarray(START))
+    best = _best(fitted, limit)
     spread = _deviations(fitted, limit, best)
     clock = clock_of(best, limit)
     errors = {load.title: settled(load, clock) / load.measured - 1 for load in loads}
     kept = [abs(errors[load.title]) for load in loads if load.held_out]
     held = float(np.median(kept)) if kept else None
     values = {
-        name: Estimate(float(v), (max(0.0, float(v - 2 * d)), float(v + 2 * d)), len(fitted), held)
+        name: Estimate(float(v), _interval(float(v), float(d)), len(fitted), held)
         for name, v, d in zip(NAMES, best, spread, strict=True)
     }
     return ClockFit(highest, values, errors)
+
+
+def _best(loads: list[Load], limit: float) -> np.ndarray:
+    """The solution of the start that fits best: below the headroom the model is flat, so a start there never moves."""
+    solutions = [_solve(loads, limit, _start(factor)) for factor in STARTS]
+    costs = [_cost(loads, limit, solution) for solution in solutions]
+    first = costs[0] <= BETTER * min(costs)
+    return solutions[0 if first else int(np.argmin(costs))]
+
+
+def _start(factor: float) -> np.ndarray:
+    """START with energies that are `factor` times as large."""
+    return np.asarray([x * factor if name.startswith("energy") else x for name, x in zip(NAMES, START, strict=True)])
+
+
+def _cost(loads: list[Load], limit: float, x: np.ndarray) -> float:
+    clock = clock_of(x, limit)
+    return sum(float(np.sqrt(1 + (r / SCALE) ** 2)) - 1 for load in loads for r in _residuals(load, clock))
+
+
+def _interval(value: float, deviation: float) -> tuple[float, float] | None:
+    """None where leaving loads out changes nothing: then the data say nothing of the value."""
+    if deviation <= UNMOVED * value:
+        return None
+    return max(0.0, value - 2 * deviation), value + 2 * deviation
 
 
 def _solve(loads: list[Load], limit: float, start: np.ndarray, evaluations: int = 60) -> np.ndarray:
@@ -109,7 +141,7 @@ def _solve(loads: list[Load], limit: float, start: np.ndarray, evaluations: int 
 
     bounds = (np.asarray(LOWEST) / scale, np.asarray(HIGHEST) / scale)
     found = least_squares(
-        residuals, start / scale, bounds=bounds, loss="soft_l1", f_scale=0.01, diff_step=1e-3, max_nfev=evaluations
+        residuals, start / scale, bounds=bounds, loss="soft_l1", f_scale=SCALE, diff_step=1e-3, max_nfev=evaluations
     )
     return np.asarray(found.x * scale)
 

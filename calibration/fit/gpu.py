@@ -36,7 +36,7 @@ def fit_gpu(fit: Fit) -> GPU:
         key: curve(merged_points(rate_points(group, lambda s: float(s.config["queries"]), attention_work)), source)
         for key, group in sorted(by_key(fit.of("attention"), attention_key).items())
     }
-    elementwise = curve(rate_points(fit.of("elementwise"), bytes_of, bytes_of), source)
+    elementwise = curve(merged_points(rate_points(fit.of("elementwise"), bytes_of, bytes_of)), source)
     relayouts = merged_points(rate_points(fit.of("relayout"), relayout_bytes, relayout_bytes))
     relayout = curve(relayouts, source) if relayouts else None
     _note_tables(fit, products, attentions, elementwise, relayout)

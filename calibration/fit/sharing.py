@@ -79,7 +79,10 @@ def add_interference(fit: Fit) -> None:
             for direction in ("H2D", "D2H"):
                 beside = [s for s in fit.of("copy-collective") if _beside(s, kind, direction)]
                 pairs += [(kind, direction, beside)] if beside else []
+    merged: dict[tuple[str, str], list[Sample]] = {}
     for victim, aggressor, samples in pairs:
+        merged.setdefault((victim, aggressor), []).extend(samples)
+    for (victim, aggressor), samples in merged.items():
         found = slowdown(samples, _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0)
         line = fit.entry(f"interference.{victim} by {aggressor}.slowdown", found, "", 1.0, "alone and beside, in turns")
         fit.table("[[interference]]", [("victim", f'"{victim}"'), ("aggressor", f'"{aggressor}"'), line])

@@ -8,7 +8,7 @@ from msgspec import structs
 from calibration.fit.profile import Fitted, fit_profile, fit_samples
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
-from calibration.samples import Header, Sample
+from calibration.samples import Header, Sample, read_samples
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
 from calibration.validate.records import NODES
 from offsim.scenario.load import load_node
@@ -134,3 +134,34 @@ def test_committed_profiles_are_what_their_samples_give(folder):
     fitted = fit_profile(sorted(folder.glob("samples*.jsonl")), folder.name)
     path = folder / "profile.toml"
     assert fitted.toml == path.read_text()
+
+
+def committed(name: str) -> tuple[list[Header], list[Sample]]:
+    return read_samples([NODES / name / "samples.jsonl"])
+
+
+def test_samples_in_two_files_of_one_node_are_one_fit(tmp_path):
+    headers, samples = committed("h200-x1-a")
+    path = tmp_path / "profile.toml"
+    path.write_text(fit_samples(headers * 2, samples * 2, "twice").toml)
+    assert load_node(str(path)).gpu.clock is not None
+
+
+def test_clocks_read_in_held_out_loads_leave_the_clock_model_alone():
+    headers, samples = committed("h200-x1-c")
+    wrong = [
+        structs.replace(s, state={**s.state, "sm_clock_MHz": 2500.0}) if s.held_out and s.probe == "duty" else s
+        for s in samples
+    ]
+    first, second = (fit_samples(headers, some, "x").toml for some in (samples, wrong))
+    assert first == second
+
+
+def test_a_machine_with_quotes_in_its_name_and_no_pageable_samples_still_gives_a_profile(tmp_path):
+    headers, samples = committed("h200-x1-b")
+    odd = structs.replace(headers[0], inventory=structs.replace(headers[0].inventory, cpu='a "fast" one'))
+    path = tmp_path / "profile.toml"
+    path.write_text(fit_samples([odd], [s for s in samples if s.probe != "pageable"], "odd").toml)
+    node = load_node(str(path))
+    assert 'a "fast" one' in node.notes
+    assert node.host.pageable_h2d.provenance == "guess"
