@@ -6,6 +6,7 @@ or the processor: measured values belong to it. UUIDs themselves are not kept.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -94,9 +95,10 @@ def _output(command: list[str]) -> str:
 
 def _transport(topology: str) -> str:
     """What NCCL takes between the GPUs: NVLink where every pair has it, peers below switches, else host memory."""
-    if "NV" in topology.replace("NVIDIA", ""):
+    links = topology.split("Legend")[0]
+    if re.search(r"\bNV\d+\b", links):
         return "nvlink"
-    return "pcie" if "PIX" in topology.split("Legend")[0] or "PXB" in topology.split("Legend")[0] else "host-memory"
+    return "pcie" if re.search(r"\b(PIX|PXB)\b", links) else "host-memory"
 
 
 def _cpu() -> tuple[str, int]:
