@@ -7,6 +7,7 @@ time limit is given up, and the same command goes on where it stopped.
 
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ class Group(NamedTuple):
 def calibrate_command(order: Order, command: Command = worker_command) -> int:
     """Measure, fit, print; returns the exit code."""
     inventory, without = _inventory(order)
+    if command is worker_command and find_spec("torch") is None:
+        raise ScenarioError("calibrate needs torch: pip install 'offsim[live]'")
     folder = order.out or Path("offsim-results") / f"calibration-{inventory.fingerprint}"
     try:
         return _calibrate(order, inventory, without, folder, command)
@@ -76,7 +79,11 @@ def _calibrate(order: Order, inventory: Inventory, without: str, folder: Path, c
         paths.append(path)
         if outcome.failure:
             return _stopped(outcome, folder)
-    fitted = fit_profile(paths, folder.name)
+    try:
+        fitted = fit_profile(paths, folder.name)
+    except ScenarioError:
+        print(render(waived_table(waived)) if waived else "", end="")
+        raise
     profile = folder / ("profile-host-memory.toml" if order.through_host_memory else "profile.toml")
     profile.write_text(fitted.toml, encoding="utf-8")
     print(render(summary_table(fitted.summary)), end="")

@@ -1,7 +1,7 @@
 """Worker processes: started, listened to, given up, started again.
 
 A worker speaks one JSON object per line (see calibration.live.worker). It lives in a process group of its own, which is
-killed as a whole, so that nothing is left behind.
+killed as a whole; a launcher's ranks leave that group, so they are found by a mark in their environment.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,11 @@ Command = Callable[[Path, Sequence[str], str, Inventory], list[str]]
 MOST_DEATHS = 2
 """Workers in a row that may end without a new sample."""
 LONGEST_MESSAGE = 300
+MARK = "OFFSIM_WORKER"
+"""Environment variable with a value of its own for each worker and what it starts."""
+PATIENCE = 10.0
+"""Seconds that a process whose output has ended may take to end."""
+DONE, SILENT = "done", "silent"
 
 
 @dataclass
@@ -66,19 +73,28 @@ def run_workers(
         total = sum(len(probe.configurations(mode, inventory)) for probe in left)
         task = progress.add_task("", total=total, completed=len(_done(file, left, mode, inventory)))
         while left and not outcome.failure:
+            _mend(file)
             before = len(_done(file, left, mode, inventory))
+            progress.update(task, completed=before)
             worker = Worker(command(file, [p.key for p in left], mode, inventory), environment or {})
             ended = _listen(worker, progress, task, limit_seconds, outcome)
-            if ended == "done":
+            if ended == DONE:
                 break
-            if ended:  # a probe that hung
+            if ended in {probe.key for probe in left}:  # it hung
                 outcome.waived[ended] = f"showed nothing for {limit_seconds:g} s"
                 left = [probe for probe in left if probe.key != ended]
                 continue
             deaths = 0 if len(_done(file, left, mode, inventory)) > before else deaths + 1
             if deaths >= MOST_DEATHS:
-                outcome.failure = f"the measuring process ended early twice ({worker.last_words})"
+                how = f"showed nothing for {limit_seconds:g} s" if ended == SILENT else "ended early"
+                outcome.failure = f"the measuring process {how} twice ({worker.last_words})"
     return outcome
+
+
+def _mend(file: Path) -> None:
+    """Drop what a worker that was ended, or a full disk, left of a line: the next worker appends to it."""
+    samples = SampleFile(file)
+    samples.begin(samples.header())
 
 
 def _waive(probe: Probe, inventory: Inventory, outcome: Outcome) -> bool:
@@ -103,16 +119,17 @@ def _progress() -> Progress:
 
 
 def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: float, outcome: Outcome) -> str:
-    """Follow a worker: `done`, the key of the probe in which it hung, or empty if it died."""
+    """Follow a worker: DONE, the key of the probe in which it hung, SILENT before any probe, or empty if it died."""
     probe = ""
     try:
         while True:
             event = worker.next_event(limit_seconds)
             if event is None:
-                worker.process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(PATIENCE)
                 return ""
             if event["event"] == "silence":
-                return probe or "start"
+                return probe or SILENT
             probe = str(event.get("probe", probe))
             progress.update(task, description=probe)
             if event["event"] == "sample":
@@ -120,7 +137,7 @@ def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: floa
             elif event["event"] in ("waived", "failed"):
                 outcome.waived[probe] = str(event["reason"])[:LONGEST_MESSAGE]
             elif event["event"] == "done":
-                return "done"
+                return DONE
     finally:
         worker.end()
 
@@ -129,6 +146,7 @@ class Worker:
     """One measuring process (or several, under a launcher)."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._mark = f"{MARK}={uuid.uuid4().hex}"
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
@@ -136,7 +154,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, MARK: self._mark.partition("=")[2]},
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self.last_words = ""
@@ -152,9 +170,10 @@ class Worker:
 
     def next_event(self, limit_seconds: float) -> dict[str, Any] | None:
         """The next event; None when the process has ended; `silence` after the limit."""
+        deadline = time.monotonic() + limit_seconds
         while True:
             try:
-                line = self._lines.get(timeout=limit_seconds)
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return {"event": "silence"}
             if line is None:
@@ -170,6 +189,9 @@ class Worker:
         """End the process and everything that it started; what it said last stays known."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in _marked(self._mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self._reader.join()
         self._errors.seek(0)
@@ -181,3 +203,13 @@ class Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _marked(mark: str) -> list[int]:
+    """Processes with this in their environment; where there is no /proc, none."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found

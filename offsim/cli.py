@@ -9,16 +9,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
+from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write
 from offsim.scenario.scenario import ScenarioError
 
-if TYPE_CHECKING:
-    from offsim.results.layout import Renderable
-
-FINE, BUG, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+BUG, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 Switch = Annotated[bool, Parameter(negative="")]
 
 
@@ -67,9 +65,9 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     if trace is not None:
         write_trace(prediction, trace)
     if json:
-        return _write(msgspec.json.format(msgspec.json.encode(as_json(prediction)), indent=2).decode() + "\n")
-    _emit(*report(prediction))
-    return _write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
+        return write(msgspec.json.format(msgspec.json.encode(as_json(prediction)), indent=2).decode() + "\n")
+    emit(*report(prediction))
+    return write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
 
 
 def _check_writable(path: Path) -> None:
@@ -108,12 +106,12 @@ def program(scenario: str, /, *, steps: str | None = None, check: Switch = False
     question = load_scenario(scenario)
     chosen = None if steps is None else parse_steps(steps, question.steps)
     issued = build(question)
-    _write(format_program(issued, chosen))
+    write(format_program(issued, chosen))
     if not check:
         return FINE
     found = problems(issued)
     lines = [f"{problem.section}, command {problem.position}: {problem.message}" for problem in found]
-    _write("\n".join([f"\ncheck: {len(found)} problem{'' if len(found) == 1 else 's'}", *lines, ""]))
+    write("\n".join([f"\ncheck: {len(found)} problem{'' if len(found) == 1 else 's'}", *lines, ""]))
     return BUG if found else FINE
 
 
@@ -134,82 +132,8 @@ def parse_steps(text: str, count: int) -> list[int]:
     return chosen
 
 
-@app.command
-def models() -> int:
-    """List the models of the catalogue.
-
-    For example:
-      offsim models
-      offsim show wan2.2-t2v-a14b
-    """
-    from offsim.results import listing
-
-    return _emit(listing.models())
-
-
-@app.command
-def nodes() -> int:
-    """List the nodes of the catalogue: GPUs, links, and how much of each profile was measured.
-
-    For example:
-      offsim nodes
-      offsim show h100-pcie
-    """
-    from offsim.results import listing
-
-    return _emit(listing.nodes())
-
-
-@app.command
-def policies() -> int:
-    """List the offload policies with their versions and parameters.
-
-    For example:
-      offsim policies
-      offsim show sglang-layerwise
-    """
-    from offsim.results import listing
-
-    return _emit(listing.policies())
-
-
-@app.command
-def scenarios() -> int:
-    """List the scenarios of the catalogue.
-
-    For example:
-      offsim scenarios
-      offsim run wan2.2-8xh100-nvlink-layerwise
-    """
-    from offsim.results import listing
-
-    return _emit(listing.scenarios())
-
-
-@app.command
-def show(name: str, /) -> int:
-    """Show a model, node, policy or scenario of the catalogue with every value and its source.
-
-    For example:
-      offsim show wan2.2-t2v-a14b
-      offsim show h100-pcie
-      offsim show sglang-layerwise
-
-    Parameters
-    ----------
-    name
-        A name that `offsim models`, `nodes`, `policies` or `scenarios` lists.
-    """
-    from difflib import get_close_matches
-
-    from offsim.results import listing
-
-    known = listing.entry_names()
-    if name not in known:
-        close = get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios"
-        raise ScenarioError(f"{name!r}: not in the catalogue; {hint}")
-    return _emit(*listing.entry(name))
+for listing in (models, nodes, policies, scenarios, show):
+    app.command(listing)
 
 
 @app.command
@@ -245,19 +169,6 @@ for verb, purpose in (
     ("validate", "Predict every committed measurement again; print the errors."),
 ):
     app.command(f"calibration.verbs:{verb}", name=verb, help=purpose)
-
-
-def _emit(*parts: "Renderable") -> int:
-    from offsim.results.layout import render
-
-    return _write(render(*parts))
-
-
-def _write(text: str) -> int:
-    if sys.stdout is not None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    return FINE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

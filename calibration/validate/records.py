@@ -34,7 +34,7 @@ class Record(NamedTuple):
     """Per repetition [s]."""
     resident_steps: list[list[float]]
     peak_allocated: float | None
-    """None where memory was not measured."""
+    """None where memory was not measured or is not scored (the reading stays in the file, with the reason)."""
 
     @property
     def steady_indices(self) -> list[int]:
@@ -115,8 +115,13 @@ def read_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
                     Failure(folder.name, case.name, "not scored: its resident run ended before the clock settled")
                 )
                 continue
-            steps, resident, peak = line["policy_steps"], line["resident_steps"], line.get("peak_allocated")
-            records.append(Record(folder.name, folder / "profile.toml", case, steps, resident, peak))
+            peak, reason = line.get("peak_allocated"), line.get("memory_not_scored")
+            if reason:
+                failures.append(Failure(folder.name, case.name, f"memory not scored: {reason}"))
+            steps, resident = line["policy_steps"], line["resident_steps"]
+            records.append(
+                Record(folder.name, folder / "profile.toml", case, steps, resident, None if reason else peak)
+            )
     return records, failures
 
 

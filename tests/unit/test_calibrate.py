@@ -16,6 +16,7 @@ from calibration.probes.probe import Probe
 from calibration.samples import Header, SampleFile
 from calibration.worker_process import run_workers
 from offsim.cli import dispatch
+from offsim.scenario.scenario import ScenarioError
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")
@@ -122,6 +123,104 @@ def test_a_full_disk_says_so_and_leaves_the_samples_readable(file, command):
     outcome = run_workers(file.path, GOOD, "full", MACHINE, 30, command("full disk"))
     assert "No space left on device" in outcome.failure
     assert measured(file) == ALL[:2]
+
+
+def script(text: str, *arguments: str):
+    return lambda file, probes, mode, inventory: [sys.executable, "-c", text, str(file), *arguments]
+
+
+def test_a_worker_that_says_nothing_from_its_start_is_given_up_after_two(file, tmp_path):
+    silent = script("import sys, time; print(1, file=open(sys.argv[2], 'a')); time.sleep(60)", str(tmp_path / "starts"))
+    outcome = run_workers(file.path, GOOD, "full", MACHINE, 2, silent)
+    assert outcome.failure == "the measuring process showed nothing for 2 s twice (signal 9)"
+    assert (tmp_path / "starts").read_text() == "1\n1\n"
+
+
+def test_what_a_library_prints_does_not_count_as_an_event(file):
+    chatty = script("import time\nfor _ in range(600): print('still here', flush=True); time.sleep(0.1)")
+    assert "showed nothing for 2 s" in run_workers(file.path, GOOD, "full", MACHINE, 2, chatty).failure
+
+
+def test_a_line_that_a_worker_leaves_torn_does_not_spoil_the_next_workers_samples(file, command):
+    tear = """import sys; open(sys.argv[1], 'ab').write(b'{"probe": "fi'); sys.exit("No space left on device")"""
+    commands = iter([script(tear), command("works")])
+    outcome = run_workers(file.path, GOOD, "full", MACHINE, 30, lambda *rest: next(commands)(*rest))
+    assert (measured(file), outcome.failure) == (ALL, "")
+
+
+def test_ranks_that_leave_the_launchers_process_group_are_ended_too(file, tmp_path):
+    rank = "import time; time.sleep(60)"
+    launcher = (
+        "import json, subprocess, sys, time\n"
+        f"rank = subprocess.Popen([sys.executable, '-c', {rank!r}], start_new_session=True)\n"
+        "open(sys.argv[2], 'w').write(str(rank.pid))\n"
+        "print(json.dumps({'event': 'begin', 'probe': 'hangs'}), flush=True)\n"
+        "time.sleep(60)"
+    )
+    began = time.monotonic()
+    outcome = run_workers(file.path, PROBES[1:2], "full", MACHINE, 3, script(launcher, str(tmp_path / "pid")))
+    assert time.monotonic() - began < 30
+    assert outcome.waived == {"hangs": "showed nothing for 3 s"}
+    assert ended(int((tmp_path / "pid").read_text()))
+
+
+def ended(pid: int) -> bool:
+    """Gone, or waiting for its parent to notice, within five seconds: a kill takes a moment."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_an_interrupt_ends_the_worker_and_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    seen = []
+
+    def interrupted(self, limit_seconds):
+        seen.append(self.process.pid)
+        raise KeyboardInterrupt
+
+    here(monkeypatch, tmp_path)
+    monkeypatch.setattr("calibration.worker_process.Worker.next_event", interrupted)
+    order = Order("full", tmp_path / "out", False, False, 30.0)
+    assert calibrate_command(order, script("import time; time.sleep(60)")) == 130
+    assert f"the same command with --out {tmp_path / 'out'} goes on" in capsys.readouterr().err
+    assert len(seen) == 1 and ended(seen[0])
+
+
+def here(monkeypatch, folder: Path) -> None:
+    """A machine with one GPU and few probes."""
+    fake_nvidia_smi(folder)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+    monkeypatch.setattr(orchestrate, "PROBES", GOOD)
+
+
+def test_another_machines_samples_are_refused_before_anything_runs(monkeypatch, tmp_path):
+    here(monkeypatch, tmp_path)
+    old = SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl")
+    old.begin(Header("full", "other", MACHINE, "2026-01-01", "none"))
+    order = Order("full", tmp_path / "out", False, False, 30.0)
+    with pytest.raises(ScenarioError, match="give another --out"):
+        calibrate_command(order, lambda *_: pytest.fail("started"))
+
+
+def test_too_little_for_a_profile_still_says_what_was_not_measured(capsys, monkeypatch, tmp_path, command):
+    here(monkeypatch, tmp_path)
+    monkeypatch.setattr(orchestrate, "PROBES", PROBES)
+    with pytest.raises(ScenarioError, match="too little measured"):
+        calibrate_command(Order("full", tmp_path / "out", False, False, 3.0), command("works"))
+    assert "showed nothing for 3 s" in capsys.readouterr().out
+
+
+def test_without_torch_one_sentence_says_what_to_install(capsys, monkeypatch, tmp_path):
+    here(monkeypatch, tmp_path)
+    monkeypatch.setattr(orchestrate, "find_spec", lambda _: None)
+    assert dispatch(["calibrate", "--no-kernels", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "offsim: calibrate needs torch: pip install 'offsim[live]'\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_calibration_that_is_killed_goes_on_where_it_stopped(file, command, tmp_path):

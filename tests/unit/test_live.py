@@ -89,7 +89,8 @@ def test_two_ranks_compute_under_every_policy_what_the_resident_model_computes()
     result = subprocess.run(
         [sys.executable, *launcher], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
-    assert result.stdout.split() == ["same", "same"], result.stderr[-2000:]
+    # Two processes write to one pipe: their line ends may come after both words.
+    assert "".join(result.stdout.split()) == "samesame", result.stderr[-2000:]
 
 
 TINY = """
