@@ -17,27 +17,27 @@ class CopyEngine:
         self.busy = False
         self.granted = 0.0
         """When the present holder got it."""
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[tuple[str, Event]] = deque()
 
     @property
-    def waiting(self) -> int:
-        """How many copies stand in line."""
-        return len(self._waiting)
+    def waiting(self) -> tuple[str, ...]:
+        """The streams that stand in line."""
+        return tuple(name for name, _ in self._waiting)
 
-    def request(self) -> Event | None:
-        """None if the engine is the caller's at once, else an event that fires when it is."""
+    def request(self, stream: str) -> Event | None:
+        """None if the engine is the stream's at once, else an event that fires when it is."""
         if not self.busy:
             self.busy = True
             self.granted = self.env.now
             return None
         turn = self.env.event()
-        self._waiting.append(turn)
+        self._waiting.append((stream, turn))
         return turn
 
     def release(self) -> None:
         """The next in line has the engine."""
         if self._waiting:
             self.granted = self.env.now
-            self._waiting.popleft().succeed()
+            self._waiting.popleft()[1].succeed()
         else:
             self.busy = False

@@ -169,14 +169,16 @@ class GPU:
         self._next()
         work.done.succeed()
 
-    def progress(self) -> tuple[object, ...]:
-        """What the multiprocessors still have to do, rounded to a nanosecond, and their mean demand to a milliwatt."""
-        mean = round(self.clock.mean(self.env.now), 3) if self.clock is not None else 0.0
+    def look(self, places: list[object], seconds: list[float]) -> None:
+        """Add what the multiprocessors still have to do, and the mean demand, to a state."""
+        if self.clock is not None:
+            seconds.append(self.clock.mean(self.env.now) / self.clock.headroom)
         if self.running is None:
-            return (mean,)
+            places.append(None)
+            return
         self._advance()
-        waiting = tuple(work.pieces for work in self.waiting)
-        return (self.running.pieces, self.running.index, round(self.running.left, 9), waiting, mean)
+        places.append((id(self.running.pieces), self.running.index, [id(work.pieces) for work in self.waiting]))
+        seconds.append(self.running.left)
 
     def boundary(self) -> Event | None:
         """None if no kernel runs, else an event that fires when the one that runs now ends.

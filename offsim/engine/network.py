@@ -117,6 +117,13 @@ class Network:
                 flow.rate, flow.unit_delays = got.rate, got.delays
                 flow.finish = now + flow.left / flow.rate
 
+    def look(self, places: list[object], seconds: list[float]) -> None:
+        """Add the flows and the time that each would still need to a state."""
+        now = self.env.now
+        ordered = sorted(self.flows, key=lambda flow: (flow.flow_class.index, flow.finish))
+        places.append([flow.flow_class.index for flow in ordered])
+        seconds += [flow.finish - now if flow.rate else flow.left for flow in ordered]
+
     def solution(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
         """Rates by class for a set of active flows."""
         key = tuple(sorted((flow_class.index, count) for flow_class, count in active.items()))

@@ -1,11 +1,11 @@
 """One simulated rank: its streams, copy engines and multiprocessors, and how commands run on them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from simpy import Environment, Event
 
-from offsim.program.commands import Collective, Compute, Copy
+from offsim.program.commands import COMPUTE, Collective, Compute, Copy
 from offsim.program.timeline import Span, SpanKind, Timeline
 from offsim.scenario.scenario import Scenario
 
@@ -14,8 +14,9 @@ from .copy_engine import CopyEngine
 from .durations import Durations
 from .fabric import Fabric
 from .gpu import GPU
-from .network import Flow, Network
-from .stream import Stream
+from .issue import Plan
+from .network import Network
+from .stream import Chunk, Place, Stream
 
 
 class Rank:
@@ -47,14 +48,41 @@ class Rank:
         self.gpu = GPU(env, scenario.node, scenario.simulation)
         self.engines = {"H2D": CopyEngine(env), "D2H": CopyEngine(env)}
         self.streams: dict[str, Stream] = {}
-        self.flow_of_stream: dict[str, Flow] = {}
         self.kept: dict[str, str] = {}
+        self.at_mark: Callable[[Chunk, int], None] | None = None
+        """Called where the compute stream begins a section (block -1) or a block."""
+        self.check_host: Callable[[], None] = lambda: None
+        """Called where a stream has to wait for the host."""
+        self._records: dict[str, Place] = {}
+        self._earlier: dict[int, dict[str, Place]] = {}
 
     def stream(self, name: str) -> Stream:
         """A stream, made on first use."""
         if name not in self.streams:
-            self.streams[name] = Stream(self.env, name, self)
+            self.streams[name] = Stream(self.env, name, self, marks=name == COMPUTE and self.at_mark is not None)
         return self.streams[name]
+
+    def begin_section(self, plan: Plan, section: int, clock: float) -> Chunk:
+        """A section that the host begins to issue: its commands are put on the streams, not yet released."""
+        streams = {name: self.stream(name) for name in plan.items}
+        starts = {name: stream.issued for name, stream in streams.items()}
+        chunk = Chunk(plan, section, starts, clock)
+        chunk.earlier = {event: self._records[event] for event in plan.earlier if event in self._records}
+        for name, stream in streams.items():
+            stream.append(chunk, plan.items[name], starts[name])
+        return chunk
+
+    def end_section(self, chunk: Chunk) -> None:
+        """All of a section has been issued: later sections may wait for what it recorded."""
+        for event, (name, count) in chunk.plan.records.items():
+            self._records[event] = (self.streams[name], chunk.starts[name] + count)
+
+    def recorded(self, chunk: Chunk, awaited: tuple[str, int] | str) -> Place | None:
+        """What a wait in this section refers to: a place on a stream; None if the event was never recorded."""
+        if isinstance(awaited, str):
+            return chunk.earlier.get(awaited)
+        name, count = awaited
+        return self.streams[name], chunk.starts[name] + count
 
     def note(
         self,
@@ -82,16 +110,21 @@ class Rank:
         """An event of this rank has been reached now."""
         self.timeline.instants[self.index, event] = self.env.now
 
-    def compute(self, stream: Stream, command: Compute) -> Generator[Event, Any, None]:
-        """Kernels on the multiprocessors."""
-        work = self.gpu.start(self.durations.pieces(command))
-        yield work.done
-        self.note(stream, "compute", command.name, work.started, delays=work.lost)
+    def compute(self, stream: Stream, command: Compute) -> Event:
+        """Kernels on the multiprocessors; the event fires at their end."""
+        work = stream.work = self.gpu.start(self.durations.pieces(command))
+        return work.done
+
+    def computed(self, stream: Stream) -> None:
+        """The kernels that a stream runs have ended."""
+        work = stream.work
+        assert work is not None
+        self.note(stream, "compute", stream.name_at(work.started), work.started, delays=work.lost)
 
     def copy(self, stream: Stream, command: Copy) -> Generator[Event, Any, None]:
         """A copy: its turn on the engine, fixed latency, then bytes at the link's rate."""
         direction, engine, env = command.direction, self.engines[command.direction], self.env
-        turn = None if self.kept.get(direction) == stream.name else engine.request()
+        turn = None if self.kept.get(direction) == stream.name else engine.request(stream.name)
         if turn is not None:
             stream.awaiting = f"the {direction} copy engine"
             yield turn
@@ -103,12 +136,10 @@ class Rank:
         flow_class = self.fabric.copy_class(self.index, direction, command.host_memory)
         self.gpu.set_active(direction, +1)
         flow = self.network.start(flow_class, command.bytes)
-        self.flow_of_stream[stream.name] = flow
         yield flow.done
-        del self.flow_of_stream[stream.name]
         self.gpu.set_active(direction, -1)
-        self.note(stream, direction, command.name, stream.started, command.bytes, flow.delays)
-        self.note(stream, direction, command.name, began, command.bytes, flow.delays, track=f"{direction} engine")
+        self.note(stream, direction, stream.name_at(stream.started), stream.started, command.bytes, flow.delays)
+        self.note(stream, direction, stream.name_at(began), began, command.bytes, flow.delays, track=f"{direction} engine")
         self._pass_on(stream, direction)
 
     def _pass_on(self, stream: Stream, direction: str) -> None:
@@ -137,6 +168,7 @@ class Rank:
         self.gpu.set_active("collective", -1)
         began = meeting.began[self.index]
         if began > arrived:
-            self.timeline.spans.append(Span(self.index, stream.name, "rendezvous", command.name, arrived, began))
+            name = stream.name_at(arrived)
+            self.timeline.spans.append(Span(self.index, stream.name, "rendezvous", name, arrived, began))
         last = max(meeting.flows[self.index], key=lambda flow: flow.finish)
-        self.note(stream, "collective", command.name, began, command.bytes, last.delays)
+        self.note(stream, "collective", stream.name_at(began), began, command.bytes, last.delays)

@@ -1,5 +1,6 @@
 """Run a stream program on a node: the simulation itself."""
 
+from collections.abc import Hashable
 from typing import Any
 
 from simpy import Environment
@@ -7,13 +8,16 @@ from simpy import Environment
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
+from offsim.scenario.node import Overheads
 from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives, FabricRoutes
 from .durations import Durations
 from .fabric import Fabric
 from .folding import fold
-from .host import HostThread
+from .host import CaughtUpLateError, HostThread
+from .host_costs import HostCosts
+from .issue import Plan
 from .network import Network
 from .rank import Rank
 from .steady_state import SteadyState
@@ -32,6 +36,16 @@ def simulate(
     is known beyond two ranks.
     """
     program = program or build(scenario)
+    if scenario.simulation.block_period:
+        try:
+            return _run(scenario, program, proportional_weight=proportional_weight, skip_blocks=True)
+        except CaughtUpLateError:
+            pass  # Skipping blocks was not exact here: the host is too slow for it.
+    return _run(scenario, program, proportional_weight=proportional_weight, skip_blocks=False)
+
+
+def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
+    """One run on a node that it sets up."""
     env = Environment()
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
@@ -44,18 +58,29 @@ def simulate(
     simulated = [0] if folded is not None else list(range(program.ranks))
     timeline = Timeline(program.ranks, {rank: program.ranks // len(simulated) for rank in simulated})
     durations = Durations(scenario)
+    plans = _plans(program, scenario.node.overheads)
     hosts = []
     for index in simulated:
         rank = Rank(env, index, scenario, durations, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
-        steady = SteadyState() if scenario.simulation.steady_state and len(simulated) == 1 else None
-        hosts.append(HostThread(env, rank, program, scenario.node.overheads, steady))
+        hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads))
+    if scenario.simulation.steady_state or skip_blocks:
+        steady = SteadyState(program, network, timeline, hosts)
+        steady.skips_steps, steady.skips_blocks = scenario.simulation.steady_state, skip_blocks
+        hosts[0].rank.at_mark = steady.at_mark
     env.run()
     _check_finished(hosts)
     for host in hosts:
         host.finish()
     timeline.capacities = {row.name: row.bound for row in used.rows}
     return timeline
+
+
+def _plans(program: StreamProgram, overheads: Overheads) -> dict[int, Plan]:
+    """A plan for every different tuple of commands."""
+    costs, known = HostCosts(overheads), dict[Hashable, int]()
+    distinct = {id(section.commands): section for section in program.sections}
+    return {key: Plan(section, costs, overheads.queue_depth, known) for key, section in distinct.items()}
 
 
 def _join_groups(rank: Rank, program: StreamProgram, simulated: list[int]) -> None:
@@ -72,10 +97,10 @@ def _check_finished(hosts: list[HostThread]) -> None:
         if host.process.is_alive:
             stuck.append(f"rank {host.rank.index} host: waits for {host.awaiting}")
         stuck += [
-            f"rank {host.rank.index} stream {stream.name!r}: head {stream.queue[0][1]!r} "
+            f"rank {host.rank.index} stream {stream.name!r}: head {stream.head!r} "
             f"waits for {stream.awaiting or 'its turn'}"
             for stream in host.rank.streams.values()
-            if stream.queue
+            if not stream.idle
         ]
     if stuck:
         raise DeadlockError("the program cannot finish:\n  " + "\n  ".join(stuck))

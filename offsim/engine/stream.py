@@ -1,158 +1,242 @@
 """A CUDA stream: a FIFO of commands, one SimPy process.
 
-A command starts when it has been issued and the one before it has ended. Waits on events that have fired cost nothing.
+A command starts when it has been issued and the one before it has ended. How many commands are done is all that others
+need to know of a stream: a recorded event has fired once so many are done, and waits on events that have fired cost
+nothing.
 """
 
-from collections import deque
-from collections.abc import Generator
-from itertools import islice
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from simpy import Environment, Event
+from simpy.events import Timeout
 
-from offsim.program.commands import Collective, Command, Compute, Copy, Record, Wait
+from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Record, Wait
+from offsim.program.timeline import name_of
 
+from .gpu import Work
+from .issue import Item, Plan
 
-class RecordedEvent:
-    """One recording of an event: fires when the stream reaches it."""
-
-    __slots__ = ("done", "name", "stream", "waiters")
-
-    def __init__(self, name: str, stream: str) -> None:
-        self.name = name
-        self.stream = stream
-        self.done = False
-        self.waiters: Event | None = None
-
-    def fire(self) -> None:
-        self.done = True
-        if self.waiters is not None:
-            self.waiters.succeed()
-
-    def wait(self, env: Environment) -> Event:
-        """A SimPy event that fires with this recording."""
-        if self.waiters is None:
-            self.waiters = env.event()
-        return self.waiters
+Place = tuple["Stream", int]
+"""A stream and how many of its commands have then been done since the start."""
 
 
-class Marker:
-    """A place in a stream that notes when it is reached."""
+def instant_tolerance(now: float) -> float:
+    """Instants that differ by less are the same, as are states whose seconds do: what rounding of sums leaves."""
+    return 1e-13 * now + 1e-15
 
-    __slots__ = ("reached", "section")
 
-    def __init__(self, section: int) -> None:
+class Chunk:
+    """One section as it is issued to a rank's streams: a plan, and when its pieces were released."""
+
+    __slots__ = ("begin", "compute_end", "earlier", "end", "plan", "released", "section", "starts")
+
+    def __init__(self, plan: Plan, section: int, starts: dict[str, int], begin: float) -> None:
+        self.plan = plan
         self.section = section
-        self.reached: float | None = None
+        self.starts = starts
+        """Per stream, commands before this section."""
+        self.earlier: dict[str, Place] = {}
+        """Events that this section waits for and earlier ones recorded."""
+        self.released: list[float | None] = [None] * len(plan.pieces)
+        """Host clock at which each piece began to be issued."""
+        self.begin = begin
+        self.end = begin
+        self.compute_end = begin
 
 
-Item = tuple[float, Command | Marker, RecordedEvent | None]
+class Waiter:
+    """Somebody who waits until `place` commands of a stream are done."""
+
+    __slots__ = ("event", "host", "place")
+
+    def __init__(self, place: int, event: Event, *, host: bool) -> None:
+        self.place = place
+        self.event = event
+        self.host = host
 
 
 class Device(Protocol):
     """What a stream needs of its rank: how commands run."""
 
-    def compute(self, stream: "Stream", command: Compute) -> Generator[Event, Any, None]: ...
+    def compute(self, stream: "Stream", command: Compute) -> Event: ...
 
     def copy(self, stream: "Stream", command: Copy) -> Generator[Event, Any, None]: ...
 
     def collective(self, stream: "Stream", command: Collective) -> Generator[Event, Any, None]: ...
 
+    def computed(self, stream: "Stream") -> None: ...
+
+    def recorded(self, chunk: Chunk, awaited: tuple[str, int] | str) -> Place | None: ...
+
     def note_wait(self, stream: "Stream", event: str, cause: str) -> None: ...
 
     def note_event(self, event: str) -> None: ...
+
+    @property
+    def at_mark(self) -> "Callable[[Chunk, int], None] | None": ...
+
+    @property
+    def check_host(self) -> "Callable[[], None]": ...
 
 
 class Stream:
     """One stream of one rank."""
 
-    def __init__(self, env: Environment, name: str, device: "Device") -> None:
+    def __init__(self, env: Environment, name: str, device: "Device", *, marks: bool) -> None:
         self.env = env
         self.name = name
         self.device = device
-        self.queue: deque[Item] = deque()
+        self.done = 0
+        """Commands done since the start."""
+        self.issued = 0
+        """Commands that the host has released so far; some of them may carry a later instant."""
+        self.busy = False
         self.started = 0.0
         self.awaiting = ""
         self.drained_at = 0.0
+        self.work: Work | None = None
+        """The kernels that it runs now, or ran last."""
+        self.chunks: list[tuple[Chunk, list[Item], int]] = []
+        """Sections with commands left, each with its commands here and how many there are before it."""
+        self._running: Command | None = None
+        self._later: tuple[float, Command] | None = None
+        self._marks = marks
+        self._marked = -1
+        self._waiters: list[Waiter] = []
         self._arrival: Event | None = None
-        self._room: Event | None = None
-        self._limit = 0
-        self._drained: Event | None = None
         self.process = env.process(self._run())
 
-    def push(self, issued: float, command: Command | Marker, recorded: RecordedEvent | None = None) -> None:
-        """A command that the host issues at instant `issued` (now or later)."""
-        self.queue.append((issued, command, recorded))
+    def append(self, chunk: Chunk, items: list[Item], start: int) -> None:
+        """A section's commands: they start as its pieces are released."""
+        self.chunks.append((chunk, items, start))
+
+    def released(self, place: int) -> None:
+        """The host has issued the first `place` commands."""
+        self.issued = place
         if self._arrival is not None:
             arrival, self._arrival = self._arrival, None
             arrival.succeed()
 
-    def room(self, limit: int) -> Event:
-        """Fires when a command leaves the queue and fewer than `limit` are left."""
-        self._limit = limit
-        if self._room is None:
-            self._room = self.env.event()
-        return self._room
+    def reached(self, place: int, *, host: bool = False) -> Event:
+        """Fires when `place` commands are done."""
+        event = self.env.event()
+        self._waiters.append(Waiter(place, event, host=host))
+        return event
 
-    def drained(self) -> Event | None:
-        """None if nothing is left to do, else an event that fires then."""
-        if not self.queue:
-            return None
-        if self._drained is None:
-            self._drained = self.env.event()
-        return self._drained
+    @property
+    def head(self) -> Command:
+        """The next command, or the one that runs."""
+        _, items, start = self.chunks[0]
+        return items[self.done - start].command
+
+    @property
+    def idle(self) -> bool:
+        return self.done == self.issued
+
+    def move_on(self, count: int, *, together: bool) -> None:
+        """Take `count` more commands as done; who waits, waits for so many more, hosts only if they move `together`."""
+        self.done += count
+        if together:
+            self.issued += count
+        for waiter in self._waiters:
+            if together or not waiter.host:
+                waiter.place += count
+        if self.busy:
+            self._later = (self.env.now - instant_tolerance(self.env.now), self.head)
+        self._wake()
+
+    def name_at(self, start: float) -> str:
+        """What a span that starts then is called: one that starts after a skip belongs to what comes after."""
+        command = self._running if self._later is None or start < self._later[0] else self._later[1]
+        assert command is not None
+        return name_of(command)
 
     def next_is_copy(self, direction: str) -> bool:
         """Whether the next work after the current one is an issued copy of this direction; records don't count."""
-        for issued, command, _ in islice(self.queue, 1, None):
-            if issued > self.env.now:
-                return False
-            if not isinstance(command, Record):
-                return isinstance(command, Copy) and command.direction == direction
+        place, now = self.done + 1, self.env.now
+        for chunk, items, start in self.chunks:
+            while place < self.issued and place - start < len(items):
+                item = items[place - start]
+                released = chunk.released[item.piece]
+                if released is None or released + item.offset > now:
+                    return False
+                if item.command.__class__ is not Record:
+                    return item.command.__class__ is Copy and item.command.direction == direction  # type: ignore[union-attr]
+                place += 1
         return False
 
     def _run(self) -> Generator[Event, Any, None]:
-        env, queue = self.env, self.queue
+        env, device = self.env, self.device
         while True:
-            if not queue:
+            while not self.chunks or self.done == self.issued:
+                if self.chunks:
+                    device.check_host()
                 self._arrival = env.event()
                 yield self._arrival
-            issued, command, recorded = queue[0]
-            if issued > env.now:
-                yield env.timeout(issued - env.now)
-            self.started = env.now
-            if isinstance(command, Record):
-                assert recorded is not None
-                recorded.fire()
-                self.device.note_event(recorded.name)
-            elif isinstance(command, Wait):
-                if recorded is not None and not recorded.done:
-                    yield from self._wait(recorded)
-            elif isinstance(command, Compute):
-                yield from self.device.compute(self, command)
-            elif isinstance(command, Copy):
-                yield from self.device.copy(self, command)
-            elif isinstance(command, Collective):
-                yield from self.device.collective(self, command)
+            chunk, items, start = self.chunks[0]
+            if self._marks and self.done != self._marked:
+                self._mark(chunk, items[self.done - start], start)
+            item = items[self.done - start]
+            issued = chunk.released[item.piece]
+            assert issued is not None
+            if issued + item.offset > env.now:
+                device.check_host()
+                yield Timeout(env, issued + item.offset - env.now)
+                item = items[self.done - start]  # another one, if meanwhile blocks were skipped
+            command = item.command
+            self.started, self.busy, self._running = env.now, True, command
+            kind = command.__class__
+            if kind is Compute:
+                yield device.compute(self, command)  # type: ignore[arg-type]
+                device.computed(self)
+            elif kind is Record:
+                device.note_event(command.event)  # type: ignore[union-attr]
+            elif kind is Wait:
+                if item.awaited is not None:
+                    yield from self._wait(chunk, item)
+            elif kind is Copy:
+                yield from device.copy(self, command)  # type: ignore[arg-type]
             else:
-                assert isinstance(command, Marker)
-                command.reached = env.now
+                yield from device.collective(self, command)  # type: ignore[arg-type]
+            self.busy, self._later = False, None
             self._leave()
+
+    def _mark(self, chunk: Chunk, item: Item, start: int) -> None:
+        """A section or a block begins."""
+        assert self.device.at_mark is not None
+        if self.done == start:
+            self.device.at_mark(chunk, -1)
+        if item.block >= 0:
+            self.device.at_mark(chunk, item.block)
+        self._marked = self.done
 
     def _leave(self) -> None:
         """The head command has ended."""
-        self.queue.popleft()
-        if self._room is not None and len(self.queue) < self._limit:
-            room, self._room = self._room, None
-            room.succeed()
-        if not self.queue:
-            self.drained_at = self.env.now
-        if not self.queue and self._drained is not None:
-            drained, self._drained = self._drained, None
-            drained.succeed()
+        self.done += 1
+        chunk, items, start = self.chunks[0]
+        if self.done == start + len(items):
+            del self.chunks[0]
+            if self.name == COMPUTE:
+                chunk.compute_end = self.env.now
+        self.drained_at = self.env.now
+        if self._waiters:
+            self._wake()
 
-    def _wait(self, recorded: RecordedEvent) -> Generator[Event, Any, None]:
-        self.awaiting = f"event {recorded.name!r} on stream {recorded.stream!r}"
-        yield recorded.wait(self.env)
-        self.device.note_wait(self, recorded.name, recorded.stream)
+    def _wake(self) -> None:
+        ready = [waiter for waiter in self._waiters if waiter.place <= self.done]
+        if ready:
+            self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
+            for waiter in ready:
+                waiter.event.succeed()
+
+    def _wait(self, chunk: Chunk, item: Item) -> Generator[Event, Any, None]:
+        assert isinstance(item.command, Wait) and item.awaited is not None
+        place = self.device.recorded(chunk, item.awaited)
+        if place is None or place[0].done >= place[1]:
+            return
+        stream, count = place
+        self.awaiting = f"event {item.command.event!r} on stream {stream.name!r}"
+        yield stream.reached(count)
+        self.device.note_wait(self, self.name_at(self.started), stream.name)
         self.awaiting = ""

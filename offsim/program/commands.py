@@ -119,6 +119,8 @@ class Section(NamedTuple):
     phase: Phase
     step: int | None
     commands: tuple[Command, ...]
+    blocks: tuple[int, ...] = ()
+    """Where transformer blocks begin in `commands`, hooks included; none where nobody says."""
 
 
 class StreamProgram(NamedTuple):

@@ -1,12 +1,14 @@
 """The record of a run of a program: spans on tracks, and when each section began and ended.
 
 Simulation and replay write the same record, so the same tables read it. Where a simulation skipped repeated steps, the
-record holds the step once with how often it repeats; `steps` and `shifted_spans` expand it.
+record holds the step (or blocks of it) once with how often it repeats; `step_seconds` and `shifted_spans` expand it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
+
+from .commands import Command, StreamProgram
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -48,15 +50,30 @@ class Window(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """After section `section` of the record, the next `times` sections repeated it, `period` seconds each."""
+    """Something that a simulation left out because it repeats what the record holds from `begin` to `after`.
+
+    Sections: the next `times` sections after `section` repeated it. Blocks: within `section`, what it did then, which
+    begins at command `first` or later, it did `times` more times, each `commands` further on.
+    """
 
     section: int
     times: int
     period: float
+    """Seconds of each repetition."""
     begin: float
-    """Instant of the record at which the repeated section began."""
+    """Instant of the record at which what is repeated began."""
     after: float
     """Instant of the record after which everything is later by times x period."""
+    first: int = 0
+    commands: int = 0
+    """Of blocks; 0 where sections repeat."""
+    hosts: bool = True
+    """Whether host threads did it again too; else they had issued all of it before, and what they did meanwhile is
+    recorded as if they had done it afterwards."""
+
+    def covers(self, span: Span) -> bool:
+        """Whether a span of the record stands for its repetitions too."""
+        return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
 
 
 @dataclass
@@ -85,9 +102,22 @@ class Timeline:
     def recorded_section(self, section: int) -> int:
         """The section whose record stands for `section`."""
         for repeat in self.repeats:
-            if repeat.section < section <= repeat.section + repeat.times:
+            if not repeat.commands and repeat.section < section <= repeat.section + repeat.times:
                 return repeat.section
         return section
+
+    def repeats_within(self, section: int) -> list[Repeat]:
+        """Blocks of a recorded section that stand for more than themselves."""
+        return [repeat for repeat in self.repeats if repeat.commands and repeat.section == section]
+
+    def step_seconds(self, rank: int, section: int) -> float:
+        """How long a recorded step really took, its repeated blocks included."""
+        start, end = self.step_bounds(rank, section)
+        return end - start + sum(repeat.times * repeat.period for repeat in self.repeats_within(section))
+
+    def real(self, instant: float) -> float:
+        """When an instant of the record really was."""
+        return instant + self.delay_at(instant)
 
     def step_bounds(self, rank: int, section: int) -> tuple[float, float]:
         """Start and end of a step in the record's time.
@@ -106,16 +136,44 @@ class Timeline:
         """How much later an instant of the record really is: the skipped repeats before it."""
         return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.after <= instant)
 
-    def shifted_spans(self) -> Iterator[Span]:
-        """All spans at their real instants, repeated ones included."""
-        for span in self.spans:
-            yield _shift(span, self.delay_at(span.start))
-        for repeat in self.repeats:
-            earlier = self.delay_at(repeat.begin)
-            inside = [span for span in self.spans if repeat.begin <= span.start < repeat.after]
+    def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
+        """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
+        placed = [(span, self._placed(span)) for span in self.spans]
+        for repeat in sorted(self.repeats, key=lambda repeat: not repeat.commands):
+            inside = [(recorded, span) for recorded, span in placed if repeat.covers(recorded)]
             for k in range(1, repeat.times + 1):
-                for span in inside:
-                    yield _shift(span, earlier + k * repeat.period)
+                names = renamed(program, repeat, k) if program is not None else {}
+                placed += [
+                    (recorded, _shift(span, k * repeat.period)._replace(name=names.get(span.name, span.name)))
+                    for recorded, span in inside
+                ]
+        for _, span in placed:
+            yield span
+
+
+    def _placed(self, span: Span) -> Span:
+        """A span at its real instants: later, and longer if something was left out while it lasted."""
+        if not self.repeats:
+            return span
+        delay = self.delay_at(span.start)
+        during = [r for r in self.repeats if span.start < r.after <= span.end and not r.covers(span)]
+        longer = sum(repeat.times * repeat.period for repeat in during)
+        return span._replace(start=span.start + delay, end=span.end + delay + longer)
+
+
+def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:
+    """What a span of a repeated block is called `times` periods later, as far as that differs."""
+    commands, ahead = program.sections[repeat.section].commands, times * repeat.commands
+    names: dict[str, str] = {}
+    for number in range(repeat.first, len(commands) - ahead if repeat.commands else repeat.first):
+        one, later = name_of(commands[number]), name_of(commands[number + ahead])
+        names.setdefault(one, later)
+    return names
+
+
+def name_of(command: Command | None) -> str:
+    """What a command's span is called."""
+    return getattr(command, "name", None) or getattr(command, "event", "")
 
 
 def _shift(span: Span, by: float) -> Span:

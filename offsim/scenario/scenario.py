@@ -32,6 +32,8 @@ class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
     """Simulate one of several ranks that topology and program make identical."""
     steady_state: bool = True
     """Skip steps whose start state and commands repeat."""
+    block_period: bool = True
+    """Skip blocks within a step whose start state and commands repeat."""
     contention: bool = True
     """Off: every flow runs as if alone, and nothing slows kernels."""
     clock: bool = True
