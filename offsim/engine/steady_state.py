@@ -46,6 +46,8 @@ class Mark(NamedTuple):
     number: int
     at: float
     state: State
+    issued: int = -1
+    """Of a block: the last one that all hosts had issued by then."""
 
 
 class SteadyState:
@@ -120,7 +122,7 @@ class SteadyState:
         if not plan.may_repeat(block) or chunks is None:
             self._blocks = []
             return
-        mark = Mark(block, at, self._block_state(chunks, block))
+        mark = Mark(block, at, self._block_state(chunks, block), self._issued_before_now(chunks))
         for before in reversed(self._blocks):
             repeat = self._move_on(chunks, before, mark) if mark.state.same_device(before.state, at) else None
             if repeat is not None:
@@ -172,8 +174,9 @@ class SteadyState:
         if places is None or plan.last_alike(min(places), period) < block:
             return None
         last = plan.last_alike(block, period)
-        alone = (min(last, self._issued_before_now(chunks) - period) - max(places)) // period
-        together = 0
+        alone = together = 0
+        if before.issued >= max(places):  # Nothing in the period that repeats waited for a host.
+            alone = (min(last, mark.issued - period) - max(places)) // period
         if mark.state.same_hosts(before.state, mark.at):
             together = (last - max(*places, self._furthest_host(chunks))) // period
         times = max(alone, together)
