@@ -9,13 +9,13 @@ from typing import Any
 
 from simpy import Environment, Event
 
-from offsim.program.commands import Command, StreamProgram, Synchronize
+from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
 from offsim.program.timeline import Span, Window
 from offsim.scenario.node import Overheads
 
-from .issue import HostSpan, Piece, Plan
+from .issue import HostSpan, Piece, Plans
 from .rank import Rank
-from .stream import Chunk, Place, Stream
+from .stream import Chunk, Passed, Place, Stream
 
 
 class CaughtUpLateError(Exception):
@@ -26,20 +26,23 @@ class HostThread:
     """One rank's host thread, a SimPy process."""
 
     def __init__(
-        self, env: Environment, rank: Rank, program: StreamProgram, plans: dict[int, Plan], overheads: Overheads
+        self, env: Environment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
     ) -> None:
         self.env = env
         self.rank = rank
         self.program = program
         self.plans = plans
-        """By identity of a section's commands."""
         self.clock = 0.0
         self.awaiting = ""
         self.number = 0
         """The section that is being issued."""
+        self.part = 0
         self.piece = 0
-        """The piece of it that comes next, or is waited in."""
+        """The piece of the part of the passage that comes next, or is waited in."""
         self.chunks: list[Chunk] = []
+        """The passages of the last two sections."""
+        self.passed: list[Passed] = []
+        """Every section that it has begun to issue."""
         self.catching_up = False
         """After a skip: it issues late what it would have issued meanwhile."""
         self.depth = overheads.queue_depth
@@ -54,24 +57,36 @@ class HostThread:
 
     def _run(self) -> Generator[Event, Any, None]:
         sections = self.program.sections
-        rank = self.rank
         while self.number < len(sections):
-            plan = self.plans[id(sections[self.number].commands)]
-            chunk = rank.begin_section(plan, self.number, self.clock)
-            self.chunks.append(chunk)
+            passed = Passed(self.number, self.clock)
+            self.passed.append(passed)
+            self.chunks = [chunk for chunk in self.chunks if chunk.passed in self.passed[-2:]]
+            plans = self.plans.of_section(sections[self.number].commands)
+            first = next((i for i, plan in enumerate(plans) if COMPUTE in plan.items), -1)
+            for number, plan in enumerate(plans):
+                chunk = self.rank.begin_passage(plan, passed, number, first=number == first)
+                self.chunks.append(chunk)
+                yield from self._issue(chunk)
+                self.rank.end_passage(chunk)
+            passed.end = self.clock
+            self.number += 1
+        yield from self._drain()
+
+    def _issue(self, chunk: Chunk) -> Generator[Event, Any, None]:
+        """Issue a passage, part by part, piece by piece."""
+        self.part = 0
+        while self.part < len(chunk.plan.parts):
             self.piece = 0
-            while self.piece < len(plan.pieces):
+            chunk.released.append([])
+            while self.piece < len(chunk.plan.parts[self.part].pieces):
                 while (full := self._full(chunk)) is not None:
                     yield from self._make_room(*full)
-                piece = plan.pieces[self.piece]
+                piece = chunk.plan.parts[self.part].pieces[self.piece]
                 self._release(chunk, piece)
                 if piece.blocker is not None:
                     yield from self._block(chunk, piece)
                 self.piece += 1
-            chunk.end = self.clock
-            rank.end_section(chunk)
-            self.number += 1
-        yield from self._drain()
+            self.part += 1
 
     def _drain(self) -> Generator[Event, Any, None]:
         """Wait until every stream is empty."""
@@ -83,12 +98,16 @@ class HostThread:
 
     def _release(self, chunk: Chunk, piece: Piece) -> None:
         """Issue a piece: its commands carry instants from now on."""
-        chunk.released[self.piece] = self.clock
+        chunk.released[self.part].append(self.clock)
         for name, end in piece.ends:
-            self.rank.streams[name].released(chunk.starts[name] + end)
+            self.rank.streams[name].released(self._place(chunk, name, end))
         for work in piece.work:
             self._note_work(work)
         self.clock += piece.cost
+
+    def _place(self, chunk: Chunk, name: str, count: int) -> int:
+        """Commands of a stream until `count` of the current part are done, since the start."""
+        return chunk.starts[name] + chunk.plan.begins[self.part].get(name, 0) + count
 
     def _note_work(self, work: HostSpan) -> None:
         start = self.clock + work.offset
@@ -120,14 +139,13 @@ class HostThread:
         """The places on this rank's streams that a blocker waits for."""
         streams, command = self.rank.streams, piece.blocker
         if piece.event is not None:
-            place = self.rank.recorded(chunk, piece.event)
+            place = self.rank.recorded(chunk, self.part, piece.event)
             return [] if place is None else [place]
         if isinstance(command, Synchronize) and command.scope == "device":
             return [(stream, stream.issued) for stream in streams.values()]
-        if isinstance(command, Synchronize):
-            stream = self.rank.stream(command.target)
-            return [(stream, stream.issued)]
-        return [(streams[name], chunk.starts[name] + end) for name, end in piece.issued]
+        assert command is not None
+        stream = self.rank.stream(command.target if isinstance(command, Synchronize) else command.stream)
+        return [(stream, stream.issued)]
 
     def _note_blocked(self, command: Command, places: list[Place], start: float) -> None:
         """Name the stream that was waited for: of several, the one that drained last."""
@@ -138,8 +156,8 @@ class HostThread:
 
     def _full(self, chunk: Chunk) -> Place | None:
         """A stream without room for the next piece, and how many of its commands must be done first."""
-        for name, end in chunk.plan.pieces[self.piece].ends:
-            stream, place = self.rank.streams[name], chunk.starts[name] + end - self.depth
+        for name, end in chunk.plan.parts[self.part].pieces[self.piece].ends:
+            stream, place = self.rank.streams[name], self._place(chunk, name, end) - self.depth
             if stream.done < place:
                 return stream, place
         return None
@@ -166,21 +184,21 @@ class HostThread:
         """
         plan = chunk.plan
         if together:
-            pieces = times * (plan.blocks[block].piece - plan.blocks[before].piece)
-            for piece in reversed(range(plan.blocks[before].piece, self.piece + 1)):
-                chunk.released[piece + pieces] = chunk.released[piece]
-            self.piece += pieces
-        self.catching_up = not together and self.number == chunk.section
+            parts = times * (block - before)
+            # What comes now was released when its like, so many parts before, was.
+            chunk.released = [*([[]] * parts), *chunk.released]
+            self.part += parts
+        self.catching_up = not together and self.chunks[-1] is chunk
         for name in chunk.starts:
             count = times * plan.per_period(name, before, block)
             self.rank.streams[name].move_on(count, together=together)
 
     def finish(self) -> None:
         """Write the section windows, once the run is over."""
-        for chunk in self.chunks:
-            reached = max(chunk.compute_end, chunk.end)
+        for passed in self.passed:
+            reached = max(passed.compute_end, passed.end)
             self.rank.timeline.windows.append(
-                Window(self.rank.index, chunk.section, chunk.begin, chunk.end, reached)
+                Window(self.rank.index, passed.section, passed.begin, passed.end, reached)
             )
 
 

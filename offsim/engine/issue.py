@@ -1,49 +1,52 @@
-"""What the host thread will issue in a section, worked out ahead: stream by stream, and in pieces.
+"""What the host thread will issue, worked out ahead: stream by stream, and in pieces.
 
 A program has no branches, so the order on every stream, the record that a wait refers to and the host's time between
 two places where it may block are known before anything runs. What remains for the simulation is when. A piece ends
-where the host blocks, where a block begins, and after a sixteenth of the queue depth on one stream: before a piece the
-host waits until there is room for it.
+where the host blocks, where a part (a block with its hooks) ends, and after a sixteenth of the queue depth on one
+stream: before a piece the host waits until there is room for it. Parts that look alike share one plan: their places
+count from the part's begin, and names are left to whoever writes the record.
 """
 
 from bisect import bisect_right
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from offsim.program.commands import (
-    COMPUTE,
     Collective,
     Command,
     Compute,
     Copy,
     HostWork,
+    Part,
+    Passage,
     Record,
-    Section,
     Synchronize,
     Wait,
+    passages_of,
     stream_of,
 )
 
 from .host_costs import HostCosts
 
 Place = tuple[str, int]
-"""A stream and how many of its commands of this section have then been done."""
-WORK = (Compute, Copy, Collective)
+"""A stream and how many of its commands have been done, counted from the begin of a part (it may be negative)."""
+Awaited = Place | str
+"""The record that a wait refers to; or the event, where an earlier passage recorded it."""
 LONGEST_PERIOD = 8
-"""Blocks after which a pattern may repeat: prefetching in groups of P repeats after P."""
+"""Parts after which a pattern may repeat: prefetching in groups of P blocks repeats after P."""
 
 
 class Item(NamedTuple):
     """One command on its stream."""
 
     command: Command
+    number: int
+    """Which of its part's commands."""
     piece: int
     offset: float
     """Host seconds from the piece's release to this command's issue."""
-    awaited: Place | str | None
-    """Of a wait: the record in this section; or the event, where an earlier section recorded it."""
-    block: int
-    """The block that begins with this command on the compute stream; -1: none."""
+    awaited: Awaited | None
+    """Of a wait."""
 
 
 class HostSpan(NamedTuple):
@@ -64,185 +67,187 @@ class Piece(NamedTuple):
     work: tuple[HostSpan, ...]
     blocker: Synchronize | Copy | None
     """What the host waits for at the end."""
-    issued: tuple[Place, ...]
-    """Of a blocker: the places that must have been reached; empty: see `event`."""
-    event: Place | str | None = None
-    """Of a synchronisation with an event: its record, as Item.awaited."""
+    event: Awaited | None = None
+    """Of a synchronisation with an event."""
 
 
-class Block(NamedTuple):
-    """A transformer block with its hooks."""
+class PartPlan:
+    """A part as the engine reads it."""
 
-    command: int
-    """Index of its first command."""
-    piece: int
-    """Its first piece."""
-    begins: dict[str, int]
-    """Per stream, commands of the section before it."""
-    signature: int
-    """Equal for blocks that look the same to the engine."""
-
-
-class Plan:
-    """A section as the engine reads it."""
-
-    def __init__(self, section: Section, costs: HostCosts, depth: int, known: dict[Hashable, int]) -> None:
+    def __init__(self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, longest: int) -> None:
         self.items: dict[str, list[Item]] = {}
         self.pieces: list[Piece] = []
-        self.blocks: list[Block] = []
-        self.records: dict[str, Place] = {}
-        self.earlier: set[str] = set()
-        """Events that waits refer to and earlier sections recorded."""
-        self._costs, self._known = costs, known
-        self._longest = max(1, depth // 16)
-        self._read(section)
-        self.lengths = {name: len(items) for name, items in self.items.items()}
-        self._signs = [block.signature for block in self.blocks]
-        self._first_pieces = [block.piece for block in self.blocks]
-        self._begins: dict[str, list[int]] = {}
-        self._matches: dict[int, list[bool]] = {}
-
-    def _read(self, section: Section) -> None:
-        """One pass over the commands in host order."""
+        self._awaited, self._costs, self._longest = iter(awaited), costs, longest
         self._open()
-        starts = iter((*section.blocks, len(section.commands) + 1))
-        next_start, mark = next(starts), -1
-        marks: list[Hashable] = []
-        for number, command in enumerate(section.commands):
-            if number == next_start:
-                self._close_block(marks)
-                self._close()
-                mark = len(self.blocks)
-                self.blocks.append(Block(number, len(self.pieces), self._counts(), -1))
-                next_start = next(starts)
-            stream = stream_of(command)
-            if stream is not None:
-                awaited = self._awaited(command)
-                first = mark if stream == COMPUTE else -1
-                self._offset += self._costs.of(command)
-                items = self.items.setdefault(stream, [])
-                items.append(Item(command, len(self.pieces), self._offset, awaited, first))
-                mark = -1 if stream == COMPUTE else mark
-                self._added[stream] = self._added.get(stream, 0) + 1
-                if isinstance(command, Record):
-                    self.records[command.event] = (stream, len(items))
-            if self.blocks:
-                marks.append(self._look(command, stream))
-            self._host(command, stream)
-        self._close_block(marks)
+        for number, command in enumerate(part.commands()):
+            self._read(number, command)
         self._close()
-
-    def _counts(self) -> dict[str, int]:
-        return {name: len(items) for name, items in self.items.items()}
+        self.counts = {stream: len(items) for stream, items in self.items.items()}
 
     def _open(self) -> None:
         self._offset, self._added, self._work = 0.0, dict[str, int](), list[HostSpan]()
 
-    def _host(self, command: Command, stream: str | None) -> None:
-        """What a command means to the host thread beyond putting it on a stream."""
-        if isinstance(command, Synchronize):
+    def _read(self, number: int, command: Command) -> None:
+        """Put a command on its stream, and look whether a piece ends with it."""
+        stream = stream_of(command)
+        if stream is not None:
+            self._offset += self._costs.of(command)
+            awaited = next(self._awaited) if isinstance(command, Wait) else None
+            item = Item(command, number, len(self.pieces), self._offset, awaited)
+            self.items.setdefault(stream, []).append(item)
+            self._added[stream] = self._added.get(stream, 0) + 1
+        if isinstance(command, Synchronize) or (isinstance(command, Copy) and command.host_memory != "pinned"):
             self._close(command)
-        elif isinstance(command, Copy) and command.host_memory != "pinned":
-            self._close(command)
-        elif stream is None:
+        elif stream is not None:
+            if self._added[stream] >= self._longest:
+                self._close()
+        else:
             if isinstance(command, HostWork):
                 self._work.append(HostSpan(command.name, self._offset, command.duration))
             self._offset += self._costs.of(command)
-        elif self._added[stream] >= self._longest:
-            self._close()
 
     def _close(self, blocker: Synchronize | Copy | None = None) -> None:
         """End the current piece."""
         if blocker is None and not self._offset and not self._added and not self._work:
             return
         ends = tuple((stream, len(self.items[stream])) for stream in self._added)
-        issued, event = self._targets(blocker)
-        self.pieces.append(Piece(self._offset, ends, tuple(self._work), blocker, issued, event))
+        on_event = isinstance(blocker, Synchronize) and blocker.scope == "event"
+        event = next(self._awaited) if on_event else None
+        self.pieces.append(Piece(self._offset, ends, tuple(self._work), blocker, event))
         self._open()
 
-    def _targets(self, blocker: Synchronize | Copy | None) -> tuple[tuple[Place, ...], Place | str | None]:
-        if blocker is None:
-            return (), None
-        if isinstance(blocker, Copy):
-            return ((blocker.stream, len(self.items[blocker.stream])),), None
-        if blocker.scope == "event":
-            return (), self._record(blocker.target)
-        if blocker.scope == "stream":
-            return ((blocker.target, len(self.items.get(blocker.target, ()))),), None
-        return tuple(self._counts().items()), None
 
-    def _awaited(self, command: Command) -> Place | str | None:
-        return self._record(command.event) if isinstance(command, Wait) else None
+class Plans:
+    """Plans of everything that one program issues, each different one made once."""
 
-    def _record(self, event: str) -> Place | str:
-        """The latest record of an event so far, or its name if that is an earlier section's."""
+    def __init__(self, costs: HostCosts, queue_depth: int) -> None:
+        self._costs = costs
+        self._longest = max(1, queue_depth // 16)
+        self._looks: dict[Hashable, tuple[int, PartPlan]] = {}
+        self._passages: dict[int, PassagePlan] = {}
+        self._sections: dict[int, list[PassagePlan]] = {}
+
+    def of_section(self, commands: Sequence[Command]) -> "list[PassagePlan]":
+        """The plans of a section's passages, the same ones for the same commands."""
+        if id(commands) not in self._sections:
+            self._sections[id(commands)] = [self._of_passage(passage) for passage in passages_of(commands)]
+        return self._sections[id(commands)]
+
+    def _of_passage(self, passage: Passage) -> "PassagePlan":
+        if id(passage) not in self._passages:
+            self._passages[id(passage)] = PassagePlan(passage, self)
+        return self._passages[id(passage)]
+
+    def of_part(self, part: Part, awaited: Sequence[Awaited]) -> tuple[int, PartPlan]:
+        """The plan of a part, and a number that parts have in common which look alike.
+
+        `awaited`: what its waits, and synchronisations with events, refer to, in order.
+        """
+        look = (
+            tuple(map(self._look, part.before)),
+            id(part.template),
+            tuple(map(self._look, part.after)),
+            tuple(awaited),
+        )
+        if look not in self._looks:
+            self._looks[look] = (len(self._looks), PartPlan(part, awaited, self._costs, self._longest))
+        return self._looks[look]
+
+    def _look(self, command: Command) -> Hashable:
+        """What the engine sees of a command: not its name, nor the name of an event."""
+        if isinstance(command, Compute):
+            return (0, command.stream, command.kernels)
+        if isinstance(command, Copy):
+            return (1, command.stream, command.direction, command.bytes, command.host_memory, command.calls)
+        if isinstance(command, Collective):
+            return (2, command.stream, command.kind, command.bytes, command.group)
+        if isinstance(command, Record):
+            return (3, command.stream)
+        if isinstance(command, Wait):
+            return (4, command.stream)
+        if isinstance(command, Synchronize):
+            return (5, command.scope, "" if command.scope == "event" else command.target)
+        if isinstance(command, HostWork):
+            return (6, command.name, command.duration)
+        return (7, self._costs.of(command))
+
+
+class PassagePlan:
+    """A passage as the engine reads it: the plans of its parts, and where each begins."""
+
+    def __init__(self, passage: Passage, plans: Plans) -> None:
+        self.passage = passage
+        self.parts: list[PartPlan] = []
+        self.begins: list[dict[str, int]] = []
+        """Per part and stream, commands of the passage before it."""
+        self.records: dict[str, Place] = {}
+        """The last record of each event, counted from the passage's begin."""
+        self.earlier: set[str] = set()
+        """Events that waits refer to and earlier passages recorded."""
+        self.items: dict[str, list[Item]] = {}
+        self._looks: list[int] = []
+        counts: dict[str, int] = {}
+        for part in passage:
+            look, plan = plans.of_part(part, self._places(part, counts))
+            self._looks.append(look)
+            self.parts.append(plan)
+            self.begins.append(dict(counts))
+            for stream, items in plan.items.items():
+                self.items.setdefault(stream, []).extend(items)
+                counts[stream] = counts.get(stream, 0) + len(items)
+        self._places_of_parts: dict[str, list[int]] = {}
+        self._alike: dict[int, list[bool]] = {}
+
+    def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
+        """For each wait of a part, its event's latest record, counted from the part's begin; or its name."""
+        awaited: list[Awaited] = []
+        counts = dict(begins)
+        for command in part.coarse():
+            kind = command.__class__
+            if kind is Wait:
+                awaited.append(self._record(command.event, begins))  # type: ignore[union-attr]
+            elif kind is Synchronize and command.scope == "event":  # type: ignore[union-attr]
+                awaited.append(self._record(command.target, begins))  # type: ignore[union-attr]
+            stream = stream_of(command)  # type: ignore[arg-type]
+            if stream is not None:
+                added = 1 if part.template is not command else len(part.template.commands)
+                counts[stream] = counts.get(stream, 0) + added
+                if kind is Record:
+                    self.records[command.event] = (stream, counts[stream])  # type: ignore[union-attr]
+        return awaited
+
+    def _record(self, event: str, begins: dict[str, int]) -> Awaited:
         if event not in self.records:
             self.earlier.add(event)
             return event
-        return self.records[event]
+        stream, count = self.records[event]
+        return (stream, count - begins.get(stream, 0))
 
-    def _look(self, command: Command, stream: str | None) -> Hashable:
-        """What the engine sees of a command: not its name, and places relative to the block's begin."""
-        begins = self.blocks[-1].begins
-        if isinstance(command, Compute):
-            return (0, stream, id(command.kernels))
-        if isinstance(command, Copy):
-            return (1, stream, command.direction, command.bytes, command.host_memory, command.calls)
-        if isinstance(command, Collective):
-            return (2, stream, command.kind, command.bytes, command.group)
-        if isinstance(command, Record):
-            return (3, stream)
-        if isinstance(command, Wait):
-            return (4, stream, _relative(self._record(command.event), begins))
-        if isinstance(command, Synchronize):
-            target = self._record(command.target) if command.scope == "event" else command.target
-            return (5, command.scope, _relative(target, begins))
-        return (6, self._costs.of(command))
+    def is_block(self, number: int) -> bool:
+        """Whether a part is a transformer block."""
+        return self.passage[number].template is not None
 
-    def _close_block(self, marks: list[Hashable]) -> None:
-        """Number the block that ends here by what it looks like."""
-        if self.blocks:
-            signature = self._known.setdefault(tuple(marks), len(self._known))
-            self.blocks[-1] = self.blocks[-1]._replace(signature=signature)
-        marks.clear()
+    def last_alike(self, part: int, period: int) -> int:
+        """The last of the parts from `part` on that look like the ones `period` before; part - 1 if none does."""
+        if period not in self._alike:
+            looks = self._looks
+            self._alike[period] = [i >= period and looks[i] == looks[i - period] for i in range(len(looks))]
+        alike = self._alike[period]
+        while part < len(alike) and alike[part]:
+            part += 1
+        return part - 1
 
-    def last_alike(self, block: int, period: int) -> int:
-        """The last of the blocks from `block` on that look like the ones `period` before; block - 1 if none does."""
-        if period not in self._matches:
-            signs = self._signs
-            self._matches[period] = [i >= period and signs[i] == signs[i - period] for i in range(len(signs))]
-        matches = self._matches[period]
-        while block < len(matches) and matches[block]:
-            block += 1
-        return block - 1
+    def may_repeat(self, part: int) -> bool:
+        """Whether this part looks like one of a few before, or the next ones may look like it."""
+        look, looks = self._looks[part], self._looks
+        return look in looks[max(0, part - LONGEST_PERIOD) : part] or look in looks[part + 1 : part + 1 + LONGEST_PERIOD]
 
-    def may_repeat(self, block: int) -> bool:
-        """Whether this block looks like one of a few before, or the next ones may."""
-        signs = self._signs
-        near = signs[max(0, block - LONGEST_PERIOD) : block]
-        return signs[block] in near or signs[block] in signs[block + 1 : block + 1 + LONGEST_PERIOD]
+    def per_period(self, stream: str, before: int, part: int) -> int:
+        """Commands of a stream from one part to another."""
+        return self.begins[part].get(stream, 0) - self.begins[before].get(stream, 0)
 
-    def commands_between(self, before: int, block: int) -> int:
-        """Commands from the begin of one block to that of another."""
-        return self.blocks[block].command - self.blocks[before].command
-
-    def per_period(self, stream: str, before: int, block: int) -> int:
-        """Commands of a stream from one block to another."""
-        return self.blocks[block].begins.get(stream, 0) - self.blocks[before].begins.get(stream, 0)
-
-    def block_at(self, stream: str, place: int) -> int:
-        """The block that issues a stream's command number `place` of this section; -1 before the first."""
-        if stream not in self._begins:
-            self._begins[stream] = [block.begins.get(stream, 0) for block in self.blocks]
-        return bisect_right(self._begins[stream], place) - 1
-
-    def block_of_piece(self, piece: int) -> int:
-        """The block that a piece belongs to; -1 before the first."""
-        return bisect_right(self._first_pieces, piece) - 1
-
-
-def _relative(place: Place | str, begins: dict[str, int]) -> Hashable:
-    if isinstance(place, str):
-        return place
-    stream, count = place
-    return (stream, count - begins.get(stream, 0))
+    def part_at(self, stream: str, place: int) -> int:
+        """The part that issues a stream's command number `place` of this passage; -1 before the first."""
+        if stream not in self._places_of_parts:
+            self._places_of_parts[stream] = [begins.get(stream, 0) for begins in self.begins]
+        return bisect_right(self._places_of_parts[stream], place) - 1

@@ -14,9 +14,9 @@ from .copy_engine import CopyEngine
 from .durations import Durations
 from .fabric import Fabric
 from .gpu import GPU
-from .issue import Plan
+from .issue import PassagePlan
 from .network import Network
-from .stream import Chunk, Place, Stream
+from .stream import Chunk, Passed, Place, Stream
 
 
 class Rank:
@@ -54,7 +54,6 @@ class Rank:
         self.check_host: Callable[[], None] = lambda: None
         """Called where a stream has to wait for the host."""
         self._records: dict[str, Place] = {}
-        self._earlier: dict[int, dict[str, Place]] = {}
 
     def stream(self, name: str) -> Stream:
         """A stream, made on first use."""
@@ -62,27 +61,27 @@ class Rank:
             self.streams[name] = Stream(self.env, name, self, marks=name == COMPUTE and self.at_mark is not None)
         return self.streams[name]
 
-    def begin_section(self, plan: Plan, section: int, clock: float) -> Chunk:
-        """A section that the host begins to issue: its commands are put on the streams, not yet released."""
+    def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> Chunk:
+        """A passage that the host begins to issue: its commands are put on the streams, not yet released."""
         streams = {name: self.stream(name) for name in plan.items}
         starts = {name: stream.issued for name, stream in streams.items()}
-        chunk = Chunk(plan, section, starts, clock)
+        chunk = Chunk(plan, passed, number, starts, first=first)
         chunk.earlier = {event: self._records[event] for event in plan.earlier if event in self._records}
         for name, stream in streams.items():
             stream.append(chunk, plan.items[name], starts[name])
         return chunk
 
-    def end_section(self, chunk: Chunk) -> None:
-        """All of a section has been issued: later sections may wait for what it recorded."""
+    def end_passage(self, chunk: Chunk) -> None:
+        """All of a passage has been issued: later ones may wait for what it recorded."""
         for event, (name, count) in chunk.plan.records.items():
             self._records[event] = (self.streams[name], chunk.starts[name] + count)
 
-    def recorded(self, chunk: Chunk, awaited: tuple[str, int] | str) -> Place | None:
-        """What a wait in this section refers to: a place on a stream; None if the event was never recorded."""
+    def recorded(self, chunk: Chunk, part: int, awaited: tuple[str, int] | str) -> Place | None:
+        """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
         if isinstance(awaited, str):
             return chunk.earlier.get(awaited)
         name, count = awaited
-        return self.streams[name], chunk.starts[name] + count
+        return self.streams[name], chunk.starts[name] + chunk.plan.begins[part].get(name, 0) + count
 
     def note(
         self,

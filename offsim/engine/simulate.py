@@ -1,6 +1,5 @@
 """Run a stream program on a node: the simulation itself."""
 
-from collections.abc import Hashable
 from typing import Any
 
 from simpy import Environment
@@ -8,7 +7,6 @@ from simpy import Environment
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
-from offsim.scenario.node import Overheads
 from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives, FabricRoutes
@@ -17,7 +15,7 @@ from .fabric import Fabric
 from .folding import fold
 from .host import CaughtUpLateError, HostThread
 from .host_costs import HostCosts
-from .issue import Plan
+from .issue import Plans
 from .network import Network
 from .rank import Rank
 from .steady_state import SteadyState
@@ -58,12 +56,13 @@ def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: boo
     simulated = [0] if folded is not None else list(range(program.ranks))
     timeline = Timeline(program.ranks, {rank: program.ranks // len(simulated) for rank in simulated})
     durations = Durations(scenario)
-    plans = _plans(program, scenario.node.overheads)
+    overheads = scenario.node.overheads
+    plans = Plans(HostCosts(overheads), overheads.queue_depth)
     hosts = []
     for index in simulated:
         rank = Rank(env, index, scenario, durations, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
-        hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads))
+        hosts.append(HostThread(env, rank, program, plans, overheads))
     if scenario.simulation.steady_state or skip_blocks:
         steady = SteadyState(program, network, timeline, hosts)
         steady.skips_steps, steady.skips_blocks = scenario.simulation.steady_state, skip_blocks
@@ -74,13 +73,6 @@ def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: boo
         host.finish()
     timeline.capacities = {row.name: row.bound for row in used.rows}
     return timeline
-
-
-def _plans(program: StreamProgram, overheads: Overheads) -> dict[int, Plan]:
-    """A plan for every different tuple of commands."""
-    costs, known = HostCosts(overheads), dict[Hashable, int]()
-    distinct = {id(section.commands): section for section in program.sections}
-    return {key: Plan(section, costs, overheads.queue_depth, known) for key, section in distinct.items()}
 
 
 def _join_groups(rank: Rank, program: StreamProgram, simulated: list[int]) -> None:

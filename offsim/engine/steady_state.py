@@ -64,11 +64,12 @@ class SteadyState:
         self.skips_blocks = True
         self._step: Mark | None = None
         self._blocks: list[Mark] = []
+        self._chunk: Chunk | None = None
 
     def at_mark(self, chunk: Chunk, block: int) -> None:
         """A section (block -1) or a block of it begins on the compute stream."""
         if block < 0:
-            self._at_section(chunk.section)
+            self._at_section(chunk.passed.section)
         elif self.skips_blocks:
             self._at_block(chunk, block)
 
@@ -102,23 +103,25 @@ class SteadyState:
     def _section_state(self, section: int) -> State:
         state = State([], [], [], [])
         for host in self.hosts:
-            starts = host.chunks[-1].starts
-            state.places.append(host.chunks[-1].section - section)
-            self._look(host, starts, {}, state)
-            state.hosts.append((host.number - section, host.piece, host.awaiting))
+            last = host.chunks[-1]
+            state.places.append((last.passed.section - section, last.number))
+            self._look(host, last.starts, {}, state)
+            state.hosts.append((host.number - section, host.part, host.piece, host.awaiting))
         return state
 
     def _skip_sections(self, first: int, count: int) -> None:
         """What has been issued of section `first` and later ones now belongs to sections `count` later."""
         for host in self.hosts:
             host.number += count
-            for chunk in host.chunks:
-                if chunk.section >= first:
-                    chunk.section += count
+            for passed in host.passed[-2:]:
+                if passed.section >= first:
+                    passed.section += count
 
     def _at_block(self, chunk: Chunk, block: int) -> None:
         plan, at = chunk.plan, self.network.env.now
-        chunks = self._chunks_of(chunk.section)
+        chunks = self._chunks_of(chunk)
+        if chunk is not self._chunk:
+            self._blocks, self._chunk = [], chunk
         if not plan.may_repeat(block) or chunks is None:
             self._blocks = []
             return
@@ -131,20 +134,24 @@ class SteadyState:
                 return
         self._blocks = [*self._blocks[1 - LONGEST_PERIOD :], mark]
 
-    def _chunks_of(self, section: int) -> list[Chunk] | None:
-        """Every rank's part of a section; None if a host has not come to it."""
-        found = [chunk for host in self.hosts for chunk in host.chunks[-2:] if chunk.section == section]
+    def _chunks_of(self, one: Chunk) -> list[Chunk] | None:
+        """Every rank's part of the same passage; None if a host has not come to it."""
+        wanted = (one.passed.section, one.number)
+        found = [c for host in self.hosts for c in host.chunks if (c.passed.section, c.number) == wanted]
         return found if len(found) == len(self.hosts) else None
 
     def _block_state(self, chunks: Sequence[Chunk], block: int) -> State:
-        state = State([], [], [], [])
+        state, now = State([], [], [], []), self.network.env.now
         for host, chunk in zip(self.hosts, chunks, strict=True):
-            begin = chunk.plan.blocks[block]
-            self._look(host, chunk.starts, begin.begins, state)
-            state.hosts.append((host.number - chunk.section, host.piece - begin.piece, host.awaiting))
-            pieces = zip(chunk.released[begin.piece : host.piece], chunk.plan.pieces[begin.piece :], strict=False)
-            now = self.network.env.now
-            late = [at - now for at, piece in pieces if at is not None and at + piece.cost > now]
+            self._look(host, chunk.starts, chunk.plan.begins[block], state)
+            here = host.chunks[-1] is chunk
+            state.hosts.append((here, host.part - block, host.piece, host.awaiting))
+            late = [
+                at - now
+                for part, plan in zip(chunk.released[block:], chunk.plan.parts[block:], strict=False)
+                for at, piece in zip(part, plan.pieces, strict=False)
+                if at + piece.cost > now
+            ]
             state.host_seconds.extend(late)
         return state
 
@@ -184,18 +191,15 @@ class SteadyState:
             return None
         for host, chunk in zip(self.hosts, chunks, strict=True):
             host.move_on(chunk, before.number, block, times, together=together > alone)
-        first, commands = plan.blocks[min(places) - period].command, plan.commands_between(before.number, block)
         same = instant_tolerance(mark.at)
-        begin, after = before.at - same, mark.at - same
-        return Repeat(
-            chunks[0].section, times, mark.at - before.at, begin, after, first, commands, hosts=together > alone
-        )
+        where = (chunks[0].passed.section, chunks[0].number, min(places) - period)
+        hosts = together > alone
+        return Repeat(*where[:1], times, mark.at - before.at, before.at - same, mark.at - same, where[1:], period, hosts)
 
     def _furthest_host(self, chunks: Sequence[Chunk]) -> int:
         """The block that the furthest host issues; beyond the last one if it is in another section."""
-        plan = chunks[0].plan
-        elsewhere = any(host.number != chunk.section for host, chunk in zip(self.hosts, chunks, strict=True))
-        return len(plan.blocks) if elsewhere else max(plan.block_of_piece(host.piece) for host in self.hosts)
+        elsewhere = any(host.chunks[-1] is not chunk for host, chunk in zip(self.hosts, chunks, strict=True))
+        return len(chunks[0].plan.parts) if elsewhere else max(host.part for host in self.hosts)
 
     def _blocks_in_work(self, chunks: Sequence[Chunk], before: int, block: int) -> list[int] | None:
         """The blocks at which the streams are; None if one is busy with something that does not move on."""
@@ -203,19 +207,19 @@ class SteadyState:
         for host, chunk in zip(self.hosts, chunks, strict=True):
             for name, stream in host.rank.streams.items():
                 if name in chunk.starts and chunk.plan.per_period(name, before, block):
-                    found.append(chunk.plan.block_at(name, stream.done - chunk.starts[name]))
+                    found.append(chunk.plan.part_at(name, stream.done - chunk.starts[name]))
                 elif stream.busy:
                     return None
         return found
 
     def _issued_before_now(self, chunks: Sequence[Chunk]) -> int:
         """The last block that every host has issued with all its commands, before now; -1 if a host is not waiting."""
-        last = len(chunks[0].plan.blocks) - 1
+        last = len(chunks[0].plan.parts) - 1
         for host, chunk in zip(self.hosts, chunks, strict=True):
             if host.clock > self.network.env.now:
                 return -1
-            if host.number == chunk.section:
-                last = min(last, chunk.plan.block_of_piece(host.piece) - 1)
+            if host.chunks[-1] is chunk:
+                last = min(last, host.part - 1)
         return last
 
 

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 from simpy import Environment, Event
 from simpy.events import Timeout
 
-from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Record, Wait
-from offsim.program.timeline import name_of
+from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Part, Record, Wait
 
 from .gpu import Work
-from .issue import Item, Plan
+from .issue import Item, PassagePlan
 
 Place = tuple["Stream", int]
 """A stream and how many of its commands have then been done since the start."""
@@ -26,23 +25,34 @@ def instant_tolerance(now: float) -> float:
     return 1e-13 * now + 1e-15
 
 
-class Chunk:
-    """One section as it is issued to a rank's streams: a plan, and when its pieces were released."""
+class Passed:
+    """One section on one rank: when it was issued and done."""
 
-    __slots__ = ("begin", "compute_end", "earlier", "end", "plan", "released", "section", "starts")
+    __slots__ = ("begin", "compute_end", "end", "section")
 
-    def __init__(self, plan: Plan, section: int, starts: dict[str, int], begin: float) -> None:
-        self.plan = plan
+    def __init__(self, section: int, begin: float) -> None:
         self.section = section
+        self.begin = self.end = self.compute_end = begin
+
+
+class Chunk:
+    """A passage as it is issued to a rank's streams: its plan, and when its pieces were released."""
+
+    __slots__ = ("earlier", "first", "number", "passed", "plan", "released", "starts")
+
+    def __init__(self, plan: PassagePlan, passed: Passed, number: int, starts: dict[str, int], *, first: bool) -> None:
+        self.plan = plan
+        self.passed = passed
+        self.number = number
+        """Which passage of its section it is."""
+        self.first = first
+        """Whether it is the first of its section on the compute stream."""
         self.starts = starts
-        """Per stream, commands before this section."""
+        """Per stream, commands before this passage."""
         self.earlier: dict[str, Place] = {}
-        """Events that this section waits for and earlier ones recorded."""
-        self.released: list[float | None] = [None] * len(plan.pieces)
-        """Host clock at which each piece began to be issued."""
-        self.begin = begin
-        self.end = begin
-        self.compute_end = begin
+        """Events that this passage waits for and earlier ones recorded."""
+        self.released: list[list[float]] = []
+        """Per part, the host's clock at which each of its pieces began to be issued."""
 
 
 class Waiter:
@@ -67,7 +77,7 @@ class Device(Protocol):
 
     def computed(self, stream: "Stream") -> None: ...
 
-    def recorded(self, chunk: Chunk, awaited: tuple[str, int] | str) -> Place | None: ...
+    def recorded(self, chunk: Chunk, part: int, awaited: tuple[str, int] | str) -> Place | None: ...
 
     def note_wait(self, stream: "Stream", event: str, cause: str) -> None: ...
 
@@ -98,17 +108,16 @@ class Stream:
         self.work: Work | None = None
         """The kernels that it runs now, or ran last."""
         self.chunks: list[tuple[Chunk, list[Item], int]] = []
-        """Sections with commands left, each with its commands here and how many there are before it."""
-        self._running: Command | None = None
-        self._later: tuple[float, Command] | None = None
+        """Passages with commands left, each with its commands here and how many there are before it."""
+        self._running: tuple[Part, int] = (Part(()), 0)
+        self._later: tuple[float, str] | None = None
         self._marks = marks
-        self._marked = -1
         self._waiters: list[Waiter] = []
         self._arrival: Event | None = None
         self.process = env.process(self._run())
 
     def append(self, chunk: Chunk, items: list[Item], start: int) -> None:
-        """A section's commands: they start as its pieces are released."""
+        """A passage's commands: they start as its pieces are released."""
         self.chunks.append((chunk, items, start))
 
     def released(self, place: int) -> None:
@@ -143,14 +152,21 @@ class Stream:
             if together or not waiter.host:
                 waiter.place += count
         if self.busy:
-            self._later = (self.env.now - instant_tolerance(self.env.now), self.head)
+            self._later = (self.env.now - instant_tolerance(self.env.now), self._name())
         self._wake()
 
     def name_at(self, start: float) -> str:
         """What a span that starts then is called: one that starts after a skip belongs to what comes after."""
-        command = self._running if self._later is None or start < self._later[0] else self._later[1]
-        assert command is not None
-        return name_of(command)
+        if self._later is not None and start >= self._later[0]:
+            return self._later[1]
+        part, number = self._running
+        return part.name_at(number)
+
+    def _name(self) -> str:
+        """The name of the next command."""
+        chunk, items, start = self.chunks[0]
+        part = chunk.plan.part_at(self.name, self.done - start)
+        return chunk.plan.passage[part].name_at(items[self.done - start].number)
 
     def next_is_copy(self, direction: str) -> bool:
         """Whether the next work after the current one is an issued copy of this direction; records don't count."""
@@ -158,8 +174,8 @@ class Stream:
         for chunk, items, start in self.chunks:
             while place < self.issued and place - start < len(items):
                 item = items[place - start]
-                released = chunk.released[item.piece]
-                if released is None or released + item.offset > now:
+                part = chunk.plan.part_at(self.name, place - start)
+                if chunk.released[part][item.piece] + item.offset > now:
                     return False
                 if item.command.__class__ is not Record:
                     return item.command.__class__ is Copy and item.command.direction == direction  # type: ignore[union-attr]
@@ -168,6 +184,8 @@ class Stream:
 
     def _run(self) -> Generator[Event, Any, None]:
         env, device = self.env, self.device
+        current: Chunk | None = None
+        part = first = end = 0
         while True:
             while not self.chunks or self.done == self.issued:
                 if self.chunks:
@@ -175,26 +193,34 @@ class Stream:
                 self._arrival = env.event()
                 yield self._arrival
             chunk, items, start = self.chunks[0]
-            if self._marks and self.done != self._marked:
-                self._mark(chunk, items[self.done - start], start)
-            item = items[self.done - start]
-            issued = chunk.released[item.piece]
-            assert issued is not None
-            if issued + item.offset > env.now:
+            place = self.done - start
+            if not first <= place < end or chunk is not current:
+                part, first, end = self._part(chunk, place)
+                current = chunk
+                if self._marks and place == first:
+                    self._mark(chunk, part, place)
+                    place = self.done - start
+                    part, first, end = self._part(chunk, place)
+            item = items[place]
+            issued = chunk.released[part][item.piece] + item.offset
+            if issued > env.now:
                 device.check_host()
-                yield Timeout(env, issued + item.offset - env.now)
-                item = items[self.done - start]  # another one, if meanwhile blocks were skipped
+                yield Timeout(env, issued - env.now)
+                place = self.done - start  # another one, if meanwhile blocks were skipped
+                part, first, end = self._part(chunk, place)
+                item = items[place]
             command = item.command
-            self.started, self.busy, self._running = env.now, True, command
+            self.started, self.busy = env.now, True
+            self._running = (chunk.plan.passage[part], item.number)
             kind = command.__class__
             if kind is Compute:
                 yield device.compute(self, command)  # type: ignore[arg-type]
                 device.computed(self)
             elif kind is Record:
-                device.note_event(command.event)  # type: ignore[union-attr]
+                device.note_event(self.name_at(env.now))
             elif kind is Wait:
                 if item.awaited is not None:
-                    yield from self._wait(chunk, item)
+                    yield from self._wait(chunk, part, item)
             elif kind is Copy:
                 yield from device.copy(self, command)  # type: ignore[arg-type]
             else:
@@ -202,14 +228,20 @@ class Stream:
             self.busy, self._later = False, None
             self._leave()
 
-    def _mark(self, chunk: Chunk, item: Item, start: int) -> None:
+    def _part(self, chunk: Chunk, place: int) -> tuple[int, int, int]:
+        """The part that a command of a passage belongs to, with its first and last place on this stream."""
+        plan = chunk.plan
+        part = plan.part_at(self.name, place)
+        first = plan.begins[part].get(self.name, 0)
+        return part, first, first + plan.parts[part].counts[self.name]
+
+    def _mark(self, chunk: Chunk, part: int, place: int) -> None:
         """A section or a block begins."""
         assert self.device.at_mark is not None
-        if self.done == start:
+        if place == 0 and chunk.first:
             self.device.at_mark(chunk, -1)
-        if item.block >= 0:
-            self.device.at_mark(chunk, item.block)
-        self._marked = self.done
+        if chunk.plan.is_block(part):
+            self.device.at_mark(chunk, part)
 
     def _leave(self) -> None:
         """The head command has ended."""
@@ -218,7 +250,7 @@ class Stream:
         if self.done == start + len(items):
             del self.chunks[0]
             if self.name == COMPUTE:
-                chunk.compute_end = self.env.now
+                chunk.passed.compute_end = self.env.now
         self.drained_at = self.env.now
         if self._waiters:
             self._wake()
@@ -230,9 +262,9 @@ class Stream:
             for waiter in ready:
                 waiter.event.succeed()
 
-    def _wait(self, chunk: Chunk, item: Item) -> Generator[Event, Any, None]:
+    def _wait(self, chunk: Chunk, part: int, item: Item) -> Generator[Event, Any, None]:
         assert isinstance(item.command, Wait) and item.awaited is not None
-        place = self.device.recorded(chunk, item.awaited)
+        place = self.device.recorded(chunk, part, item.awaited)
         if place is None or place[0].done >= place[1]:
             return
         stream, count = place

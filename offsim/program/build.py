@@ -5,7 +5,6 @@ policy adds stands in its own module. Phases outside the loop are there for thei
 """
 
 from collections.abc import Hashable, Iterator
-from typing import NamedTuple
 
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
@@ -20,10 +19,14 @@ from .commands import (
     Copy,
     Free,
     HostWork,
+    Part,
+    Passage,
     Phase,
     Section,
     StreamProgram,
     Synchronize,
+    Template,
+    Written,
 )
 from .policies import policy_program
 from .policies.hooks import PolicyProgram
@@ -44,13 +47,12 @@ class Forwards:
         self.activations = max(
             activation_bytes(own, layout, blocks.hidden) for own, blocks in zip(operations, lists, strict=True)
         )
-        self._templates = [tuple(block_commands(own, layout, "", ())) for own in operations]
+        self._templates = [Template(tuple(_shared(block_commands(own, layout, "", ())))) for own in operations]
         self._breaks = [graph_break(layout, blocks.hidden, "") for blocks in lists]
         self._outside = (elementwise(layout.rows("image"), 2 * lists[0].hidden),)
-        self._blocks: dict[tuple[str, str], tuple[Command, ...]] = {}
-        self._forwards: dict[Hashable, Forward] = {}
+        self._forwards: dict[Hashable, Passage] = {}
 
-    def forward(self, expert: int) -> "Forward":
+    def forward(self, expert: int) -> Passage:
         """The next forward of an expert; remembered if it leaves the policy's state as it found it."""
         before = (expert, self.policy.state())
         if before not in self._forwards:
@@ -60,46 +62,32 @@ class Forwards:
             self._forwards[before] = forward
         return self._forwards[before]
 
-    def _write(self, expert: int) -> "Forward":
+    def _write(self, expert: int) -> Passage:
         """One forward of the transformer: embeddings, block lists, final projection."""
-        policy, outside = self.policy, self.policy.other_weights(expert)
-        commands: list[Command] = [Allocate("activations", self.activations, COMPUTE)]
-        commands.append(Compute(COMPUTE, "embeddings", self._outside, outside))
-        begins: list[int] = []
-        broken = policy.breaks_graph and self.scenario.workload.compiled
+        outside = self.policy.other_weights(expert)
+        begin = Allocate("activations", self.activations, COMPUTE)
+        parts = [Part((begin, Compute(COMPUTE, "embeddings", self._outside, outside)))]
         for index, blocks in enumerate(self.scenario.model.blocks):
-            for i in range(blocks.count):
-                begins.append(len(commands))
-                commands += policy.before_block(expert, index, i)
-                if broken and (index or i):
-                    commands.append(_named(self._breaks[index], f"{blocks.name}.{i}", ()))
-                commands += self._block(f"{blocks.name}.{i}", index, policy.weights(expert, index, i))
-                commands += policy.after_block(expert, index, i)
-        commands.append(Compute(COMPUTE, "head", self._outside, outside))
-        commands.append(Free("activations"))
-        return Forward(tuple(commands), tuple(begins))
+            parts += [self._block(expert, index, i) for i in range(blocks.count)]
+        parts.append(Part((Compute(COMPUTE, "head", self._outside, outside), Free("activations"))))
+        return tuple(parts)
 
-    def _block(self, name: str, index: int, weights: str) -> tuple[Command, ...]:
-        """A block of list `index` that reads the buffer `weights`."""
-        key = (name, weights)
-        if key not in self._blocks:
-            self._blocks[key] = tuple(_named(command, name, (weights,)) for command in self._templates[index])
-        return self._blocks[key]
+    def _block(self, expert: int, index: int, i: int) -> Part:
+        """A block of list `index` with what the policy's hooks issue around it."""
+        policy, name = self.policy, f"{self.scenario.model.blocks[index].name}.{i}"
+        before = [*policy.before_block(expert, index, i)]
+        if policy.breaks_graph and self.scenario.workload.compiled and (index or i):
+            before.append(self._breaks[index]._replace(name=name + self._breaks[index].name))
+        reads = (policy.weights(expert, index, i),)
+        after = tuple(policy.after_block(expert, index, i))
+        return Part(tuple(before), self._templates[index], name, reads, after)
 
 
-class Forward(NamedTuple):
-    """The commands of one forward, and where its blocks begin."""
-
-    commands: tuple[Command, ...]
-    blocks: tuple[int, ...]
-
-
-def _named(command: Command, name: str, reads: tuple[str, ...]) -> Command:
-    """A command of a template, for one block."""
-    if isinstance(command, Compute):
-        return Compute(command.stream, name + command.name, command.kernels, reads)
-    assert isinstance(command, Collective)
-    return command._replace(name=name + command.name)
+def _shared(commands: Iterator[Command]) -> Iterator[Compute | Collective]:
+    """The commands of a block, which are kernels and collectives only."""
+    for command in commands:
+        assert isinstance(command, Compute | Collective)
+        yield command
 
 
 def build(scenario: Scenario) -> StreamProgram:
@@ -187,35 +175,32 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
         repeats = now == state and step > 1
         state = now
         phase: Phase = "switch" if previous not in (None, expert) else "denoise"
-        found = sections[-1] if repeats else _step(scenario, policy, forwards, step, expert)
-        if sections and not repeats and _same(found.commands, sections[-1].commands):
-            found = sections[-1]
-        sections.append(found._replace(name=f"step {step}", phase=phase, step=step))
+        commands = None if repeats else Written(_step(scenario, policy, forwards, step, expert))
+        last = sections[-1].commands if sections else None
+        if isinstance(last, Written) and (commands is None or commands.same(last)):
+            commands = last
+        assert commands is not None
+        sections.append(Section(f"step {step}", phase, step, commands))
         previous = expert
     return sections
 
 
-def _same(a: tuple[Command, ...], b: tuple[Command, ...]) -> bool:
-    """Equal command by command; tuples of different commands with equal fields are not."""
-    return a == b and all(type(x) is type(y) for x, y in zip(a, b, strict=True))
-
-
-def _step(scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: int, expert: int) -> Section:
+def _step(
+    scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: int, expert: int
+) -> Iterator[Passage]:
     """One denoising step: expert placement, forwards, scheduler, step end."""
     work = scenario.workload
-    commands: list[Command] = []
-    blocks: list[int] = []
+    begin: list[Command] = []
     if step == 0 and work.compile:
-        commands.append(HostWork("compile", work.compile))
+        begin.append(HostWork("compile", work.compile))
     if step == 0 and work.communicator_start:
-        commands.append(HostWork("communicator start", work.communicator_start))
-    commands += policy.begin_step(expert)
+        begin.append(HostWork("communicator start", work.communicator_start))
+    begin += policy.begin_step(expert)
+    if begin:
+        yield (Part(tuple(begin)),)
     for _ in range(work.forwards(scenario.model)):
-        forward = forwards.forward(expert)
-        blocks += [len(commands) + begin for begin in forward.blocks]
-        commands += forward.commands
-    commands += _step_end(scenario, forwards.layout)
-    return Section("", "denoise", step, tuple(commands), tuple(blocks))
+        yield forwards.forward(expert)
+    yield (Part(tuple(_step_end(scenario, forwards.layout))),)
 
 
 def _step_end(scenario: Scenario, layout: Layout) -> Iterator[Command]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .commands import Command, StreamProgram
+from .commands import StreamProgram, passages_of
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -52,8 +52,8 @@ class Window(NamedTuple):
 class Repeat(NamedTuple):
     """Something that a simulation left out because it repeats what the record holds from `begin` to `after`.
 
-    Sections: the next `times` sections after `section` repeated it. Blocks: within `section`, what it did then, which
-    begins at command `first` or later, it did `times` more times, each `commands` further on.
+    Sections: the next `times` sections after `section` repeated it. Blocks: within `section`, what it did then, it
+    did `times` more times, each `parts` further on.
     """
 
     section: int
@@ -64,9 +64,10 @@ class Repeat(NamedTuple):
     """Instant of the record at which what is repeated began."""
     after: float
     """Instant of the record after which everything is later by times x period."""
-    first: int = 0
-    commands: int = 0
-    """Of blocks; 0 where sections repeat."""
+    where: tuple[int, int] = (0, 0)
+    """Of blocks: the passage of the section, and the first part of it that may have been at work."""
+    parts: int = 0
+    """Of blocks: parts of the passage from one repetition to the next; 0 where sections repeat."""
     hosts: bool = True
     """Whether host threads did it again too; else they had issued all of it before, and what they did meanwhile is
     recorded as if they had done it afterwards."""
@@ -102,13 +103,13 @@ class Timeline:
     def recorded_section(self, section: int) -> int:
         """The section whose record stands for `section`."""
         for repeat in self.repeats:
-            if not repeat.commands and repeat.section < section <= repeat.section + repeat.times:
+            if not repeat.parts and repeat.section < section <= repeat.section + repeat.times:
                 return repeat.section
         return section
 
     def repeats_within(self, section: int) -> list[Repeat]:
         """Blocks of a recorded section that stand for more than themselves."""
-        return [repeat for repeat in self.repeats if repeat.commands and repeat.section == section]
+        return [repeat for repeat in self.repeats if repeat.parts and repeat.section == section]
 
     def step_seconds(self, rank: int, section: int) -> float:
         """How long a recorded step really took, its repeated blocks included."""
@@ -139,7 +140,7 @@ class Timeline:
     def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
         """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
         placed = [(span, self._placed(span)) for span in self.spans]
-        for repeat in sorted(self.repeats, key=lambda repeat: not repeat.commands):
+        for repeat in sorted(self.repeats, key=lambda repeat: not repeat.parts):
             inside = [(recorded, span) for recorded, span in placed if repeat.covers(recorded)]
             for k in range(1, repeat.times + 1):
                 names = renamed(program, repeat, k) if program is not None else {}
@@ -163,17 +164,14 @@ class Timeline:
 
 def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:
     """What a span of a repeated block is called `times` periods later, as far as that differs."""
-    commands, ahead = program.sections[repeat.section].commands, times * repeat.commands
+    number, first = repeat.where
+    passage, ahead = passages_of(program.sections[repeat.section].commands)[number], times * repeat.parts
     names: dict[str, str] = {}
-    for number in range(repeat.first, len(commands) - ahead if repeat.commands else repeat.first):
-        one, later = name_of(commands[number]), name_of(commands[number + ahead])
-        names.setdefault(one, later)
+    for one, later in zip(passage[first:], passage[first + ahead :] if ahead else (), strict=False):
+        if one.size == later.size:
+            for place in range(one.size):
+                names.setdefault(one.name_at(place), later.name_at(place))
     return names
-
-
-def name_of(command: Command | None) -> str:
-    """What a command's span is called."""
-    return getattr(command, "name", None) or getattr(command, "event", "")
 
 
 def _shift(span: Span, by: float) -> Span:

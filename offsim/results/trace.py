@@ -160,7 +160,7 @@ def section_window(timeline: Timeline, rank: int, section: int) -> tuple[float, 
     start = timeline.real(window.start)
     length = window.end - window.start + sum(r.times * r.period for r in timeline.repeats_within(window.section))
     for repeat in timeline.repeats:
-        if not repeat.commands and repeat.section == window.section:
+        if not repeat.parts and repeat.section == window.section:
             start += (section - repeat.section) * repeat.period
     return start, start + length
 
