@@ -19,7 +19,7 @@ before they begin. Interference, queue depth and ranks that wait for each other 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from offsim.program.commands import (
     COMPUTE,
@@ -30,7 +30,9 @@ from offsim.program.commands import (
     Record,
     StreamProgram,
     Synchronize,
+    Template,
     Wait,
+    coarse,
     stream_of,
 )
 from offsim.scenario.scenario import Scenario
@@ -60,13 +62,13 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
     """
     node = _Node(scenario, program)
     steps = [i for i, section in enumerate(program.sections) if section.step is not None]
-    kinds = {_closed(program.sections[i].commands) for i in steps}
+    kinds = {_closed(node.commands(i)) for i in steps}
     if len(kinds) == 1:
         times = max(sum(bounds[i] for i in steps) for bounds in _by_rank(node))
     else:
-        commands = [command for i in steps for command in program.sections[i].commands]
+        commands = [command for i in steps for command in node.commands(i)]
         times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
-    runs = _runs(program, steps)
+    runs = _runs(node, steps)
     serial = max(
         max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks
     )
@@ -74,14 +76,15 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
     return max(times, serial, node.fullest(loads))
 
 
-Runs = list[tuple[tuple[Command, ...], int]]
+Coarse = Command | Template
+Runs = list[tuple[list[Coarse], int]]
 
 
-def _runs(program: StreamProgram, steps: list[int]) -> Runs:
+def _runs(node: "_Node", steps: list[int]) -> Runs:
     """Consecutive equal steps as (commands, how many)."""
     runs: Runs = []
     for i in steps:
-        commands = program.sections[i].commands
+        commands = node.commands(i)
         if runs and runs[-1][0] is commands:
             runs[-1] = (commands, runs[-1][1] + 1)
         else:
@@ -91,7 +94,7 @@ def _runs(program: StreamProgram, steps: list[int]) -> Runs:
 
 def _over_runs(
     runs: Runs,
-    needed: "Callable[[Sequence[Command], int], list[Work]]",
+    needed: "Callable[[Sequence[Coarse], int], list[Work]]",
     amounts: "Callable[[list[Work]], dict[Key, float]]",
 ) -> dict[Key, float]:
     """Amounts of needed work over all steps.
@@ -113,13 +116,14 @@ def _over_runs(
 
 def _by_rank(node: "_Node") -> Iterator[list[float]]:
     """Bounds of every section, rank by rank."""
-    distinct = {id(section.commands): section.commands for section in node.program.sections}
+    sections = [node.commands(i) for i in range(len(node.program.sections))]
+    distinct = {id(commands): commands for commands in sections}
     for rank in node.ranks:
         bounds = {key: _section(node, rank, commands) for key, commands in distinct.items()}
-        yield [bounds[id(section.commands)] for section in node.program.sections]
+        yield [bounds[id(commands)] for commands in sections]
 
 
-def _section(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
+def _section(node: "_Node", rank: int, commands: Sequence[Coarse]) -> float:
     if not _closed(commands):
         return max(0.0, _path(node, rank, commands, host=-inf, compute=0.0)[1])
     # Ranks that differ need not be in the same step at the same time: each has its own transfers only.
@@ -128,16 +132,21 @@ def _section(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
     return max(path, _serial(node, rank, commands), links)
 
 
-def _closed(commands: Sequence[Command]) -> bool:
+def _closed(commands: Sequence[Coarse]) -> bool:
     """Whether the section ends with a synchronisation of the compute stream."""
     last = commands[-1] if commands else None
     return isinstance(last, Synchronize) and last in (Synchronize("device"), Synchronize("stream", COMPUTE))
 
 
-def _path(node: "_Node", rank: int, commands: Iterable[Command], *, host: float, compute: float) -> tuple[float, float]:
+def _path(node: "_Node", rank: int, commands: Iterable[Coarse], *, host: float, compute: float) -> tuple[float, float]:
     """(a): when the host and the compute stream are through, if they begin at `host` and `compute`."""
     tails, events = {COMPUTE: compute}, dict[str, float]()
     for command in commands:
+        if isinstance(command, Template):
+            own = node.summary(command, rank)
+            tails[COMPUTE] = max(tails[COMPUTE] + own.alone, host + own.behind_host)
+            host += own.host
+            continue
         host += node.host_costs.of(command)
         stream = stream_of(command)
         if stream is None:
@@ -163,7 +172,7 @@ def _reached(command: Command, tails: dict[str, float], events: dict[str, float]
     return (events if command.scope == "event" else tails).get(command.target, -inf)
 
 
-def _serial(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
+def _serial(node: "_Node", rank: int, commands: Sequence[Coarse]) -> float:
     """(b): the busiest stream or engine, over the needed commands."""
     return max(_busy(node, rank, node.needed(commands)).values(), default=0.0)
 
@@ -172,12 +181,28 @@ def _busy(node: "_Node", rank: int, work: list[Work]) -> dict[str, float]:
     """Seconds alone by stream and engine."""
     busy: dict[str, float] = {}
     for command in work:
+        if isinstance(command, Template):
+            for user, seconds in node.summary(command, rank).busy.items():
+                busy[user] = busy.get(user, 0.0) + seconds
+            continue
         users = [f"stream {command.stream}"]
         if not isinstance(command, Collective):
             users.append("multiprocessors" if isinstance(command, Compute) else f"{command.direction} engine")
         for user in users:
             busy[user] = busy.get(user, 0.0) + node.alone(command, rank)
     return busy
+
+
+class Summary(NamedTuple):
+    """A template in one: (a) and (b) need no more of it."""
+
+    alone: float
+    """Seconds alone of all its commands."""
+    host: float
+    """Host seconds of issuing them."""
+    behind_host: float
+    """Seconds from the begin of issuing to the end of the last one, if nothing else holds them up."""
+    busy: dict[str, float]
 
 
 class _Node:
@@ -193,8 +218,29 @@ class _Node:
         self.host_costs = HostCosts(scenario.node.overheads)
         self._alone: dict[tuple[int, int], float] = {}
         self._needed: dict[tuple[int, int], list[Work]] = {}
+        self._coarse: dict[int, list[Coarse]] = {}
+        self._summaries: dict[tuple[int, int], Summary] = {}
 
-    def needed(self, commands: Sequence[Command], times: int = 1) -> list[Work]:
+    def commands(self, section: int) -> list[Coarse]:
+        """A section's commands, blocks in one; the same list for the same commands."""
+        commands = self.program.sections[section].commands
+        if id(commands) not in self._coarse:
+            self._coarse[id(commands)] = coarse(commands)
+        return self._coarse[id(commands)]
+
+    def summary(self, template: Template, rank: int) -> Summary:
+        """A template in one, on a rank."""
+        key = (rank, id(template))
+        if key not in self._summaries:
+            host = behind = 0.0
+            for command in template.commands:
+                host += self.host_costs.of(command)
+                behind = max(behind, host) + self.alone(command, rank)
+            alone = sum(self.alone(command, rank) for command in template.commands)
+            self._summaries[key] = Summary(alone, host, behind, _busy(self, rank, list(template.commands)))
+        return self._summaries[key]
+
+    def needed(self, commands: Sequence[Coarse], times: int = 1) -> list[Work]:
         """See needed_work, of a section that runs `times` times in a row; remembered."""
         key = (id(commands), times)
         if key not in self._needed:
@@ -242,7 +288,7 @@ class _Node:
         if not self.scenario.simulation.contention:
             return {}
         moves: dict[tuple[str, ...], tuple[Copy | Collective, int]] = {}
-        for command in commands:
+        for command in _single(commands):
             if not isinstance(command, Compute):
                 moved = (
                     (command.direction, command.host_memory)
@@ -257,6 +303,15 @@ class _Node:
     def link_time(self, commands: Iterable[Work], rank: int | None = None) -> float:
         """(c): over one rank's transfers (None: all ranks')."""
         return self.fullest(self.loads(commands, rank))
+
+
+def _single(commands: Iterable[Work]) -> Iterator[Compute | Copy | Collective]:
+    """Work one by one."""
+    for command in commands:
+        if isinstance(command, Template):
+            yield from command.commands
+        else:
+            yield command
 
 
 def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:

@@ -7,6 +7,7 @@ and way to its peers (a switch, a host memory) that start when all are there: eq
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from simpy import Environment, Event
@@ -66,9 +67,9 @@ class Collectives:
             self._meetings[key] = self._call(command, group, members)
         meeting = self._meetings[key]
         meeting.arrived[rank] = self.env.now
-        for transfer in meeting.transfers:
-            if self._ready(meeting, transfer, rank):
-                self._begin(meeting, transfer)
+        ready = [transfer for transfer in meeting.transfers if self._ready(meeting, transfer, rank)]
+        if ready:
+            self._begin(meeting, ready)
         if len(meeting.arrived) == len(members):
             del self._meetings[key]
         return meeting
@@ -88,29 +89,29 @@ class Collectives:
         needed = ends(transfer, meeting.members)
         return rank in needed and all(member in meeting.arrived for member in needed)
 
-    def _begin(self, meeting: Meeting, transfer: Transfer) -> None:
-        """Both ends are there: after the fixed latency the bytes flow."""
-        _, _, flow_class, bytes_ = transfer
-        members = ends(transfer, meeting.members)
-        for rank in members:
-            meeting.began.setdefault(rank, self.env.now)
+    def _begin(self, meeting: Meeting, transfers: list[Transfer]) -> None:
+        """Both ends of these are there: after the fixed latency the bytes flow."""
+        for transfer in transfers:
+            for rank in ends(transfer, meeting.members):
+                meeting.began.setdefault(rank, self.env.now)
 
         def start(_: Event) -> None:
-            flow = self.network.start(flow_class, bytes_)
-            for rank in members:
-                meeting.flows[rank].append(flow)
-            assert flow.done.callbacks is not None
-            flow.done.callbacks.append(finish)
-
-        def finish(_: Event) -> None:
-            for rank in members:
-                meeting.open_transfers[rank] -= 1
-                if meeting.open_transfers[rank] == 0:
-                    meeting.done[rank].succeed()
+            for transfer in transfers:
+                members = ends(transfer, meeting.members)
+                flow = self.network.start(transfer[2], transfer[3], partial(self._finish, meeting, members))
+                for rank in members:
+                    meeting.flows[rank].append(flow)
 
         latency = Timeout(self.env, self.routes.latency(meeting.command))
         assert latency.callbacks is not None
         latency.callbacks.append(start)
+
+    def _finish(self, meeting: Meeting, members: tuple[int, ...]) -> None:
+        """A transfer has ended: each rank's kernel ends with its last one."""
+        for rank in members:
+            meeting.open_transfers[rank] -= 1
+            if meeting.open_transfers[rank] == 0:
+                meeting.done[rank].succeed()
 
 
 def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ to their use.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from simpy import Environment, Event
@@ -28,12 +29,12 @@ class ClassRate(NamedTuple):
 class Flow:
     """One transfer in flight."""
 
-    __slots__ = ("delays", "done", "finish", "flow_class", "left", "rate", "since", "unit_delays")
+    __slots__ = ("delays", "finish", "finished", "flow_class", "left", "rate", "since", "unit_delays")
 
-    def __init__(self, flow_class: FlowClass, bytes_: float, done: Event, now: float) -> None:
+    def __init__(self, flow_class: FlowClass, bytes_: float, finished: Callable[[], object], now: float) -> None:
         self.flow_class = flow_class
         self.left = bytes_
-        self.done = done
+        self.finished = finished
         self.rate = 0.0
         self.since = now
         self.finish = float("inf")
@@ -49,6 +50,20 @@ class Flow:
         self.since = now
 
 
+class Sharing:
+    """What every class of flows gets while a given set is active; knows the sets that a start or an end leads to."""
+
+    __slots__ = ("changes", "counts", "rates", "with_one_less", "with_one_more")
+
+    def __init__(self, counts: dict[int, int]) -> None:
+        self.counts = counts
+        self.rates: dict[int, ClassRate] | None = None
+        self.with_one_more: dict[int, Sharing] = {}
+        self.with_one_less: dict[int, Sharing] = {}
+        self.changes: dict[int, frozenset[int]] = {}
+        """By identity of the set before: the classes whose rates differ."""
+
+
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
@@ -57,7 +72,10 @@ class Network:
         self.rows = rows
         self.contention = contention
         self.flows: list[Flow] = []
-        self._solutions: dict[tuple[tuple[int, int], ...], dict[int, ClassRate]] = {}
+        self._known: dict[frozenset[tuple[int, int]], Sharing] = {}
+        self._classes: dict[int, FlowClass] = {}
+        self._active = self._before = self._sharing({})
+        self._active.rates = {}
         self._alone: dict[int, float] = {}
         self._companions: dict[object, set[FlowClass]] = {}
         self._change: Event | None = None
@@ -66,17 +84,42 @@ class Network:
     def introduce(self, flow_class: FlowClass) -> None:
         """Say that a class exists before any of its companions starts, so that rates alone are right."""
         self._companions.setdefault(flow_class.companions, set()).add(flow_class)
+        self._classes[flow_class.index] = flow_class
 
-    def start(self, flow_class: FlowClass, bytes_: float) -> Flow:
-        """A transfer that begins now; its `done` event fires when the last byte has arrived."""
-        self.introduce(flow_class)
-        flow = Flow(flow_class, bytes_, self.env.event(), self.env.now)
+    def start(self, flow_class: FlowClass, bytes_: float, finished: Callable[[], object]) -> Flow:
+        """A transfer that begins now; `finished` is called when its last byte has arrived."""
+        if flow_class.index not in self._classes:
+            self.introduce(flow_class)
+        flow = Flow(flow_class, bytes_, finished, self.env.now)
         self.flows.append(flow)
+        active = self._active.with_one_more.get(flow_class.index)
+        self._active = active if active is not None else self._one_more(flow_class.index)
         if self._change is None:
             self._change = Timeout(self.env, 0.0)
             assert self._change.callbacks is not None
             self._change.callbacks.append(self._update)
         return flow
+
+    def _sharing(self, counts: dict[int, int]) -> Sharing:
+        """The set with so many flows of each class."""
+        key = frozenset(counts.items())
+        if key not in self._known:
+            self._known[key] = Sharing(counts)
+        return self._known[key]
+
+    def _one_more(self, index: int) -> Sharing:
+        counts = dict(self._active.counts)
+        counts[index] = counts.get(index, 0) + 1
+        more = self._active.with_one_more[index] = self._sharing(counts)
+        return more
+
+    def _one_less(self, index: int) -> Sharing:
+        counts = dict(self._active.counts)
+        counts[index] -= 1
+        if not counts[index]:
+            del counts[index]
+        less = self._active.with_one_less[index] = self._sharing(counts)
+        return less
 
     def _update(self, timer: Event) -> None:
         """The set of flows changed, or the next finish is due: once per instant."""
@@ -84,19 +127,22 @@ class Network:
             self._change = None
         elif timer is not self._timer:
             return
-        self._finish_due()
+        due = self._finish_due()
         self._share()
         self._arm()
+        for flow in due:
+            flow.finished()
 
     def _arm(self) -> None:
         """A timer for the next finish; an older timer is ignored when it fires."""
         if self.flows:
-            finish = min(flow.finish for flow in self.flows)
+            finish = min([flow.finish for flow in self.flows])
             self._timer = Timeout(self.env, max(0.0, finish - self.env.now))
             assert self._timer.callbacks is not None
             self._timer.callbacks.append(self._update)
 
-    def _finish_due(self) -> None:
+    def _finish_due(self) -> list[Flow]:
+        """Take out the flows that have ended by now."""
         now = self.env.now
         limit = now + 1e-12 * now + 1e-15
         due = [flow for flow in self.flows if flow.finish <= limit]
@@ -104,15 +150,23 @@ class Network:
             self.flows = [flow for flow in self.flows if flow.finish > limit]
             for flow in due:
                 flow.advance(now)
-                flow.done.succeed()
+                index = flow.flow_class.index
+                self._active = self._active.with_one_less.get(index) or self._one_less(index)
+        return due
 
     def _share(self) -> None:
         """Give every flow the rate of the current set; re-time those whose rate changes."""
-        now = self.env.now
-        solution = self.solution(Counter(flow.flow_class for flow in self.flows))
+        now, active = self.env.now, self._active
+        rates = active.rates if active.rates is not None else self._solution(active)
+        changed = active.changes.get(id(self._before))
+        if changed is None:
+            before = self._before.rates or {}
+            changed = frozenset(index for index, rate in rates.items() if before.get(index) != rate)
+            active.changes[id(self._before)] = changed
+        self._before = active
         for flow in self.flows:
-            got = solution[flow.flow_class.index]
-            if got.rate != flow.rate or got.delays != flow.unit_delays:
+            if flow.flow_class.index in changed or not flow.rate:
+                got = rates[flow.flow_class.index]
                 flow.advance(now)
                 flow.rate, flow.unit_delays = got.rate, got.delays
                 flow.finish = now + flow.left / flow.rate
@@ -124,17 +178,14 @@ class Network:
         places.append([flow.flow_class.index for flow in ordered])
         seconds += [flow.finish - now if flow.rate else flow.left for flow in ordered]
 
-    def solution(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
+    def _solution(self, active: Sharing) -> dict[int, ClassRate]:
         """Rates by class for a set of active flows."""
-        key = tuple(sorted((flow_class.index, count) for flow_class, count in active.items()))
-        found = self._solutions.get(key)
-        if found is None:
-            if self.contention:
-                found = self._solve(active)
-            else:
-                found = {flow_class.index: ClassRate(self.rate_alone(flow_class), ()) for flow_class in active}
-            self._solutions[key] = found
-        return found
+        classes = Counter({self._classes[index]: count for index, count in active.counts.items()})
+        if self.contention:
+            active.rates = self._solve(classes)
+        else:
+            active.rates = {flow_class.index: ClassRate(self.rate_alone(flow_class), ()) for flow_class in classes}
+        return active.rates
 
     def rate_alone(self, flow_class: FlowClass) -> float:
         """The rate with only its companions around: the other transfers of the same collective."""

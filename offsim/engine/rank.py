@@ -134,8 +134,9 @@ class Rank:
             yield env.timeout(fixed)
         flow_class = self.fabric.copy_class(self.index, direction, command.host_memory)
         self.gpu.set_active(direction, +1)
-        flow = self.network.start(flow_class, command.bytes)
-        yield flow.done
+        done = env.event()
+        flow = self.network.start(flow_class, command.bytes, done.succeed)
+        yield done
         self.gpu.set_active(direction, -1)
         self.note(stream, direction, stream.name_at(stream.started), stream.started, command.bytes, flow.delays)
         self.note(stream, direction, stream.name_at(began), began, command.bytes, flow.delays, track=f"{direction} engine")

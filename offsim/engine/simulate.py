@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from simpy import Environment
-
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
@@ -11,6 +9,7 @@ from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives, FabricRoutes
 from .durations import Durations
+from .environment import PromptEnvironment
 from .fabric import Fabric
 from .folding import fold
 from .host import CaughtUpLateError, HostThread
@@ -44,7 +43,7 @@ def simulate(
 
 def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
     """One run on a node that it sets up."""
-    env = Environment()
+    env = PromptEnvironment()
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
     wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
