@@ -52,8 +52,9 @@ def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: boo
     network = Network(env, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
     collectives = Collectives(env, network, routes)
-    simulated = [0] if folded is not None else list(range(program.ranks))
-    timeline = Timeline(program.ranks, {rank: program.ranks // len(simulated) for rank in simulated})
+    represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
+    simulated = sorted(represented)
+    timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})
     durations = Durations(scenario)
     overheads = scenario.node.overheads
     plans = Plans(HostCosts(overheads), overheads.queue_depth)

@@ -371,6 +371,17 @@ def test_skipping_blocks_and_steps_changes_nothing(scenario):
     assert_skipping_changes_nothing(scenario, steady_state=True, block_period=True)
 
 
+@MANY
+@given(small_scenarios(count=st.sampled_from([4, 2]), unused_gpus=False, most_blocks=2))
+def test_ranks_that_stand_for_others_take_as_long_as_in_a_full_run(scenario):
+    program = build(scenario)
+    full = simulate(scenario, program)
+    folded = simulate(replace(scenario, simulation=replace(FULL, fold=True)), program)
+    assert sum(folded.represented.values()) == program.ranks
+    for rank in folded.represented:
+        assert durations(folded, program, rank) == pytest.approx(durations(full, program, rank), rel=1e-12, abs=1e-13)
+
+
 @QUICK
 @given(small_scenarios(**ALIKE))
 def test_pairs_and_aggregated_flows_agree_where_ranks_are_alike(scenario):
