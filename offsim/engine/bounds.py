@@ -37,9 +37,9 @@ from offsim.program.commands import (
 )
 from offsim.scenario.scenario import Scenario
 
-from .collective import pairs
+from .collective import FabricRoutes
 from .durations import Durations
-from .fabric import Fabric, FlowClass
+from .fabric import Fabric, FlowClass, Row
 from .folding import fold
 from .host_costs import HostCosts
 from .needed import WORK, Work, needed_work
@@ -73,7 +73,7 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
         max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks
     )
     loads = _over_runs(runs, node.needed, node.loads)
-    return max(times, serial, node.fullest(loads))
+    return max(times, serial, node.fullest(loads, node.rows))
 
 
 Coarse = Command | Template
@@ -211,9 +211,11 @@ class _Node:
     def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
         self.scenario, self.program = scenario, program
         self.fabric = Fabric(scenario.node, program.groups)
-        self.alike = program.ranks == 1 or fold(self.fabric, program) is not None
+        self.folded = fold(self.fabric, program) if program.ranks > 1 else None
+        self._routes = self.folded or FabricRoutes(self.fabric, aggregated=False)
         self.everyone = tuple(sorted(self.fabric.ranks))
-        self.ranks = self.everyone[:1] if self.alike else self.everyone
+        self.ranks = self.everyone if self.folded is None else tuple(sorted(self.folded.represented))
+        self.alike = len(self.ranks) == 1
         self._durations = Durations(scenario)
         self.host_costs = HostCosts(scenario.node.overheads)
         self._alone: dict[tuple[int, int], float] = {}
@@ -259,50 +261,77 @@ class _Node:
     def _time(self, command: Work, rank: int) -> float:
         if isinstance(command, Compute):
             return self._durations.of_command(command)
-        own = self._transfers(command, rank)
-        if not own:
-            return 0.0
         link = self.scenario.node.pcie if isinstance(command, Copy) else self.fabric.kind(command.kind)
-        return link.latency.value + max(max(bytes_ / flow.cap for flow, bytes_ in own), self.fullest(_loads(own)))
-
-    def _transfers(self, command: Copy | Collective, rank: int | None) -> list[Transfer]:
-        """The transfers that a rank (None: any rank) has a part in."""
+        load = self._own_load(command, rank)
+        if not load:
+            return 0.0
+        slowest = self.fullest(load, self.fabric.rows)
         if isinstance(command, Copy):
-            ranks = self.everyone if rank is None else (rank,)
-            copy_class, kind_of_copy = self.fabric.copy_class, (command.direction, command.host_memory)
-            return [(copy_class(r, *kind_of_copy), command.bytes) for r in ranks]
-        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
-        own = [group for group in groups if len(group) > 1 and (rank is None or rank in group)]
-        kind, sent = command.kind, command.bytes
-        if kind != "all-to-all":
-            return [(self.fabric.ring_class(kind, sent, group), sent) for group in own]
-        ends = [(group, i, j) for group in own for i, j in pairs(group) if rank is None or rank in (i, j)]
-        return [(self.fabric.pair_class(kind, sent, g, i, j), sent / (len(g) - 1)) for g, i, j in ends]
+            cap = self.fabric.copy_class(rank, command.direction, command.host_memory).cap
+            slowest = max(slowest, command.bytes / cap)
+        return link.latency.value + slowest
 
-    def fullest(self, loads: dict[int, float]) -> float:
+    def _own_load(self, command: Copy | Collective, rank: int) -> dict[int, float]:
+        """Coefficient x bytes on each row of the fabric, of the transfers that a rank has a part in."""
+        if isinstance(command, Copy):
+            copy = self.fabric.copy_class(rank, command.direction, command.host_memory)
+            return _loads([(copy, command.bytes)])
+        kind, sent = command.kind, command.bytes
+        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
+        group = next(group for group in groups if rank in group)
+        if len(group) == 1:
+            return {}
+        if kind != "all-to-all":
+            return _loads([(self.fabric.ring_class(kind, sent, group), sent)])
+        load: dict[int, float] = {}
+        for peers in self.fabric.ways(rank, group):
+            for ends in ((rank, peers[0]), (peers[0], rank)):
+                flow = self.fabric.pair_class(kind, sent, group, *ends)
+                for row, a in flow.usage:
+                    # A peer's own rows carry its own transfer, all others those of every peer reached this way.
+                    times = 1 if self.fabric.rows[row].owner == ("rank", peers[0]) else len(peers)
+                    load[row] = load.get(row, 0.0) + a * times * sent / (len(group) - 1)
+        return load
+
+    def _all_load(self, command: Copy | Collective) -> dict[int, float]:
+        """Coefficient x bytes on each row of the fabric, folded where it can be, of all ranks' transfers."""
+        used = self.folded or self.fabric
+        if isinstance(command, Copy):
+            return _loads(
+                (used.copy_class(rank, command.direction, command.host_memory), command.bytes) for rank in self.ranks
+            )
+        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
+        chosen = [group for group in groups if len(group) > 1 and any(rank in group for rank in self.ranks)]
+        return _loads((move[2], move[3]) for group in chosen for move in self._routes.transfers(command, group))
+
+    def fullest(self, loads: dict[int, float], rows: Sequence[Row]) -> float:
         """Seconds that the most loaded row needs."""
-        return max((amount / self.fabric.rows[row].bound for row, amount in loads.items()), default=0.0)
+        return max((amount / rows[row].bound for row, amount in loads.items()), default=0.0)
 
     def loads(self, commands: Iterable[Work], rank: int | None = None) -> dict[int, float]:
         """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
         if not self.scenario.simulation.contention:
             return {}
-        moves: dict[tuple[str, ...], tuple[Copy | Collective, int]] = {}
+        moves: dict[tuple[object, ...], tuple[Copy | Collective, int]] = {}
         for command in _single(commands):
             if not isinstance(command, Compute):
-                moved = (
-                    (command.direction, command.host_memory)
-                    if isinstance(command, Copy)
-                    else (command.kind, command.group)
-                )
-                key = (*moved, str(command.bytes))
+                key = (command[2:5] if isinstance(command, Copy) else (*command[2:4], command.group), type(command))
                 moves[key] = (command, moves.get(key, (command, 0))[1] + 1)
-        transfers = [(t, count) for move, count in moves.values() for t in self._transfers(move, rank)]
-        return _loads((flow, bytes_ * count) for (flow, bytes_), count in transfers)
+        total: dict[int, float] = {}
+        for command, count in moves.values():
+            load = self._all_load(command) if rank is None else self._own_load(command, rank)
+            for row, amount in load.items():
+                total[row] = total.get(row, 0.0) + amount * count
+        return total
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows of the whole node's load."""
+        return (self.folded or self.fabric).rows
 
     def link_time(self, commands: Iterable[Work], rank: int | None = None) -> float:
         """(c): over one rank's transfers (None: all ranks')."""
-        return self.fullest(self.loads(commands, rank))
+        return self.fullest(self.loads(commands, rank), self.rows if rank is None else self.fabric.rows)
 
 
 def _single(commands: Iterable[Work]) -> Iterator[Compute | Copy | Collective]:

@@ -6,9 +6,8 @@ and way to its peers (a switch, a host memory) that start when all are there: eq
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from simpy import Environment, Event
 from simpy.events import Timeout
@@ -34,18 +33,29 @@ class CollectiveRoutes(Protocol):
         ...
 
 
-@dataclass
+class Call(NamedTuple):
+    """What every call of the same collective on the same ranks has in common."""
+
+    transfers: tuple[tuple[FlowClass, float, tuple[int, ...]], ...]
+    """(class, bytes, the simulated ranks that it occupies)."""
+    of_rank: dict[int, int]
+    """How many transfers each simulated rank has a part in."""
+    latency: float
+
+
 class Meeting:
     """One call of a collective, on all simulated ranks of its group."""
 
-    command: Collective
-    members: tuple[int, ...]
-    transfers: list[Transfer]
-    arrived: dict[int, float] = field(default_factory=dict)
-    open_transfers: dict[int, int] = field(default_factory=dict)
-    done: dict[int, Event] = field(default_factory=dict)
-    flows: dict[int, list[Flow]] = field(default_factory=dict)
-    began: dict[int, float] = field(default_factory=dict)
+    __slots__ = ("arrived", "began", "call", "done", "flows", "members", "open_transfers")
+
+    def __init__(self, env: Environment, call: Call, members: tuple[int, ...]) -> None:
+        self.call = call
+        self.members = members
+        self.arrived: set[int] = set()
+        self.open_transfers = dict(call.of_rank)
+        self.done = {rank: env.event() for rank in members}
+        self.flows: dict[int, list[Flow]] = {rank: [] for rank in members}
+        self.began: dict[int, float] = {}
 
 
 class Collectives:
@@ -55,60 +65,61 @@ class Collectives:
         self.env = env
         self.network = network
         self.routes = routes
-        self._calls: dict[tuple[int, tuple[int, ...], str], int] = {}
+        self._numbers: dict[tuple[int, tuple[int, ...], str], int] = {}
         self._meetings: dict[tuple[tuple[int, ...], str, int], Meeting] = {}
+        self._calls: dict[tuple[object, ...], Call] = {}
 
     def arrive(self, rank: int, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Meeting:
         """Rank's kernel of its next call on this group runs; `members` are the simulated ranks of the group."""
         slot = (rank, group, command.stream)
-        number = self._calls[slot] = self._calls.get(slot, 0) + 1
+        number = self._numbers[slot] = self._numbers.get(slot, 0) + 1
         key = (group, command.stream, number)
-        if key not in self._meetings:
-            self._meetings[key] = self._call(command, group, members)
-        meeting = self._meetings[key]
-        meeting.arrived[rank] = self.env.now
-        ready = [transfer for transfer in meeting.transfers if self._ready(meeting, transfer, rank)]
+        meeting = self._meetings.get(key)
+        if meeting is None:
+            meeting = self._meetings[key] = Meeting(self.env, self._call(command, group, members), members)
+        meeting.arrived.add(rank)
+        ready = [
+            transfer
+            for transfer in meeting.call.transfers
+            if rank in transfer[2] and (len(transfer[2]) == 1 or meeting.arrived.issuperset(transfer[2]))
+        ]
         if ready:
             self._begin(meeting, ready)
         if len(meeting.arrived) == len(members):
             del self._meetings[key]
         return meeting
 
-    def _call(self, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Meeting:
-        meeting = Meeting(command, members, self.routes.transfers(command, group))
-        for rank in members:
-            meeting.done[rank] = self.env.event()
-            meeting.flows[rank] = []
-            meeting.open_transfers[rank] = sum(rank in ends(t, members) for t in meeting.transfers)
-        for _, _, flow_class, _ in meeting.transfers:
-            self.network.introduce(flow_class)
-        return meeting
-
-    def _ready(self, meeting: Meeting, transfer: Transfer, rank: int) -> bool:
-        """Whether this rank's arrival is the last that the transfer waited for."""
-        needed = ends(transfer, meeting.members)
-        return rank in needed and all(member in meeting.arrived for member in needed)
-
-    def _begin(self, meeting: Meeting, transfers: list[Transfer]) -> None:
-        """Both ends of these are there: after the fixed latency the bytes flow."""
-        for transfer in transfers:
-            for rank in ends(transfer, meeting.members):
-                meeting.began.setdefault(rank, self.env.now)
-
-        def start(_: Event) -> None:
+    def _call(self, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Call:
+        """What this call shares with all others like it; makes its classes known to the network."""
+        key = (command.kind, command.bytes, command.group, group)
+        if key not in self._calls:
+            transfers = self.routes.transfers(command, group)
             for transfer in transfers:
-                members = ends(transfer, meeting.members)
-                flow = self.network.start(transfer[2], transfer[3], partial(self._finish, meeting, members))
-                for rank in members:
-                    meeting.flows[rank].append(flow)
+                self.network.introduce(transfer[2])
+            own = tuple((transfer[2], transfer[3], ends(transfer, members)) for transfer in transfers)
+            of_rank = {rank: sum(rank in occupied for _, _, occupied in own) for rank in members}
+            self._calls[key] = Call(own, of_rank, self.routes.latency(command))
+        return self._calls[key]
 
-        latency = Timeout(self.env, self.routes.latency(meeting.command))
+    def _begin(self, meeting: Meeting, transfers: list[tuple[FlowClass, float, tuple[int, ...]]]) -> None:
+        """All ends of these are there: after the fixed latency the bytes flow."""
+        for _, _, occupied in transfers:
+            for rank in occupied:
+                meeting.began.setdefault(rank, self.env.now)
+        latency = Timeout(self.env, meeting.call.latency)
         assert latency.callbacks is not None
-        latency.callbacks.append(start)
+        latency.callbacks.append(partial(self._start, meeting, transfers))
 
-    def _finish(self, meeting: Meeting, members: tuple[int, ...]) -> None:
+    def _start(self, meeting: Meeting, transfers: list[tuple[FlowClass, float, tuple[int, ...]]], _: Event) -> None:
+        """The bytes of these transfers flow."""
+        for flow_class, bytes_, occupied in transfers:
+            flow = self.network.start(flow_class, bytes_, partial(self._finish, meeting, occupied))
+            for rank in occupied:
+                meeting.flows[rank].append(flow)
+
+    def _finish(self, meeting: Meeting, occupied: tuple[int, ...]) -> None:
         """A transfer has ended: each rank's kernel ends with its last one."""
-        for rank in members:
+        for rank in occupied:
             meeting.open_transfers[rank] -= 1
             if meeting.open_transfers[rank] == 0:
                 meeting.done[rank].succeed()

@@ -162,7 +162,8 @@ class Rank:
         arrived = self.env.now
         self.gpu.set_active("collective", +1)
         meeting = self.collectives.arrive(self.index, command, group, self.members[command.group])
-        stream.awaiting = f"ranks {sorted(set(meeting.members) - set(meeting.arrived))} in {command.name!r}"
+        if len(meeting.members) > 1:
+            stream.awaiting = f"ranks {sorted(set(meeting.members) - meeting.arrived)} in {command.name!r}"
         yield meeting.done[self.index]
         stream.awaiting = ""
         self.gpu.set_active("collective", -1)
@@ -170,5 +171,6 @@ class Rank:
         if began > arrived:
             name = stream.name_at(arrived)
             self.timeline.spans.append(Span(self.index, stream.name, "rendezvous", name, arrived, began))
-        last = max(meeting.flows[self.index], key=lambda flow: flow.finish)
+        flows = meeting.flows[self.index]
+        last = flows[0] if len(flows) == 1 else max(flows, key=lambda flow: flow.finish)
         self.note(stream, "collective", stream.name_at(began), began, command.bytes, last.delays)
