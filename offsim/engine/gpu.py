@@ -25,10 +25,12 @@ LEAST = 1e-13
 class Work:
     """A command's kernels on the multiprocessors."""
 
-    __slots__ = ("done", "index", "left", "lost", "pieces", "started")
+    __slots__ = ("done", "index", "left", "lost", "pieces", "started", "total")
 
-    def __init__(self, pieces: Pieces, done: Event) -> None:
+    def __init__(self, pieces: Pieces, total: float, done: Event) -> None:
         self.pieces = pieces
+        self.total = total
+        """Seconds of all pieces alone."""
         self.index = 0
         self.left = pieces[0].seconds if pieces else 0.0
         self.done = done
@@ -49,6 +51,11 @@ class GPU:
             for entry in node.interference:
                 self.slowdowns.setdefault(entry.victim, {})[entry.aggressor] = entry.slowdown.value
         self.active: dict[str, int] = {}
+        self._aggressors = {aggressor for by in self.slowdowns.values() for aggressor in by}
+        self._slowed_by = 0
+        """Kinds of work beside the kernels that are active and slow some of them."""
+        self._totals: dict[int, float] = {}
+        """By identity of pieces, which live as long as the run."""
         self.running: Work | None = None
         self.waiting: deque[Work] = deque()
         self._since = 0.0
@@ -58,7 +65,10 @@ class GPU:
 
     def start(self, pieces: Pieces) -> Work:
         """Kernels that run as soon as the multiprocessors are free; `done` fires at the end."""
-        work = Work(pieces, self.env.event())
+        total = self._totals.get(id(pieces))
+        if total is None:
+            total = self._totals[id(pieces)] = sum(piece.seconds for piece in pieces)
+        work = Work(pieces, total, self.env.event())
         self.waiting.append(work)
         if self.running is None:
             self._next()
@@ -87,23 +97,32 @@ class GPU:
         before = self.active.get(aggressor, 0)
         after = before + change
         changed = (before == 0) != (after == 0)
-        if changed and self.running is not None and self._sensitive(aggressor):
-            self._advance()
+        if not changed:
             self.active[aggressor] = after
+            return
+        if self.running is not None and self._sensitive(aggressor):
+            index = self.running.index
+            self._advance()
+            self._note_active(aggressor, after)
             self._look_at_clock()
             self._arm()
-            self._arm_boundary()
+            self._arm_boundary(index)
         else:
-            self.active[aggressor] = after
-            if changed:
-                self._look_at_clock()
+            self._note_active(aggressor, after)
+            self._look_at_clock()
+
+    def _note_active(self, aggressor: str, count: int) -> None:
+        """So many of this kind are active from now on, where there were none or now are none."""
+        self.active[aggressor] = count
+        if aggressor in self._aggressors:
+            self._slowed_by += 1 if count else -1
 
     def _sensitive(self, aggressor: str) -> bool:
-        return self.clock is not None or any(aggressor in by for by in self.slowdowns.values())
+        return self.clock is not None or aggressor in self._aggressors
 
     def _slowing(self) -> bool:
         """Whether anything that slows some kernel is active."""
-        return self.clock is not None or (bool(self.slowdowns) and any(self.active.values()))
+        return self.clock is not None or self._slowed_by > 0
 
     def _factor(self, kernel_class: str) -> float:
         """How many times longer a kernel of this class takes now."""
@@ -144,6 +163,8 @@ class GPU:
         if self.clock is not None:
             return min(work.left * self._factor(work.pieces[work.index].kernel_class), self.clock.slice)
         if not self._slowing():
+            if not work.index:
+                return work.left + work.total - work.pieces[0].seconds
             return work.left + sum([piece.seconds for piece in work.pieces[work.index + 1 :]])
         rest = work.left * self._factor(work.pieces[work.index].kernel_class)
         return rest + sum(piece.seconds * self._factor(piece.kernel_class) for piece in work.pieces[work.index + 1 :])
@@ -192,8 +213,14 @@ class GPU:
             self._arm_boundary()
         return self._boundary
 
-    def _arm_boundary(self) -> None:
-        """A timer for the end of the running kernel; again whenever its speed changes."""
+    def _arm_boundary(self, index: int = -1) -> None:
+        """A timer for the end of the running kernel; again whenever its speed changes.
+
+        If kernel `index` ran until this very instant, that is the end.
+        """
+        if self._boundary is not None and self.running is not None and 0 <= index < self.running.index:
+            boundary, self._boundary = self._boundary, None
+            boundary.succeed()
         if self._boundary is not None:
             self._boundary_timer = Timeout(self.env, self._kernel_left())
             assert self._boundary_timer.callbacks is not None

@@ -80,6 +80,7 @@ class Network:
         self._companions: dict[object, set[FlowClass]] = {}
         self._change: Event | None = None
         self._timer: Event | None = None
+        self._timer_at = -1.0
 
     def introduce(self, flow_class: FlowClass) -> None:
         """Say that a class exists before any of its companions starts, so that rates alone are right."""
@@ -125,7 +126,9 @@ class Network:
         """The set of flows changed, or the next finish is due: once per instant."""
         if timer is self._change:
             self._change = None
-        elif timer is not self._timer:
+        elif timer is self._timer:
+            self._timer = None
+        else:
             return
         due = self._finish_due()
         self._share()
@@ -135,8 +138,12 @@ class Network:
 
     def _arm(self) -> None:
         """A timer for the next finish; an older timer is ignored when it fires."""
-        if self.flows:
-            finish = min([flow.finish for flow in self.flows])
+        flows = self.flows
+        if flows:
+            finish = flows[0].finish if len(flows) == 1 else min([flow.finish for flow in flows])
+            if self._timer is not None and finish == self._timer_at:
+                return
+            self._timer_at = finish
             self._timer = Timeout(self.env, max(0.0, finish - self.env.now))
             assert self._timer.callbacks is not None
             self._timer.callbacks.append(self._update)
