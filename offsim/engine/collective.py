@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from simpy import Environment, Event
-from simpy.events import Timeout
+from simpy import Event
 
 from offsim.program.commands import Collective
 
+from .environment import PromptEnvironment
 from .fabric import FlowClass
 from .network import Flow, Network
 
@@ -48,7 +48,7 @@ class Meeting:
 
     __slots__ = ("arrived", "began", "call", "done", "flows", "members", "open_transfers")
 
-    def __init__(self, env: Environment, call: Call, members: tuple[int, ...]) -> None:
+    def __init__(self, env: PromptEnvironment, call: Call, members: tuple[int, ...]) -> None:
         self.call = call
         self.members = members
         self.arrived: set[int] = set()
@@ -61,7 +61,7 @@ class Meeting:
 class Collectives:
     """All collectives of a run, matched by group and order of issue."""
 
-    def __init__(self, env: Environment, network: Network, routes: CollectiveRoutes) -> None:
+    def __init__(self, env: PromptEnvironment, network: Network, routes: CollectiveRoutes) -> None:
         self.env = env
         self.network = network
         self.routes = routes
@@ -106,11 +106,12 @@ class Collectives:
         for _, _, occupied in transfers:
             for rank in occupied:
                 meeting.began.setdefault(rank, self.env.now)
-        latency = Timeout(self.env, meeting.call.latency)
-        assert latency.callbacks is not None
-        latency.callbacks.append(partial(self._start, meeting, transfers))
+        if meeting.call.latency:
+            self.env.alarm(meeting.call.latency, partial(self._start, meeting, transfers))
+        else:
+            self._start(meeting, transfers)
 
-    def _start(self, meeting: Meeting, transfers: list[tuple[FlowClass, float, tuple[int, ...]]], _: Event) -> None:
+    def _start(self, meeting: Meeting, transfers: list[tuple[FlowClass, float, tuple[int, ...]]]) -> None:
         """The bytes of these transfers flow."""
         for flow_class, bytes_, occupied in transfers:
             flow = self.network.start(flow_class, bytes_, partial(self._finish, meeting, occupied))

@@ -6,13 +6,15 @@ issued, keeps the engine. Measured on Hopper GPUs: a small copy waits behind a l
 
 from collections import deque
 
-from simpy import Environment, Event
+from simpy import Event
+
+from .environment import PromptEnvironment
 
 
 class CopyEngine:
     """FIFO server of capacity one."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: PromptEnvironment) -> None:
         self.env = env
         self.busy = False
         self.granted = 0.0

@@ -7,16 +7,15 @@ different streams run one after the other: large kernels fill the chip.
 """
 
 from collections import deque
-from typing import Any
 
-from simpy import Environment, Event
-from simpy.events import Timeout
+from simpy import Event
 
 from offsim.scenario.node import Node
 from offsim.scenario.scenario import Simulation
 
 from .clock import ClockState
 from .durations import Pieces
+from .environment import Alarm, PromptEnvironment
 
 LEAST = 1e-13
 """Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
@@ -41,7 +40,7 @@ class Work:
 class GPU:
     """One GPU's multiprocessors."""
 
-    def __init__(self, env: Environment, node: Node, simulation: Simulation) -> None:
+    def __init__(self, env: PromptEnvironment, node: Node, simulation: Simulation) -> None:
         self.env = env
         limited = node.gpu.clock is not None and simulation.clock
         self.clock = ClockState(node.gpu.clock) if limited and node.gpu.clock is not None else None
@@ -59,9 +58,9 @@ class GPU:
         self.running: Work | None = None
         self.waiting: deque[Work] = deque()
         self._since = 0.0
-        self._timer: Event | None = None
+        self._timer: Alarm | None = None
         self._boundary: Event | None = None
-        self._boundary_timer: Event | None = None
+        self._boundary_timer: Alarm | None = None
 
     def start(self, pieces: Pieces) -> Work:
         """Kernels that run as soon as the multiprocessors are free; `done` fires at the end."""
@@ -94,13 +93,15 @@ class GPU:
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
+        if self.clock is None and aggressor not in self._aggressors:
+            return
         before = self.active.get(aggressor, 0)
         after = before + change
         changed = (before == 0) != (after == 0)
         if not changed:
             self.active[aggressor] = after
             return
-        if self.running is not None and self._sensitive(aggressor):
+        if self.running is not None:
             index = self.running.index
             self._advance()
             self._note_active(aggressor, after)
@@ -116,9 +117,6 @@ class GPU:
         self.active[aggressor] = count
         if aggressor in self._aggressors:
             self._slowed_by += 1 if count else -1
-
-    def _sensitive(self, aggressor: str) -> bool:
-        return self.clock is not None or aggressor in self._aggressors
 
     def _slowing(self) -> bool:
         """Whether anything that slows some kernel is active."""
@@ -171,17 +169,15 @@ class GPU:
 
     def _arm(self) -> None:
         """A timer for the end of the running work; an older timer is ignored when it fires."""
-        timer = Timeout(self.env, self._remaining())
-        self._timer = timer
-        assert timer.callbacks is not None
-        timer.callbacks.append(self._on_timer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.env.alarm(self._remaining(), self._on_timer)
 
-    def _on_timer(self, timer: Event | Any) -> None:
-        if timer is not self._timer or self.running is None:
-            return
+    def _on_timer(self) -> None:
+        work, self._timer = self.running, None
+        assert work is not None
         if self._slowing():
             self._advance()
-        work = self.running
         if self.clock is not None and work.index < len(work.pieces):
             self._look_at_clock()
             self._arm()
@@ -222,12 +218,12 @@ class GPU:
             boundary, self._boundary = self._boundary, None
             boundary.succeed()
         if self._boundary is not None:
-            self._boundary_timer = Timeout(self.env, self._kernel_left())
-            assert self._boundary_timer.callbacks is not None
-            self._boundary_timer.callbacks.append(self._at_boundary)
+            if self._boundary_timer is not None:
+                self._boundary_timer.cancel()
+            self._boundary_timer = self.env.alarm(self._kernel_left(), self._at_boundary)
 
-    def _at_boundary(self, timer: Event) -> None:
-        if timer is self._boundary_timer and self._boundary is not None:
+    def _at_boundary(self) -> None:
+        if self._boundary is not None:
             boundary, self._boundary = self._boundary, None
             boundary.succeed()
 

@@ -7,12 +7,13 @@ event. It blocks on synchronisation, on pageable copies, and when a stream holds
 from collections.abc import Generator
 from typing import Any
 
-from simpy import Environment, Event
+from simpy import Event
 
 from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
 from offsim.program.timeline import Span, Window
 from offsim.scenario.node import Overheads
 
+from .environment import PromptEnvironment
 from .issue import HostSpan, Piece, Plans
 from .rank import Rank
 from .stream import Chunk, Passed, Place, Stream
@@ -26,7 +27,7 @@ class HostThread:
     """One rank's host thread, a SimPy process."""
 
     def __init__(
-        self, env: Environment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
+        self, env: PromptEnvironment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
     ) -> None:
         self.env = env
         self.rank = rank

@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from simpy import Environment, Event
-from simpy.events import Timeout
-
+from .environment import Alarm, PromptEnvironment
 from .fabric import FlowClass, Row
 from .fair_share import SharedRow, fair_share
 
@@ -67,7 +65,7 @@ class Sharing:
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
-    def __init__(self, env: Environment, rows: list[Row], *, contention: bool = True) -> None:
+    def __init__(self, env: PromptEnvironment, rows: list[Row], *, contention: bool = True) -> None:
         self.env = env
         self.rows = rows
         self.contention = contention
@@ -78,8 +76,8 @@ class Network:
         self._active.rates = {}
         self._alone: dict[int, float] = {}
         self._companions: dict[object, set[FlowClass]] = {}
-        self._change: Event | None = None
-        self._timer: Event | None = None
+        self._change: Alarm | None = None
+        self._timer: Alarm | None = None
         self._timer_at = -1.0
 
     def introduce(self, flow_class: FlowClass) -> None:
@@ -96,9 +94,7 @@ class Network:
         active = self._active.with_one_more.get(flow_class.index)
         self._active = active if active is not None else self._one_more(flow_class.index)
         if self._change is None:
-            self._change = Timeout(self.env, 0.0)
-            assert self._change.callbacks is not None
-            self._change.callbacks.append(self._update)
+            self._change = self.env.alarm(0.0, self._changed)
         return flow
 
     def _sharing(self, counts: dict[int, int]) -> Sharing:
@@ -122,34 +118,18 @@ class Network:
         less = self._active.with_one_less[index] = self._sharing(counts)
         return less
 
-    def _update(self, timer: Event) -> None:
-        """The set of flows changed, or the next finish is due: once per instant."""
-        if timer is self._change:
-            self._change = None
-        elif timer is self._timer:
-            self._timer = None
-        else:
-            return
-        due = self._finish_due()
-        self._share()
-        self._arm()
-        for flow in due:
-            flow.finished()
+    def _changed(self) -> None:
+        """Flows have started at this instant."""
+        self._change = None
+        self._update()
 
-    def _arm(self) -> None:
-        """A timer for the next finish; an older timer is ignored when it fires."""
-        flows = self.flows
-        if flows:
-            finish = flows[0].finish if len(flows) == 1 else min([flow.finish for flow in flows])
-            if self._timer is not None and finish == self._timer_at:
-                return
-            self._timer_at = finish
-            self._timer = Timeout(self.env, max(0.0, finish - self.env.now))
-            assert self._timer.callbacks is not None
-            self._timer.callbacks.append(self._update)
+    def _due(self) -> None:
+        """The next flow ends now."""
+        self._timer = None
+        self._update()
 
-    def _finish_due(self) -> list[Flow]:
-        """Take out the flows that have ended by now."""
+    def _update(self) -> None:
+        """The set of flows changes: once per instant, except where a flow starts because another one has ended."""
         now = self.env.now
         limit = now + 1e-12 * now + 1e-15
         due = [flow for flow in self.flows if flow.finish <= limit]
@@ -159,24 +139,38 @@ class Network:
                 flow.advance(now)
                 index = flow.flow_class.index
                 self._active = self._active.with_one_less.get(index) or self._one_less(index)
-        return due
+        if self.flows:
+            self._share(now)
+        else:
+            self._before = self._active
+        for flow in due:
+            flow.finished()
 
-    def _share(self) -> None:
-        """Give every flow the rate of the current set; re-time those whose rate changes."""
-        now, active = self.env.now, self._active
+    def _share(self, now: float) -> None:
+        """Give every flow the rate of the current set, re-time those whose rate changes, wait for the next to end."""
+        active, before = self._active, self._before
         rates = active.rates if active.rates is not None else self._solution(active)
-        changed = active.changes.get(id(self._before))
+        changed = active.changes.get(id(before))
         if changed is None:
-            before = self._before.rates or {}
-            changed = frozenset(index for index, rate in rates.items() if before.get(index) != rate)
-            active.changes[id(self._before)] = changed
+            old = before.rates or {}
+            changed = frozenset(index for index, rate in rates.items() if old.get(index) != rate)
+            active.changes[id(before)] = changed
         self._before = active
+        next_finish = float("inf")
         for flow in self.flows:
-            if flow.flow_class.index in changed or not flow.rate:
-                got = rates[flow.flow_class.index]
-                flow.advance(now)
+            index = flow.flow_class.index
+            if index in changed or not flow.rate:
+                got = rates[index]
+                if flow.rate:
+                    flow.advance(now)
                 flow.rate, flow.unit_delays = got.rate, got.delays
-                flow.finish = now + flow.left / flow.rate
+                flow.finish = now + flow.left / got.rate
+            if flow.finish < next_finish:
+                next_finish = flow.finish
+        if self._timer is None or next_finish != self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = self.env.alarm(next_finish - now, self._due), next_finish
 
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add the flows and the time that each would still need to a state."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from simpy import Environment, Event
+from simpy import Event
 
 from offsim.program.commands import COMPUTE, Collective, Compute, Copy
 from offsim.program.timeline import Span, SpanKind, Timeline
@@ -12,6 +12,7 @@ from offsim.scenario.scenario import Scenario
 from .collective import Collectives
 from .copy_engine import CopyEngine
 from .durations import Durations
+from .environment import PromptEnvironment
 from .fabric import Fabric
 from .gpu import GPU
 from .issue import PassagePlan
@@ -24,7 +25,7 @@ class Rank:
 
     def __init__(
         self,
-        env: Environment,
+        env: PromptEnvironment,
         index: int,
         scenario: Scenario,
         durations: Durations,

@@ -8,11 +8,12 @@ nothing.
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
-from simpy import Environment, Event
+from simpy import Event
 from simpy.events import Timeout
 
 from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Part, Record, Wait
 
+from .environment import PromptEnvironment
 from .gpu import Work
 from .issue import Item, PassagePlan
 
@@ -93,7 +94,7 @@ class Device(Protocol):
 class Stream:
     """One stream of one rank."""
 
-    def __init__(self, env: Environment, name: str, device: "Device", *, marks: bool) -> None:
+    def __init__(self, env: PromptEnvironment, name: str, device: "Device", *, marks: bool) -> None:
         self.env = env
         self.name = name
         self.device = device

@@ -95,8 +95,8 @@ def done_on(timeline: Timeline, program: StreamProgram, rank: int) -> Iterator[t
 class CheckedNetwork(Network):
     """A network that looks at all rows whenever rates change."""
 
-    def _share(self) -> None:
-        super()._share()
+    def _share(self, now: float) -> None:
+        super()._share(now)
         copies = {flow.flow_class.copy_of for flow in self.flows}
         load: Counter[int] = Counter()
         for flow in self.flows:
