@@ -55,7 +55,7 @@ def case_error(record: Record) -> CaseError:
         steady(without_contention(scenario), indices) / predict(without_contention(reference)).steps[-1].duration,
         steady(with_equal_shares(scenario), indices) / resident,
     )
-    peak = record.peak_allocated
+    peak = record.scored_peak
     return CaseError(
         record.node,
         case.name,
@@ -84,6 +84,11 @@ def all_errors(records: list[Record]) -> list[CaseError]:
         return [case_error(record) for record in records]
     with ProcessPoolExecutor() as pool:
         return list(pool.map(case_error, records, chunksize=4))
+
+
+def memory_error(error: CaseError) -> float | None:
+    """Of the peak, where memory is scored."""
+    return error.memory_error
 
 
 class Summary(NamedTuple):

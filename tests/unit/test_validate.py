@@ -9,9 +9,11 @@ import pytest
 from calibration.replays.cases import Case, load_cases
 from calibration.validate.command import validate_command
 from calibration.validate.errors import all_errors, summary, winners
-from calibration.validate.records import NODES, read_records
+from calibration.validate.records import NODES, SEEN, read_records
+from calibration.validate.thresholds import judge
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
+from offsim.scenario.scenario import ScenarioError
 
 NAMES = ("x1-wan-14b-2000-layerwise-p1", "x1-wan-14b-8190-residents-4-leading", "x1-wan-14b-8190-layerwise-v0")
 
@@ -65,12 +67,65 @@ def test_kept_thresholds_are_exit_code_0_and_broken_ones_1(cases, tmp_path, caps
     assert "broken: all: median |error| 3.85 %, at most 1.00 % allowed" in capsys.readouterr().out
 
 
+def thresholds(path: Path, *bounds: tuple[str, str, float]) -> Path:
+    """A file of bounds: (group, statistic, limit)."""
+    tables = (f'[[threshold]]\ngroup = "{group}"\nstatistic = "{s}"\nlimit = {limit}\n' for group, s, limit in bounds)
+    path.write_text("".join(tables))
+    return path
+
+
+def test_a_threshold_without_data_is_neither_kept_nor_broken_and_says_so(cases, tmp_path, capsys):
+    root = write(tmp_path / "nodes", [line(cases[0])])
+    bounds = thresholds(
+        tmp_path / "t.toml", ("all", "median", 0.01), ("contended", "median", 0.01), ("winners", "wrong", 0)
+    )
+    assert validate_command(json=False, root=root, thresholds=bounds) == 0
+    out = capsys.readouterr().out
+    assert "no data for a threshold: contended: median (nothing measured)\n" in out
+    assert "no data for a threshold: winners: wrong (no pair of policies)\n" in out
+    assert out.endswith("1 of 1 thresholds kept; 2 without data\n")
+    assert validate_command(json=True, root=root, thresholds=bounds) == 0
+    verdicts = json.loads(capsys.readouterr().out)["thresholds"]
+    assert [verdict["kept"] for verdict in verdicts] == [True, None, None]
+
+
+def test_a_threshold_on_a_group_that_does_not_exist_is_refused(cases, tmp_path):
+    bounds = thresholds(tmp_path / "t.toml", ("copy bound", "median", 0.01))
+    with pytest.raises(ScenarioError, match="'copy bound': one of copy-bound, "):
+        judge([], bounds)
+
+
 def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):
     assert validate_command(json=True, root=write(tmp_path, [line(cases[0])])) == 0
     found = json.loads(capsys.readouterr().out)
     assert [case["name"] for case in found["cases"]] == [cases[0].name]
     assert set(found["cases"][0]["simpler"]) == {"max", "alone", "equal"}
-    assert all(threshold["kept"] for threshold in found["thresholds"])
+    assert {threshold["kept"] for threshold in found["thresholds"]} == {True, None}
+
+
+def test_json_has_the_statistics_of_every_class_and_the_winners(cases, tmp_path, capsys):
+    chosen = [line(cases[0], slower=1.25), line(cases[1]), line(cases[2])]
+    root = write(tmp_path, chosen)
+    validate_command(json=True, root=root)
+    found = json.loads(capsys.readouterr().out)
+    classes = {error.name: error.kind for error in all_errors(read_records(root)[0])}
+    own = found["classes"][classes[cases[0].name]]
+    assert own["worst"] == pytest.approx(-0.2)
+    assert (found["classes"]["all"]["n"], found["classes"]["all"]["median"]) == (3, pytest.approx(0.0, abs=1e-9))
+    assert set(found["classes"]["all"]["simpler_medians"]) == {"max", "alone", "equal"}
+    assert set(found["winners"]) == {"right", "wrong"}
+
+
+def test_nodes_measured_after_the_rule_have_a_table_of_their_own(cases, tmp_path, capsys):
+    root = write(tmp_path, [line(cases[0])])
+    (root / "h200-x1").rename(root / SEEN[0])
+    write(tmp_path, [line(cases[0], slower=1.02)])
+    validate_command(json=True, root=root)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["classes"]["all"]["n"], found["classes_since_the_rule"]["all"]["n"]) == (2, 1)
+    assert found["classes_since_the_rule"]["all"]["worst"] == pytest.approx(1 / 1.02 - 1)
+    validate_command(json=False, root=root)
+    assert "the same, of nodes that were measured after the rule was settled" in capsys.readouterr().out
 
 
 def test_a_case_that_failed_and_one_that_never_settled_are_listed_and_not_scored(cases, tmp_path):
