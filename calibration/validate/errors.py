@@ -106,7 +106,11 @@ class Summary(NamedTuple):
 
 def summary(errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = lambda e: e.error) -> Summary | None:
     """What a group's errors come to; None if it is empty."""
-    found = [(value, error.name) for error in errors if (value := of(error)) is not None]
+    return summary_of([(value, error.name) for error in errors if (value := of(error)) is not None])
+
+
+def summary_of(found: list[tuple[float, str]]) -> Summary | None:
+    """The same of signed errors with the names of their cases."""
     if not found:
         return None
     sizes = sorted(abs(value) for value, _ in found)

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from calibration.replays.cases import Case, load_cases
 from calibration.validate.command import validate_command
 from calibration.validate.errors import all_errors, summary, winners
-from calibration.validate.records import NODES, SEEN, read_records
+from calibration.validate.readings import READINGS, Predicted, all_pairs, error_of, memory_rows, steady_rows, table_of
+from calibration.validate.records import NODES, SEEN, Record, read_records
 from calibration.validate.thresholds import judge
+from offsim.results.layout import render
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
 from offsim.scenario.scenario import ScenarioError
@@ -161,3 +164,31 @@ def test_committed_nodes_keep_the_committed_thresholds(capsys):
     """The same as `python -m offsim validate`: exit code 0."""
     assert list(NODES.glob("*/profile.toml"))
     assert validate_command(json=False) == 0
+
+
+def test_a_steady_step_read_otherwise_has_the_error_of_that_reading(cases):
+    """Policy steps of 2, 2 and 5 s are 3 s in the mean; resident steps of 1, 1 and 4 s settle after the first."""
+    policy = [9.0, 9.0, *[2.0, 2.0, 5.0] * 3, 2.0]
+    record = Record("n", Path(), cases[0], [policy[:11]], [[1.0, 1.0, 4.0]])
+    told = Predicted([2.0] * 12, 1.0, 0.0)
+    case = record._replace(case=structs.replace(record.case, steps=11))
+    errors = {reading.name: error_of(case, told, reading) for reading in READINGS}
+    # Mean 3 / mean of 1 and 4 is 1.2, median 2 / 2.5 is 0.8; predicted is 2.
+    assert errors["mean, settled"] == pytest.approx(2 / 1.2 - 1)
+    assert errors["median, settled: scored"] == pytest.approx(2 / 0.8 - 1)
+
+
+def test_readings_tell_nodes_before_the_rule_from_those_since_and_peaks_that_count_from_all(cases, tmp_path):
+    root = write(tmp_path, [line(cases[0])])
+    (root / "h200-x1").rename(root / SEEN[0])
+    dropped = line(cases[1], memory=2.0) | {"memory_not_scored": "a reason"}
+    short = line(cases[2]) | {"resident_steps": [[0.01, 0.01]]}
+    write(tmp_path, [dropped, short])
+    pairs = all_pairs(root)
+    counts = {(row.reading, row.nodes): len(row.errors) for row in (*steady_rows(pairs), *memory_rows(pairs))}
+    assert [counts["median, settled: scored", nodes] for nodes in ("before the rule", "since", "all")] == [1, 1, 2]
+    assert [counts["median, step 1 on, every run", nodes] for nodes in ("before the rule", "since", "all")] == [1, 2, 3]
+    assert [counts[peaks, "since"] for peaks in ("every peak", "scored")] == [2, 1]
+    worst = next(row for row in memory_rows(pairs) if row.nodes == "since").errors
+    assert sorted(error for error, _ in worst) == pytest.approx([-0.5, 0.0], abs=1e-9)
+    assert "-50.00 %" in render(table_of("memory", memory_rows(pairs)))
