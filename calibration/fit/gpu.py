@@ -120,6 +120,9 @@ def _note_tables(
 
 
 def add_clock(fit: Fit, gpu: GPU) -> None:
+    if not fit.inventory.power_limit_watts:
+        fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, "nvidia-smi tells no power limit"))
+        return
     found = fit_clock(fit.of("soak"), fit.of("duty"), gpu, fit.inventory.power_limit_watts)
     if found is None:
         fit.rows.append(

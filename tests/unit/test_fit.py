@@ -165,3 +165,13 @@ def test_a_machine_with_quotes_in_its_name_and_no_pageable_samples_still_gives_a
     node = load_node(str(path))
     assert 'a "fast" one' in node.notes
     assert node.host.pageable_h2d.provenance == "guess"
+
+
+def test_without_a_power_limit_there_is_no_clock_model_and_the_summary_says_why(tmp_path):
+    headers, samples = committed("h200-x1-a")
+    quiet = structs.replace(headers[0], inventory=structs.replace(headers[0].inventory, power_limit_watts=0.0))
+    fitted = fit_samples([quiet], samples, "quiet")
+    path = tmp_path / "profile.toml"
+    path.write_text(fitted.toml)
+    assert load_node(str(path)).gpu.clock is None
+    assert [row.note for row in fitted.summary if row.parameter == "gpu.clock"] == ["nvidia-smi tells no power limit"]
