@@ -175,3 +175,21 @@ def test_without_a_power_limit_there_is_no_clock_model_and_the_summary_says_why(
     path.write_text(fitted.toml)
     assert load_node(str(path)).gpu.clock is None
     assert [row.note for row in fitted.summary if row.parameter == "gpu.clock"] == ["nvidia-smi tells no power limit"]
+
+
+def test_a_cost_that_noise_makes_negative_is_zero_and_the_profile_loads(tmp_path):
+    """One call of a block that took longer than 27 and 100 calls: what a link does that others load too."""
+    headers, samples = committed("h200-x1-b")
+    noisy = [
+        structs.replace(s, readings={"seconds": [1.05 * t for t in s.readings["seconds"]]})
+        if s.probe == "chunks" and s.config["calls"] == 1
+        else s
+        for s in samples
+    ]
+    fitted = fit_samples(headers, noisy, "noisy")
+    path = tmp_path / "profile.toml"
+    path.write_text(fitted.toml)
+    further = load_node(str(path)).pcie.further_call
+    assert further is not None and further.value == 0
+    notes = [row.note for row in fitted.summary if row.parameter == "pcie.further_call"]
+    assert notes == ["not told from 0; not identified"]
