@@ -1,5 +1,7 @@
 """Fits: parameters that went into the simulator come back, and what the fit does not know shows."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,12 @@ def test_a_cost_that_noise_makes_negative_is_zero_and_the_profile_loads(tmp_path
     assert further is not None and further.value == 0
     notes = [row.note for row in fitted.summary if row.parameter == "pcie.further_call"]
     assert notes == ["not told from 0; not identified"]
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "samples"), ("hello\n", "not a file of samples")])
+def test_a_folder_without_samples_is_one_sentence_and_exit_code_2(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "samples.jsonl").write_text(content)
+    ran = subprocess.run([sys.executable, "-m", "calibration.fit", str(tmp_path)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert said in ran.stderr
