@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -162,13 +163,9 @@ def sweep(
     return sweep_command(grid, out, workers, quiet)
 
 
-# Loaded when called: they need what measuring needs, and nothing else does.
-for verb, purpose in (
-    ("calibrate", "Measure this machine's GPUs, links and host costs; write a node profile."),
-    ("replay", "Run a scenario's stream program on live GPUs, predicted beside measured."),
-    ("validate", "Predict every committed measurement again; print the errors."),
-):
-    app.command(f"calibration.verbs:{verb}", name=verb, help=purpose)
+# What these verbs need is imported when they run.
+for verb in ("calibrate", "replay", "validate"):
+    app.command(getattr(import_module("calibration.verbs"), verb), name=verb)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ hosts cost nothing, transfers have no latency, weights are 1 and nothing has a c
 from offsim.program.commands import (
     COMPUTE,
     Collective,
+    Command,
     Compute,
     Copy,
     Kernel,
@@ -126,7 +127,7 @@ def _kernel(name: str) -> Compute:
 
 def _layer(template: Template, number: int) -> Part:
     """Before a layer runs, the next one's copy starts when the one before is done; it waits for its own weights."""
-    hooks = [
+    hooks: list[Command] = [
         Record(COMPUTE, "free"),
         Wait(COPY, "free"),
         Wait(COMPUTE, f"layer {number} ready"),

@@ -261,6 +261,7 @@ class _Node:
     def _time(self, command: Work, rank: int) -> float:
         if isinstance(command, Compute):
             return self._durations.of_command(command)
+        assert not isinstance(command, Template)
         link = self.scenario.node.pcie if isinstance(command, Copy) else self.fabric.kind(command.kind)
         load = self._own_load(command, rank)
         if not load:

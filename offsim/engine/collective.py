@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from simpy import Event
-
 from offsim.program.commands import Collective
 
 from .environment import PromptEnvironment

@@ -49,7 +49,8 @@ class PromptEnvironment(Environment):
         """Have something called after `delay`."""
         alarm = Alarm(call)
         if delay > 0:
-            heappush(self._queue, (self.now + delay, NORMAL, next(self._eid), alarm))  # type: ignore[arg-type]
+            queue: list[Any] = self._queue
+            heappush(queue, (self.now + delay, NORMAL, next(self._eid), alarm))
         else:
             self._due.append(alarm)
         return alarm

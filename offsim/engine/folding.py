@@ -22,7 +22,7 @@ class Peers(NamedTuple):
     """The peers that a rank reaches in one way: one of them, and how many look like it."""
 
     rank: int
-    count: int
+    number: int
 
 
 class FoldedFabric:
@@ -96,9 +96,7 @@ class FoldedFabric:
 
     def _alone_in(self, call: Sequence[FlowClass]) -> list[FlowClass]:
         """The classes of one call, each with the rate that it has while nothing else runs."""
-        alone = [
-            FlowClass(i, one.label, one.weight, one.cap, one.own or one.usage) for i, one in enumerate(call)
-        ]
+        alone = [FlowClass(i, one.label, one.weight, one.cap, one.own or one.usage) for i, one in enumerate(call)]
         rates, _, _ = shared_rates(self.rows, Counter(alone))
         return [
             FlowClass(c.index, c.label, c.weight, c.cap, c.usage, c.companions, c.copy_of, rate, c.own)
@@ -143,7 +141,7 @@ class FoldedFabric:
     def _ring_usage(
         self, ring: FlowClass, count: int, owners: Counter[Hashable] | None
     ) -> tuple[tuple[int, float], ...]:
-        """What `count` such rings use of each row of a class: the mean over its rows, or (None) the row that is used."""
+        """What `count` such rings use of each row of a class, in the mean; without owners, of the row that one uses."""
         total: Usage = {}
         largest: Usage = {}
         for row, a in ring.usage:
@@ -162,7 +160,7 @@ class FoldedFabric:
         for rank in (member for member in group if member in self.represented):
             for peers in self._peers_of(rank, group):
                 first = self.fabric.pair_class(kind, sent, group, rank, peers.rank)
-                own = colours[self.symmetry.ranks[rank]] * peers.count
+                own = colours[self.symmetry.ranks[rank]] * peers.number
                 made = self._make(first, own * like, own, owners, rank, (sent, group))
                 self._made["pair", kind, sent, group, rank, peers.rank] = made
                 calls.append((rank, self._stands_for[self.symmetry.ranks[peers.rank]], made))
@@ -180,7 +178,7 @@ class FoldedFabric:
                     below = switch is not None and fabric.switch_of(peer) == switch
                     key = (self.symmetry.ranks[peer], below, fabric.socket_of(peer) == socket)
                     known = found.get(key, Peers(peer, 0))
-                    found[key] = known._replace(count=known.count + 1)
+                    found[key] = known._replace(number=known.number + 1)
             self._peers[rank, group] = list(found.values())
         return self._peers[rank, group]
 

@@ -207,5 +207,3 @@ def _title(command: Command) -> str:
     if isinstance(command, Synchronize):
         return f"synchronize {command.scope} {command.target}".strip()
     return getattr(command, "name", type(command).__name__)
-
-

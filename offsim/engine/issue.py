@@ -208,7 +208,7 @@ class PassagePlan:
                 awaited.append(self._record(command.event, begins))  # type: ignore[union-attr]
             elif kind is Synchronize and command.scope == "event":  # type: ignore[union-attr]
                 awaited.append(self._record(command.target, begins))  # type: ignore[union-attr]
-            stream = stream_of(command)  # type: ignore[arg-type]
+            stream = stream_of(command)
             if stream is not None:
                 added = 1 if part.template is not command else len(part.template.commands)
                 counts[stream] = counts.get(stream, 0) + added
@@ -240,7 +240,9 @@ class PassagePlan:
     def may_repeat(self, part: int) -> bool:
         """Whether this part looks like one of a few before, or the next ones may look like it."""
         look, looks = self._looks[part], self._looks
-        return look in looks[max(0, part - LONGEST_PERIOD) : part] or look in looks[part + 1 : part + 1 + LONGEST_PERIOD]
+        return (
+            look in looks[max(0, part - LONGEST_PERIOD) : part] or look in looks[part + 1 : part + 1 + LONGEST_PERIOD]
+        )
 
     def per_period(self, stream: str, before: int, part: int) -> int:
         """Commands of a stream from one part to another."""

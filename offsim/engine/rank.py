@@ -140,7 +140,9 @@ class Rank:
         yield done
         self.gpu.set_active(direction, -1)
         self.note(stream, direction, stream.name_at(stream.started), stream.started, command.bytes, flow.delays)
-        self.note(stream, direction, stream.name_at(began), began, command.bytes, flow.delays, track=f"{direction} engine")
+        self.note(
+            stream, direction, stream.name_at(began), began, command.bytes, flow.delays, track=f"{direction} engine"
+        )
         self._pass_on(stream, direction)
 
     def _pass_on(self, stream: Stream, direction: str) -> None:

@@ -22,7 +22,6 @@ from .network import Network
 from .stream import Chunk, instant_tolerance
 
 
-
 class State(NamedTuple):
     """A state relative to a block or step."""
 
@@ -192,9 +191,16 @@ class SteadyState:
         for host, chunk in zip(self.hosts, chunks, strict=True):
             host.move_on(chunk, before.number, block, times, together=together > alone)
         same = instant_tolerance(mark.at)
-        where = (chunks[0].passed.section, chunks[0].number, min(places) - period)
-        hosts = together > alone
-        return Repeat(*where[:1], times, mark.at - before.at, before.at - same, mark.at - same, where[1:], period, hosts)
+        return Repeat(
+            section=chunks[0].passed.section,
+            times=times,
+            period=mark.at - before.at,
+            begin=before.at - same,
+            after=mark.at - same,
+            where=(chunks[0].number, min(places) - period),
+            parts=period,
+            hosts=together > alone,
+        )
 
     def _furthest_host(self, chunks: Sequence[Chunk]) -> int:
         """The block that the furthest host issues; beyond the last one if it is in another section."""

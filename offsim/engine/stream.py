@@ -179,7 +179,7 @@ class Stream:
                 if chunk.released[part][item.piece] + item.offset > now:
                     return False
                 if item.command.__class__ is not Record:
-                    return item.command.__class__ is Copy and item.command.direction == direction  # type: ignore[union-attr]
+                    return item.command.__class__ is Copy and item.command.direction == direction
                 place += 1
         return False
 

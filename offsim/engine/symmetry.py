@@ -9,7 +9,7 @@ differ, that is checked, and nothing is taken as alike if they do.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from offsim.program.commands import Collective, CollectiveName, StreamProgram, coarse
@@ -143,9 +143,7 @@ def _rings(fabric: Fabric, program: StreamProgram) -> list[FlowClass]:
     ]
 
 
-def _sockets_in_doubt(
-    fabric: Fabric, found: Symmetry, rings: dict[Owner, tuple[tuple[object, ...], ...]]
-) -> bool:
+def _sockets_in_doubt(fabric: Fabric, found: Symmetry, rings: dict[Owner, tuple[tuple[object, ...], ...]]) -> bool:
     """Whether links between sockets that look alike carry different flows."""
     used = sorted({fabric.socket_of(rank) for rank in fabric.ranks})
     seen: dict[Hashable, Hashable] = {}
@@ -173,7 +171,7 @@ def _between(counts: dict[tuple[int, int], Counter[int]], groups: int, a: int, b
     return tuple(sorted(pairs.items()))
 
 
-def _number(signatures: dict[K, Hashable]) -> dict[K, int]:
+def _number(signatures: Mapping[K, Hashable]) -> dict[K, int]:
     """Signatures as small integers, equal ones alike."""
     numbers: dict[Hashable, int] = {}
     return {key: numbers.setdefault(signature, len(numbers)) for key, signature in signatures.items()}

@@ -185,9 +185,7 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
     return sections
 
 
-def _step(
-    scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: int, expert: int
-) -> Iterator[Passage]:
+def _step(scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: int, expert: int) -> Iterator[Passage]:
     """One denoising step: expert placement, forwards, scheduler, step end."""
     work = scenario.workload
     begin: list[Command] = []

@@ -5,7 +5,7 @@ the host issues it; pageable copies block the host; memory is counted when the h
 command is a plain tuple: printable, comparable, checkable. Left out: graphs, host callbacks, priorities.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, overload
 
 Direction = Literal["H2D", "D2H"]
@@ -164,7 +164,7 @@ class Part(NamedTuple):
 
 def name_of(command: Command) -> str:
     """What a command's span is called."""
-    return getattr(command, "name", None) or getattr(command, "event", "")
+    return str(getattr(command, "name", "") or getattr(command, "event", ""))
 
 
 Passage = tuple[Part, ...]
@@ -174,7 +174,7 @@ Passage = tuple[Part, ...]
 class Written(Sequence[Command]):
     """A section's commands as passages; spelled out when somebody looks at them one by one."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, passages: Iterable[Passage]) -> None:
         self.passages = tuple(passages)
         self._spelled_out: tuple[Command, ...] | None = None
 
@@ -259,6 +259,6 @@ class StreamProgram(NamedTuple):
         return [command for section in self.sections for command in section.commands]
 
 
-def stream_of(command: Command) -> str | None:
+def stream_of(command: Command | Template) -> str | None:
     """The stream that a command is put on, if any."""
     return getattr(command, "stream", None)

@@ -151,7 +151,6 @@ class Timeline:
         for _, span in placed:
             yield span
 
-
     def _placed(self, span: Span) -> Span:
         """A span at its real instants: later, and longer if something was left out while it lasted."""
         if not self.repeats:

@@ -6,6 +6,7 @@ power of two. Left out: fragmentation, and the retry after freeing cached blocks
 what fits.
 """
 
+from collections.abc import Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     return list(peaks.values())
 
 
-def _section_peak(phase: Phase, commands: tuple[object, ...], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
+def _section_peak(phase: Phase, commands: Sequence[object], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
     top = peak.allocated if peak else -1.0
     largest = peak.largest if peak else ()
     pinned, pageable = (peak.pinned, peak.pageable) if peak else (0.0, 0.0)
