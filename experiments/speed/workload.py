@@ -1,9 +1,10 @@
 """wan27: the workload on which engines are compared, as a node and a stream program.
 
 27 steps of 2 forwards of 40 layers; a layer is a kernel, an all-to-all, a kernel (attention), an all-to-all and a kernel;
-while it runs the next layer's 702 MB are copied over host memory, root, switch uplink and x16 link. An all-to-all is
-N (N - 1) flows through host memory. Nothing here is measured: the numbers only have to be those of both engines, so
-hosts cost nothing, transfers have no latency, weights are 1 and nothing has a cap of its own.
+while it runs the next layer's 702 MB are copied over host memory, root, switch uplink and x16 link, the first layer's
+while the last one runs. An all-to-all is N (N - 1) flows through host memory. Before the first layer its copy runs
+beside a kernel. Nothing here is measured: the numbers only have to be the same in all engines, so hosts cost nothing,
+transfers have no latency, every flow has weight 1 and none a cap of its own.
 """
 
 from offsim.program.commands import (
@@ -43,7 +44,7 @@ from offsim.scenario.workload import Workload
 LAYERS, FORWARDS, STEPS = 40, 2, 27
 LAYER_BYTES = 702_788_608.0
 EXCHANGED = 96.8e6
-"""Bytes that a rank sends in one all-to-all: 86,400 tokens x 5120 over 8 ranks."""
+"""Bytes that a rank sends in one all-to-all: 86,400 tokens x 5120 over 8 ranks; about, see pair_bytes."""
 KERNELS = {"pre-attention": 4e-3, "attention": 12e-3, "post": 9e-3}
 """Seconds of a layer's kernels."""
 LINK, UPLINK, MEMORY = 55e9, 52e9, 400e9
@@ -65,6 +66,11 @@ def uplink_rate(switch: int, *, distinct: bool) -> float:
     return UPLINK * (1 - 0.001 * switch if distinct else 1)
 
 
+def pair_bytes(gpus: int) -> float:
+    """Bytes from one rank to another in an all-to-all: whole ones, since other engines count in these."""
+    return float(round(EXCHANGED / max(1, gpus - 1)))
+
+
 def gpus_per_switch(*, distinct: bool) -> int:
     """Two GPUs share an uplink; where ranks must differ each has its own."""
     return 1 if distinct else 2
@@ -84,7 +90,9 @@ def node(gpus: int, *, distinct: bool = False) -> Node:
     ]
     memory = _quantity(MEMORY)
     socket = Socket(gpus=tuple(range(gpus)), read=memory, write=memory, total=_quantity(PLENTY))
-    nothing, kind = _quantity(0.0), CollectiveKind(rate=_curve(PLENTY), latency=_quantity(0.0), weight=_quantity(1.0))
+    # The weight is a rank's, over all its peers.
+    nothing, weight = _quantity(0.0), _quantity(max(1.0, gpus - 1.0))
+    kind = CollectiveKind(rate=_curve(PLENTY), latency=nothing, weight=weight)
     return Node(
         name=f"{gpus} GPUs",
         title="for comparing engines",
@@ -126,40 +134,31 @@ def _kernel(name: str) -> Compute:
 
 
 def _layer(template: Template, number: int) -> Part:
-    """Before a layer runs, the next one's copy starts when the one before is done; it waits for its own weights."""
+    """When a layer has its weights and the one before is done, it begins, and with it the next one's copy."""
+    ahead = (number + 1) % LAYERS
     hooks: list[Command] = [
-        Record(COMPUTE, "free"),
-        Wait(COPY, "free"),
         Wait(COMPUTE, f"layer {number} ready"),
-        Copy(COPY, f"layer {number + 1}", "H2D", LAYER_BYTES, "pinned", "weights"),
-        Record(COPY, f"layer {number + 1} ready"),
+        Record(COMPUTE, f"layer {number} begins"),
+        Wait(COPY, f"layer {number} begins"),
+        Copy(COPY, f"layer {ahead}", "H2D", LAYER_BYTES, "pinned", "weights"),
+        Record(COPY, f"layer {ahead} ready"),
     ]
-    last = number + 1 == LAYERS
-    return Part(tuple(hooks[2:3] if last else hooks), template, f"layer {number} ")
-
-
-def _first_copy() -> Part:
-    return Part(
-        (
-            Record(COMPUTE, "begin"),
-            Wait(COPY, "begin"),
-            Copy(COPY, "layer 0", "H2D", LAYER_BYTES, "pinned", "weights"),
-            Record(COPY, "layer 0 ready"),
-        )
-    )
+    return Part(tuple(hooks), template, f"layer {number} ")
 
 
 def program(gpus: int, steps: int = STEPS) -> StreamProgram:
-    """The stream program of every rank; the first layer of a forward waits for its copy."""
+    """The stream program of every rank."""
     kernels = [_kernel(name) for name in KERNELS]
-    exchange = Collective(COMPUTE, "all-to-all", "all-to-all", EXCHANGED)
+    exchange = Collective(COMPUTE, "all-to-all", "all-to-all", pair_bytes(gpus) * (gpus - 1))
     own = (kernels[0], exchange, kernels[1], exchange, kernels[2]) if gpus > 1 else tuple(kernels)
     template = Template(own)
-    forward: Passage = (_first_copy(), *(_layer(template, number) for number in range(LAYERS)))
+    forward: Passage = tuple(_layer(template, number) for number in range(LAYERS))
     end: Passage = (Part((Synchronize("stream", COMPUTE),)),)
     commands = Written([*([forward] * FORWARDS), end])
+    first_copy = Copy(COPY, "layer 0", "H2D", LAYER_BYTES, "pinned", "weights")
+    load = Section("load", "load", None, (kernels[2], first_copy, Record(COPY, "layer 0 ready")))
     sections = tuple(Section(f"step {i}", "denoise", i, commands) for i in range(steps))
-    return StreamProgram("wan27", sections, (tuple(range(gpus)),))
+    return StreamProgram("wan27", (load, *sections), (tuple(range(gpus)),))
 
 
 def scenario(gpus: int, *, distinct: bool = False) -> Scenario:
