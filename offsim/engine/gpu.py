@@ -67,19 +67,25 @@ class GPU:
         total = self._totals.get(id(pieces))
         if total is None:
             total = self._totals[id(pieces)] = sum(piece.seconds for piece in pieces)
-        work = Work(pieces, total, self.env.event())
-        self.waiting.append(work)
+        work = Work(pieces, total, Event(self.env))
         if self.running is None:
-            self._next()
+            self._run(work)
+        else:
+            self.waiting.append(work)
         return work
 
-    def _next(self) -> None:
-        self.running = self.waiting.popleft() if self.waiting else None
-        self._since = self.env.now
-        self._look_at_clock()
-        if self.running is not None:
-            self.running.started = self.env.now
-            self._arm()
+    def _run(self, work: Work | None) -> None:
+        """This is what the multiprocessors do from now on."""
+        self.running = work
+        now = self._since = self.env.now
+        if self.clock is not None:
+            self._look_at_clock()
+        if work is not None:
+            work.started = now
+            if self._slowed_by or self.clock is not None:
+                self._arm()
+            else:
+                self._timer = self.env.alarm(work.total, self._on_timer)
 
     def _look_at_clock(self) -> None:
         """What runs now is the load; the running kernel goes on at the clock of this moment."""
@@ -183,7 +189,7 @@ class GPU:
             self._arm()
             self._arm_boundary()
             return
-        self._next()
+        self._run(self.waiting.popleft() if self.waiting else None)
         work.done.succeed()
 
     def look(self, places: list[object], seconds: list[float]) -> None:

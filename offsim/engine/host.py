@@ -113,7 +113,7 @@ class HostThread:
     def _note_work(self, work: HostSpan) -> None:
         start = self.clock + work.offset
         span = Span(self.rank.index, "host", "host", work.name, start, start + work.duration)
-        self.rank.timeline.spans.append(span)
+        self.rank.timeline.named.append(span)
 
     def _block(self, chunk: Chunk, piece: Piece) -> Generator[Event, Any, None]:
         """Wait for what a piece's last command waits for."""
@@ -153,7 +153,7 @@ class HostThread:
         if self.clock > start:
             cause = max((stream for stream, _ in places), key=lambda stream: stream.drained_at).name
             span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
-            self.rank.timeline.spans.append(span)
+            self.rank.timeline.named.append(span)
 
     def _full(self, chunk: Chunk) -> Place | None:
         """A stream without room for the next piece, and how many of its commands must be done first."""
@@ -176,7 +176,7 @@ class HostThread:
         self.clock = max(self.clock, self.env.now)
         if self.clock > start:
             name, rank = f"queue of {stream.name} full", self.rank.index
-            self.rank.timeline.spans.append(Span(rank, "host", "host", name, start, self.clock))
+            self.rank.timeline.named.append(Span(rank, "host", "host", name, start, self.clock))
 
     def move_on(self, chunk: Chunk, before: int, block: int, times: int, *, together: bool) -> None:
         """Take `times` periods, each as long as from one block to another, as done.

@@ -6,7 +6,7 @@ from typing import Any
 from simpy import Event
 
 from offsim.program.commands import COMPUTE, Collective, Compute, Copy
-from offsim.program.timeline import Span, SpanKind, Timeline
+from offsim.program.timeline import Label, SpanKind, Timeline
 from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives
@@ -88,7 +88,7 @@ class Rank:
         self,
         stream: Stream,
         kind: SpanKind,
-        name: str,
+        label: Label,
         start: float,
         bytes_: float = 0.0,
         delays: dict[str, float] | None = None,
@@ -96,19 +96,20 @@ class Rank:
         track: str = "",
     ) -> None:
         """Record a span that ends now."""
-        if self.env.now > start:
+        now = self.env.now
+        if now > start:
             lost = tuple(delays.items()) if delays else ()
-            self.timeline.spans.append(
-                Span(self.index, track or stream.name, kind, name, start, self.env.now, bytes_, lost, cause)
+            self.timeline.notes.append(
+                (self.index, track or stream.name, kind, label, start, now, bytes_, lost, cause)
             )
 
-    def note_wait(self, stream: Stream, event: str, cause: str) -> None:
+    def note_wait(self, stream: Stream, event: Label, cause: str) -> None:
         """Record that a stream waited for an event of stream `cause` until now."""
         self.note(stream, "wait", event, stream.started, cause=cause)
 
-    def note_event(self, event: str) -> None:
+    def note_event(self, event: Label) -> None:
         """An event of this rank has been reached now."""
-        self.timeline.instants[self.index, event] = self.env.now
+        self.timeline.reached.append((self.index, event, self.env.now))
 
     def compute(self, stream: Stream, command: Compute) -> Event:
         """Kernels on the multiprocessors; the event fires at their end."""
@@ -119,7 +120,7 @@ class Rank:
         """The kernels that a stream runs have ended."""
         work = stream.work
         assert work is not None
-        self.note(stream, "compute", stream.name_at(work.started), work.started, delays=work.lost)
+        self.note(stream, "compute", stream.label_at(work.started), work.started, delays=work.lost)
 
     def copy(self, stream: Stream, command: Copy) -> Generator[Event, Any, None]:
         """A copy: its turn on the engine, fixed latency, then bytes at the link's rate."""
@@ -139,9 +140,9 @@ class Rank:
         flow = self.network.start(flow_class, command.bytes, done.succeed)
         yield done
         self.gpu.set_active(direction, -1)
-        self.note(stream, direction, stream.name_at(stream.started), stream.started, command.bytes, flow.delays)
+        self.note(stream, direction, stream.label_at(stream.started), stream.started, command.bytes, flow.delays)
         self.note(
-            stream, direction, stream.name_at(began), began, command.bytes, flow.delays, track=f"{direction} engine"
+            stream, direction, stream.label_at(began), began, command.bytes, flow.delays, track=f"{direction} engine"
         )
         self._pass_on(stream, direction)
 
@@ -172,8 +173,8 @@ class Rank:
         self.gpu.set_active("collective", -1)
         began = meeting.began[self.index]
         if began > arrived:
-            name = stream.name_at(arrived)
-            self.timeline.spans.append(Span(self.index, stream.name, "rendezvous", name, arrived, began))
+            label = stream.label_at(arrived)
+            self.timeline.notes.append((self.index, stream.name, "rendezvous", label, arrived, began, 0.0, (), ""))
         flows = meeting.flows[self.index]
         last = flows[0] if len(flows) == 1 else max(flows, key=lambda flow: flow.finish)
-        self.note(stream, "collective", stream.name_at(began), began, command.bytes, last.delays)
+        self.note(stream, "collective", stream.label_at(began), began, command.bytes, last.delays)

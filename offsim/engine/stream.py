@@ -6,12 +6,14 @@ nothing.
 """
 
 from collections.abc import Callable, Generator
+from math import inf
 from typing import Any, Protocol
 
 from simpy import Event
 from simpy.events import Timeout
 
 from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Part, Record, Wait
+from offsim.program.timeline import Label
 
 from .environment import PromptEnvironment
 from .gpu import Work
@@ -80,9 +82,9 @@ class Device(Protocol):
 
     def recorded(self, chunk: Chunk, part: int, awaited: tuple[str, int] | str) -> Place | None: ...
 
-    def note_wait(self, stream: "Stream", event: str, cause: str) -> None: ...
+    def note_wait(self, stream: "Stream", event: Label, cause: str) -> None: ...
 
-    def note_event(self, event: str) -> None: ...
+    def note_event(self, event: Label) -> None: ...
 
     @property
     def at_mark(self) -> "Callable[[Chunk, int], None] | None": ...
@@ -110,10 +112,12 @@ class Stream:
         """The kernels that it runs now, or ran last."""
         self.chunks: list[tuple[Chunk, list[Item], int]] = []
         """Passages with commands left, each with its commands here and how many there are before it."""
-        self._running: tuple[Part, int] = (Part(()), 0)
-        self._later: tuple[float, str] | None = None
+        self._running: Label = (Part(()), 0)
+        self._later: tuple[float, Label] | None = None
         self._marks = marks
         self._waiters: list[Waiter] = []
+        self._awaited = inf
+        """The first place that somebody waits for."""
         self._arrival: Event | None = None
         self.process = env.process(self._run())
 
@@ -132,6 +136,7 @@ class Stream:
         """Fires when `place` commands are done."""
         event = self.env.event()
         self._waiters.append(Waiter(place, event, host=host))
+        self._awaited = min(self._awaited, place)
         return event
 
     @property
@@ -153,21 +158,20 @@ class Stream:
             if together or not waiter.host:
                 waiter.place += count
         if self.busy:
-            self._later = (self.env.now - instant_tolerance(self.env.now), self._name())
+            self._later = (self.env.now - instant_tolerance(self.env.now), self._label())
         self._wake()
 
-    def name_at(self, start: float) -> str:
+    def label_at(self, start: float) -> Label:
         """What a span that starts then is called: one that starts after a skip belongs to what comes after."""
         if self._later is not None and start >= self._later[0]:
             return self._later[1]
-        part, number = self._running
-        return part.name_at(number)
+        return self._running
 
-    def _name(self) -> str:
-        """The name of the next command."""
+    def _label(self) -> Label:
+        """What the next command is called."""
         chunk, items, start = self.chunks[0]
         part = chunk.plan.part_at(self.name, self.done - start)
-        return chunk.plan.passage[part].name_at(items[self.done - start].number)
+        return chunk.plan.passage[part], items[self.done - start].number
 
     def next_is_copy(self, direction: str) -> bool:
         """Whether the next work after the current one is an issued copy of this direction; records don't count."""
@@ -218,7 +222,7 @@ class Stream:
                 yield device.compute(self, command)  # type: ignore[arg-type]
                 device.computed(self)
             elif kind is Record:
-                device.note_event(self.name_at(env.now))
+                device.note_event(self.label_at(env.now))
             elif kind is Wait:
                 if item.awaited is not None:
                     yield from self._wait(chunk, part, item)
@@ -253,15 +257,16 @@ class Stream:
             if self.name == COMPUTE:
                 chunk.passed.compute_end = self.env.now
         self.drained_at = self.env.now
-        if self._waiters:
+        if self._awaited <= self.done:
             self._wake()
 
     def _wake(self) -> None:
+        """Let those go on whose place has been reached."""
         ready = [waiter for waiter in self._waiters if waiter.place <= self.done]
-        if ready:
-            self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
-            for waiter in ready:
-                waiter.event.succeed()
+        self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
+        self._awaited = min([waiter.place for waiter in self._waiters], default=inf)
+        for waiter in ready:
+            waiter.event.succeed()
 
     def _wait(self, chunk: Chunk, part: int, item: Item) -> Generator[Event, Any, None]:
         assert isinstance(item.command, Wait) and item.awaited is not None
@@ -271,5 +276,5 @@ class Stream:
         stream, count = place
         self.awaiting = f"event {item.command.event!r} on stream {stream.name!r}"
         yield stream.reached(count)
-        self.device.note_wait(self, self.name_at(self.started), stream.name)
+        self.device.note_wait(self, self.label_at(self.started), stream.name)
         self.awaiting = ""

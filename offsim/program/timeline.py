@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .commands import StreamProgram, passages_of
+from .commands import Part, StreamProgram, passages_of
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -77,6 +77,12 @@ class Repeat(NamedTuple):
         return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
 
 
+Label = tuple[Part, int]
+"""A command by its part and its number there: its name is only looked up when somebody reads it."""
+Note = tuple[int, str, SpanKind, Label, float, float, float, tuple[tuple[str, float], ...], str]
+"""A span that has no name yet: its fields in order."""
+
+
 @dataclass
 class Timeline:
     """Spans and section windows of every simulated (or live) rank."""
@@ -85,12 +91,41 @@ class Timeline:
     """Ranks of the program."""
     represented: dict[int, int]
     """Simulated rank -> how many identical ranks it stands for."""
-    spans: list[Span] = field(default_factory=list)
+    named: list[Span] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
-    instants: dict[tuple[int, str], float] = field(default_factory=dict)
-    """(rank, event): when its latest record was reached."""
+    reached: list[tuple[int, Label, float]] = field(default_factory=list)
+    """(rank, event, instant) of every record."""
+    measured: dict[tuple[int, str], float] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> list[Span]:
+        """All spans of the record."""
+        if self.notes:
+            self.named += [
+                Span(rank, track, kind, label[0].name_at(label[1]), *rest)
+                for rank, track, kind, label, *rest in self.notes
+            ]
+            self.notes.clear()
+        return self.named
+
+    @spans.setter
+    def spans(self, spans: list[Span]) -> None:
+        self.named = spans
+
+    @property
+    def instants(self) -> dict[tuple[int, str], float]:
+        """(rank, event): when its latest record was reached."""
+        if self.reached:
+            self.measured |= {(rank, part.name_at(number)): at for rank, (part, number), at in self.reached}
+            self.reached.clear()
+        return self.measured
+
+    @instants.setter
+    def instants(self, instants: dict[tuple[int, str], float]) -> None:
+        self.measured = instants
 
     def window(self, rank: int, section: int) -> Window:
         """The window in the record that stands for a section: its own, or the one it repeats."""
