@@ -12,6 +12,7 @@ import json
 import resource
 import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 from .workload import (
@@ -77,7 +78,7 @@ def build_tasks(simgrid: Any, memory: Any, hosts: list[Any], layers: int) -> lis
         begins[i].add_successor(copies[i])
     flows = [
         flow
-        for number, (before, after) in enumerate(zip(stages, stages[1:], strict=False))
+        for number, (before, after) in enumerate(pairwise(stages))
         for flow in exchange(simgrid, hosts, before, after, f"all-to-all {number}")
     ]
     for i in ranks:

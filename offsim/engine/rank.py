@@ -99,9 +99,7 @@ class Rank:
         now = self.env.now
         if now > start:
             lost = tuple(delays.items()) if delays else ()
-            self.timeline.notes.append(
-                (self.index, track or stream.name, kind, label, start, now, bytes_, lost, cause)
-            )
+            self.timeline.notes.append((self.index, track or stream.name, kind, label, start, now, bytes_, lost, cause))
 
     def note_wait(self, stream: Stream, event: Label, cause: str) -> None:
         """Record that a stream waited for an event of stream `cause` until now."""

@@ -105,8 +105,8 @@ class Timeline:
         """All spans of the record."""
         if self.notes:
             self.named += [
-                Span(rank, track, kind, label[0].name_at(label[1]), *rest)
-                for rank, track, kind, label, *rest in self.notes
+                Span(rank, track, kind, part.name_at(number), start, end, bytes_, delays, cause)
+                for rank, track, kind, (part, number), start, end, bytes_, delays, cause in self.notes
             ]
             self.notes.clear()
         return self.named

@@ -6,6 +6,7 @@ from .model import DTYPE_BYTES, Model
 from .node import Node
 from .policy import FSDP, Policy, Resident, SGLangLayerwise
 from .quantity import Curve, Quantity
+from .schedule import experts
 from .units import Name
 from .workload import Workload
 
@@ -75,8 +76,6 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
         """Which expert runs at each step."""
         if self.model.experts == 1:
             return [0] * self.steps
-        from .schedule import experts  # numpy, which reading a scenario does not need
-
         shift = self.workload.flow_shift or self.model.flow_shift
         boundary = self.workload.boundary_ratio
         if boundary is None:
