@@ -13,7 +13,7 @@ from offsim.scenario.scenario import Scenario
 
 from .grid import Axis, Combination, Labels
 
-Status = Literal["ok", "out_of_memory", "invalid"]
+Status = Literal["ok", "out_of_memory", "invalid", "error"]
 GIB = 2.0**30
 
 
@@ -57,6 +57,11 @@ class Row(NamedTuple):
     offsim_version: str = ""
     scenario_hash: str = ""
 
+    @property
+    def ran(self) -> bool:
+        """Whether there is a prediction: it was not refused and did not fail."""
+        return self.status in ("ok", "out_of_memory")
+
 
 class Result(NamedTuple):
     """A row and the values that it rests on without their having been measured there."""
@@ -91,6 +96,12 @@ def result_of(combination: Combination) -> Result:
     return Result(row, tuple(unmeasured))
 
 
+def failed(combination: Combination, error: Exception) -> Result:
+    """A combination that could not be simulated, with its error."""
+    reason = f"{' / '.join(combination.labels)}: {type(error).__name__}: {error}"
+    return Result(_head(combination)._replace(status="error", reason=" ".join(reason.split())))
+
+
 def _head(combination: Combination) -> Row:
     scenario = combination.scenario
     return Row(
@@ -100,7 +111,7 @@ def _head(combination: Combination) -> Row:
         policy=str(type(scenario.policy).__struct_config__.tag),
         gpus=scenario.workload.gpus,
         status="ok",
-        offsim_version=_version(),
+        offsim_version=offsim_version(),
         scenario_hash=combination.hash,
         steps=scenario.steps,
         tokens=None if combination.refused else scenario.tokens,
@@ -116,7 +127,8 @@ def _prefetch(scenario: Scenario) -> int | None:
 
 
 @cache
-def _version() -> str:
+def offsim_version() -> str:
+    """The version of this program that is installed."""
     try:
         return version("offsim")
     except PackageNotFoundError:
