@@ -31,13 +31,21 @@ class CollectiveRoutes(Protocol):
         ...
 
 
+class Part(NamedTuple):
+    """One transfer of a call."""
+
+    flow_class: FlowClass
+    bytes: float
+    ranks: tuple[int, ...]
+    """The simulated ranks that it occupies."""
+
+
 class Call(NamedTuple):
     """What every call of the same collective on the same ranks has in common."""
 
-    transfers: tuple[tuple[FlowClass, float, tuple[int, ...]], ...]
-    """(class, bytes, the simulated ranks that it occupies)."""
-    of_rank: dict[int, int]
-    """How many transfers each simulated rank has a part in."""
+    parts: tuple[Part, ...]
+    of_rank: dict[int, tuple[Part, ...]]
+    """The transfers that each simulated rank has a part in."""
     latency: float
 
 
@@ -50,10 +58,16 @@ class Meeting:
         self.call = call
         self.members = members
         self.arrived: set[int] = set()
-        self.open_transfers = dict(call.of_rank)
+        self.open_transfers = {rank: len(parts) for rank, parts in call.of_rank.items()}
         self.done = {rank: env.event() for rank in members}
-        self.flows: dict[int, list[Flow]] = {rank: [] for rank in members}
+        self.flows: list[tuple[Flow, tuple[int, ...]]] = []
         self.began: dict[int, float] = {}
+
+    def last_flow(self, rank: int) -> Flow:
+        """The transfer that a rank's kernel ended with."""
+        if len(self.members) == 1 and len(self.flows) == 1:
+            return self.flows[0][0]
+        return max([flow for flow, ranks in self.flows if rank in ranks], key=lambda flow: flow.finish)
 
 
 class Collectives:
@@ -75,15 +89,12 @@ class Collectives:
         meeting = self._meetings.get(key)
         if meeting is None:
             meeting = self._meetings[key] = Meeting(self.env, self._call(command, group, members), members)
-        meeting.arrived.add(rank)
-        ready = [
-            transfer
-            for transfer in meeting.call.transfers
-            if rank in transfer[2] and (len(transfer[2]) == 1 or meeting.arrived.issuperset(transfer[2]))
-        ]
+        arrived = meeting.arrived
+        arrived.add(rank)
+        ready = [part for part in meeting.call.of_rank[rank] if arrived.issuperset(part.ranks)]
         if ready:
             self._begin(meeting, ready)
-        if len(meeting.arrived) == len(members):
+        if len(arrived) == len(members):
             del self._meetings[key]
         return meeting
 
@@ -94,33 +105,35 @@ class Collectives:
             transfers = self.routes.transfers(command, group)
             for transfer in transfers:
                 self.network.introduce(transfer[2])
-            own = tuple((transfer[2], transfer[3], ends(transfer, members)) for transfer in transfers)
-            of_rank = {rank: sum(rank in occupied for _, _, occupied in own) for rank in members}
-            self._calls[key] = Call(own, of_rank, self.routes.latency(command))
+            parts = tuple(Part(transfer[2], transfer[3], ends(transfer, members)) for transfer in transfers)
+            of_rank = {rank: tuple(part for part in parts if rank in part.ranks) for rank in members}
+            self._calls[key] = Call(parts, of_rank, self.routes.latency(command))
         return self._calls[key]
 
-    def _begin(self, meeting: Meeting, transfers: list[tuple[FlowClass, float, tuple[int, ...]]]) -> None:
+    def _begin(self, meeting: Meeting, parts: list[Part]) -> None:
         """All ends of these are there: after the fixed latency the bytes flow."""
-        for _, _, occupied in transfers:
-            for rank in occupied:
-                meeting.began.setdefault(rank, self.env.now)
+        now = self.env.now
+        for part in parts:
+            for rank in part.ranks:
+                meeting.began.setdefault(rank, now)
         if meeting.call.latency:
-            self.env.alarm(meeting.call.latency, partial(self._start, meeting, transfers))
+            self.env.alarm(meeting.call.latency, partial(self._start, meeting, parts))
         else:
-            self._start(meeting, transfers)
+            self._start(meeting, parts)
 
-    def _start(self, meeting: Meeting, transfers: list[tuple[FlowClass, float, tuple[int, ...]]]) -> None:
+    def _start(self, meeting: Meeting, parts: list[Part]) -> None:
         """The bytes of these transfers flow."""
-        for flow_class, bytes_, occupied in transfers:
-            flow = self.network.start(flow_class, bytes_, partial(self._finish, meeting, occupied))
-            for rank in occupied:
-                meeting.flows[rank].append(flow)
+        now = self.env.now
+        flows = [Flow(part.flow_class, part.bytes, partial(self._finish, meeting, part.ranks), now) for part in parts]
+        self.network.start_all(tuple([part.flow_class.index for part in parts]), flows)
+        meeting.flows += [(flow, part.ranks) for flow, part in zip(flows, parts, strict=True)]
 
-    def _finish(self, meeting: Meeting, occupied: tuple[int, ...]) -> None:
+    def _finish(self, meeting: Meeting, ranks: tuple[int, ...]) -> None:
         """A transfer has ended: each rank's kernel ends with its last one."""
-        for rank in occupied:
-            meeting.open_transfers[rank] -= 1
-            if meeting.open_transfers[rank] == 0:
+        left = meeting.open_transfers
+        for rank in ranks:
+            left[rank] -= 1
+            if left[rank] == 0:
                 meeting.done[rank].succeed()
 
 

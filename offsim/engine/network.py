@@ -51,12 +51,13 @@ class Flow:
 class Sharing:
     """What every class of flows gets while a given set is active; knows the sets that a start or an end leads to."""
 
-    __slots__ = ("changes", "counts", "rates", "with_one_less", "with_one_more")
+    __slots__ = ("changes", "counts", "rates", "with_more", "with_one_less")
 
     def __init__(self, counts: dict[int, int]) -> None:
         self.counts = counts
         self.rates: dict[int, ClassRate] | None = None
-        self.with_one_more: dict[int, Sharing] = {}
+        self.with_more: dict[tuple[int, ...], Sharing] = {}
+        """By the classes that start."""
         self.with_one_less: dict[int, Sharing] = {}
         self.changes: dict[int, frozenset[int]] = {}
         """By identity of the set before: the classes whose rates differ."""
@@ -89,13 +90,19 @@ class Network:
         """A transfer that begins now; `finished` is called when its last byte has arrived."""
         if flow_class.index not in self._classes:
             self.introduce(flow_class)
-        flow = Flow(flow_class, bytes_, finished, self.env.now)
-        self.flows.append(flow)
-        active = self._active.with_one_more.get(flow_class.index)
-        self._active = active if active is not None else self._one_more(flow_class.index)
+        index = flow_class.index
+        return self.start_all((index,), [Flow(flow_class, bytes_, finished, self.env.now)])[0]
+
+    def start_all(self, classes: tuple[int, ...], flows: list[Flow]) -> list[Flow]:
+        """Transfers that begin now, of these classes, which are known."""
+        self.flows += flows
+        active = self._active.with_more.get(classes)
+        if active is None:
+            active = self._active.with_more[classes] = self._more(classes)
+        self._active = active
         if self._change is None:
             self._change = self.env.alarm(0.0, self._changed)
-        return flow
+        return flows
 
     def _sharing(self, counts: dict[int, int]) -> Sharing:
         """The set with so many flows of each class."""
@@ -104,11 +111,11 @@ class Network:
             self._known[key] = Sharing(counts)
         return self._known[key]
 
-    def _one_more(self, index: int) -> Sharing:
+    def _more(self, classes: tuple[int, ...]) -> Sharing:
         counts = dict(self._active.counts)
-        counts[index] = counts.get(index, 0) + 1
-        more = self._active.with_one_more[index] = self._sharing(counts)
-        return more
+        for index in classes:
+            counts[index] = counts.get(index, 0) + 1
+        return self._sharing(counts)
 
     def _one_less(self, index: int) -> Sharing:
         counts = dict(self._active.counts)
@@ -144,7 +151,9 @@ class Network:
         else:
             self._before = self._active
         for flow in due:
-            flow.finished()
+            finished = flow.finished
+            del flow.finished  # It knows the flow: together they would wait for the garbage collector.
+            finished()
 
     def _share(self, now: float) -> None:
         """Give every flow the rate of the current set, re-time those whose rate changes, wait for the next to end."""

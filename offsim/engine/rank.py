@@ -173,6 +173,5 @@ class Rank:
         if began > arrived:
             label = stream.label_at(arrived)
             self.timeline.notes.append((self.index, stream.name, "rendezvous", label, arrived, began, 0.0, (), ""))
-        flows = meeting.flows[self.index]
-        last = flows[0] if len(flows) == 1 else max(flows, key=lambda flow: flow.finish)
-        self.note(stream, "collective", stream.label_at(began), began, command.bytes, last.delays)
+        delays = meeting.last_flow(self.index).delays
+        self.note(stream, "collective", stream.label_at(began), began, command.bytes, delays)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Free, Phase, StreamProgram
+from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Free, Phase, StreamProgram, coarse
 from offsim.scenario.scenario import Scenario
 
 ALLOCATED_UNIT = 512
@@ -111,7 +111,9 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     for section in program.sections:
         state = (id(section.commands), section.phase, frozenset(levels.live))
         if state != before:
-            peaks[section.phase] = _section_peak(section.phase, section.commands, levels, peaks.get(section.phase))
+            peaks[section.phase] = _section_peak(
+                section.phase, coarse(section.commands), levels, peaks.get(section.phase)
+            )
         before = state
     return list(peaks.values())
 

@@ -8,11 +8,11 @@ evenly over the copy. Works on simulated and on measured timelines alike.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, Collective, Copy, Section, StreamProgram
+from offsim.program.commands import COMPUTE, Collective, Command, Copy, Section, StreamProgram, Template, coarse
 from offsim.program.timeline import Span, Timeline
 
 COPY_KINDS = ("H2D", "D2H")
@@ -192,11 +192,16 @@ def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) ->
     return durations[rank], losses, attribution
 
 
-def traffic(commands: Iterable[object]) -> tuple[float, float, float]:
+def traffic(commands: Sequence[Command]) -> tuple[float, float, float]:
     """(H2D, D2H, collective) bytes that one rank moves with these commands."""
     moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
-    for command in commands:
-        if isinstance(command, Copy):
+    known: dict[int, float] = {}
+    for command in coarse(commands):
+        if isinstance(command, Template):
+            if id(command) not in known:
+                known[id(command)] = sum(c.bytes for c in command.commands if isinstance(c, Collective))
+            moved["collective"] += known[id(command)]
+        elif isinstance(command, Copy):
             moved[command.direction] += command.bytes
         elif isinstance(command, Collective):
             moved["collective"] += command.bytes
