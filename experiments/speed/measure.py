@@ -1,12 +1,12 @@
 """Timing engines: every contestant in turn, several times, so that a machine's drift hits all of them alike."""
 
-import importlib.util
 import json
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import median
 from typing import NamedTuple
 
@@ -52,9 +52,15 @@ def end_of(timeline: Timeline) -> float:
     return max(timeline.real(span.end) for span in timeline.spans)
 
 
+@cache
+def has_simgrid() -> bool:
+    """Whether SimGrid's Python module can be imported."""
+    return subprocess.run([sys.executable, "-c", "import simgrid"], capture_output=True).returncode == 0
+
+
 def simgrid_run(gpus: int, steps: int = STEPS, *, distinct: bool = False) -> Run | None:
     """wan27 as SimGrid's task graph, in a process of its own, whose start does not count; None if it is not there."""
-    if importlib.util.find_spec("simgrid") is None:
+    if not has_simgrid():
         return None
     words = [str(gpus), str(steps), *(["distinct"] if distinct else [])]
     command = [sys.executable, "-m", "experiments.speed.simgrid_tasks", *words]
