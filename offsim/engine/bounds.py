@@ -19,38 +19,30 @@ before they begin. Interference, queue depth and ranks that wait for each other 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from offsim.program.commands import (
     COMPUTE,
-    Collective,
     Command,
-    Compute,
     Copy,
     Record,
     StreamProgram,
     Synchronize,
     Template,
     Wait,
-    coarse,
     stream_of,
 )
 from offsim.scenario.scenario import Scenario
 
-from .collective import FabricRoutes
-from .durations import Durations
-from .fabric import Fabric, FlowClass, Row
-from .folding import fold
-from .host_costs import HostCosts
-from .needed import WORK, Work, needed_work
+from .alone import Alone, Coarse
+from .needed import WORK, Work
 
-Transfer = tuple[FlowClass, float]
 Key = TypeVar("Key", str, int)
 
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
     """Per section, a duration [s] that its slowest rank cannot beat."""
-    return [max(of_ranks) for of_ranks in zip(*_by_rank(_Node(scenario, program)), strict=True)]
+    return [max(of_ranks) for of_ranks in zip(*_by_rank(Alone(scenario, program)), strict=True)]
 
 
 def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
@@ -60,7 +52,7 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
     overlap; otherwise the path through all of them), and bounds (b) and (c) over all steps, which hold the copies
     that cross from a step to an equal next one.
     """
-    node = _Node(scenario, program)
+    node = Alone(scenario, program)
     steps = [i for i, section in enumerate(program.sections) if section.step is not None]
     kinds = {_closed(node.commands(i)) for i in steps}
     if len(kinds) == 1:
@@ -70,17 +62,16 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
         times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
     runs = _runs(node, steps)
     serial = max(
-        max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks
+        max(_over_runs(runs, node.needed, partial(node.busy, rank)).values(), default=0.0) for rank in node.ranks
     )
     loads = _over_runs(runs, node.needed, node.loads)
     return max(times, serial, node.fullest(loads, node.rows))
 
 
-Coarse = Command | Template
 Runs = list[tuple[list[Coarse], int]]
 
 
-def _runs(node: "_Node", steps: list[int]) -> Runs:
+def _runs(node: Alone, steps: list[int]) -> Runs:
     """Consecutive equal steps as (commands, how many)."""
     runs: Runs = []
     for i in steps:
@@ -114,7 +105,7 @@ def _over_runs(
     return total
 
 
-def _by_rank(node: "_Node") -> Iterator[list[float]]:
+def _by_rank(node: Alone) -> Iterator[list[float]]:
     """Bounds of every section, rank by rank."""
     sections = [node.commands(i) for i in range(len(node.program.sections))]
     distinct = {id(commands): commands for commands in sections}
@@ -123,7 +114,7 @@ def _by_rank(node: "_Node") -> Iterator[list[float]]:
         yield [bounds[id(commands)] for commands in sections]
 
 
-def _section(node: "_Node", rank: int, commands: Sequence[Coarse]) -> float:
+def _section(node: Alone, rank: int, commands: Sequence[Coarse]) -> float:
     if not _closed(commands):
         return max(0.0, _path(node, rank, commands, host=-inf, compute=0.0)[1])
     # Ranks that differ need not be in the same step at the same time: each has its own transfers only.
@@ -138,7 +129,7 @@ def _closed(commands: Sequence[Coarse]) -> bool:
     return isinstance(last, Synchronize) and last in (Synchronize("device"), Synchronize("stream", COMPUTE))
 
 
-def _path(node: "_Node", rank: int, commands: Iterable[Coarse], *, host: float, compute: float) -> tuple[float, float]:
+def _path(node: Alone, rank: int, commands: Iterable[Coarse], *, host: float, compute: float) -> tuple[float, float]:
     """(a): when the host and the compute stream are through, if they begin at `host` and `compute`."""
     tails, events = {COMPUTE: compute}, dict[str, float]()
     for command in commands:
@@ -172,182 +163,6 @@ def _reached(command: Command, tails: dict[str, float], events: dict[str, float]
     return (events if command.scope == "event" else tails).get(command.target, -inf)
 
 
-def _serial(node: "_Node", rank: int, commands: Sequence[Coarse]) -> float:
+def _serial(node: Alone, rank: int, commands: Sequence[Coarse]) -> float:
     """(b): the busiest stream or engine, over the needed commands."""
-    return max(_busy(node, rank, node.needed(commands)).values(), default=0.0)
-
-
-def _busy(node: "_Node", rank: int, work: list[Work]) -> dict[str, float]:
-    """Seconds alone by stream and engine."""
-    busy: dict[str, float] = {}
-    for command in work:
-        if isinstance(command, Template):
-            for user, seconds in node.summary(command, rank).busy.items():
-                busy[user] = busy.get(user, 0.0) + seconds
-            continue
-        users = [f"stream {command.stream}"]
-        if not isinstance(command, Collective):
-            users.append("multiprocessors" if isinstance(command, Compute) else f"{command.direction} engine")
-        for user in users:
-            busy[user] = busy.get(user, 0.0) + node.alone(command, rank)
-    return busy
-
-
-class Summary(NamedTuple):
-    """A template in one: (a) and (b) need no more of it."""
-
-    alone: float
-    """Seconds alone of all its commands."""
-    host: float
-    """Host seconds of issuing them."""
-    behind_host: float
-    """Seconds from the begin of issuing to the end of the last one, if nothing else holds them up."""
-    busy: dict[str, float]
-
-
-class _Node:
-    """The fabric that a program runs on: what its commands take alone, and which transfers they make."""
-
-    def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
-        self.scenario, self.program = scenario, program
-        self.fabric = Fabric(scenario.node, program.groups)
-        self.folded = fold(self.fabric, program) if program.ranks > 1 else None
-        self._routes = self.folded or FabricRoutes(self.fabric, aggregated=False)
-        self.everyone = tuple(sorted(self.fabric.ranks))
-        self.ranks = self.everyone if self.folded is None else tuple(sorted(self.folded.represented))
-        self.alike = len(self.ranks) == 1
-        self._durations = Durations(scenario)
-        self.host_costs = HostCosts(scenario.node.overheads)
-        self._alone: dict[tuple[int, int], float] = {}
-        self._needed: dict[tuple[int, int], list[Work]] = {}
-        self._coarse: dict[int, list[Coarse]] = {}
-        self._summaries: dict[tuple[int, int], Summary] = {}
-
-    def commands(self, section: int) -> list[Coarse]:
-        """A section's commands, blocks in one; the same list for the same commands."""
-        commands = self.program.sections[section].commands
-        if id(commands) not in self._coarse:
-            self._coarse[id(commands)] = coarse(commands)
-        return self._coarse[id(commands)]
-
-    def summary(self, template: Template, rank: int) -> Summary:
-        """A template in one, on a rank."""
-        key = (rank, id(template))
-        if key not in self._summaries:
-            host = behind = 0.0
-            for command in template.commands:
-                host += self.host_costs.of(command)
-                behind = max(behind, host) + self.alone(command, rank)
-            alone = sum(self.alone(command, rank) for command in template.commands)
-            self._summaries[key] = Summary(alone, host, behind, _busy(self, rank, list(template.commands)))
-        return self._summaries[key]
-
-    def needed(self, commands: Sequence[Coarse], times: int = 1) -> list[Work]:
-        """See needed_work, of a section that runs `times` times in a row; remembered."""
-        key = (id(commands), times)
-        if key not in self._needed:
-            self._needed[key] = needed_work([*commands] * times)
-        return self._needed[key]
-
-    def alone(self, command: Command, rank: int) -> float:
-        """Time of a command on its stream with the whole node to itself."""
-        if type(command) not in WORK:
-            return 0.0
-        key = (rank, id(command))  # commands live as long as the program; hashing their kernels is slow
-        if key not in self._alone:
-            self._alone[key] = self._time(command, rank)  # type: ignore[arg-type]
-        return self._alone[key]
-
-    def _time(self, command: Work, rank: int) -> float:
-        if isinstance(command, Compute):
-            return self._durations.of_command(command)
-        assert not isinstance(command, Template)
-        link = self.scenario.node.pcie if isinstance(command, Copy) else self.fabric.kind(command.kind)
-        load = self._own_load(command, rank)
-        if not load:
-            return 0.0
-        slowest = self.fullest(load, self.fabric.rows)
-        if isinstance(command, Copy):
-            cap = self.fabric.copy_class(rank, command.direction, command.host_memory).cap
-            slowest = max(slowest, command.bytes / cap)
-        return link.latency.value + slowest
-
-    def _own_load(self, command: Copy | Collective, rank: int) -> dict[int, float]:
-        """Coefficient x bytes on each row of the fabric, of the transfers that a rank has a part in."""
-        if isinstance(command, Copy):
-            copy = self.fabric.copy_class(rank, command.direction, command.host_memory)
-            return _loads([(copy, command.bytes)])
-        kind, sent = command.kind, command.bytes
-        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
-        group = next(group for group in groups if rank in group)
-        if len(group) == 1:
-            return {}
-        if kind != "all-to-all":
-            return _loads([(self.fabric.ring_class(kind, sent, group), sent)])
-        load: dict[int, float] = {}
-        for peers in self.fabric.ways(rank, group):
-            for ends in ((rank, peers[0]), (peers[0], rank)):
-                flow = self.fabric.pair_class(kind, sent, group, *ends)
-                for row, a in flow.usage:
-                    # A peer's own rows carry its own transfer, all others those of every peer reached this way.
-                    times = 1 if self.fabric.rows[row].owner == ("rank", peers[0]) else len(peers)
-                    load[row] = load.get(row, 0.0) + a * times * sent / (len(group) - 1)
-        return load
-
-    def _all_load(self, command: Copy | Collective) -> dict[int, float]:
-        """Coefficient x bytes on each row of the fabric, folded where it can be, of all ranks' transfers."""
-        used = self.folded or self.fabric
-        if isinstance(command, Copy):
-            return _loads(
-                (used.copy_class(rank, command.direction, command.host_memory), command.bytes) for rank in self.ranks
-            )
-        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
-        chosen = [group for group in groups if len(group) > 1 and any(rank in group for rank in self.ranks)]
-        return _loads((move[2], move[3]) for group in chosen for move in self._routes.transfers(command, group))
-
-    def fullest(self, loads: dict[int, float], rows: Sequence[Row]) -> float:
-        """Seconds that the most loaded row needs."""
-        return max((amount / rows[row].bound for row, amount in loads.items()), default=0.0)
-
-    def loads(self, commands: Iterable[Work], rank: int | None = None) -> dict[int, float]:
-        """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
-        if not self.scenario.simulation.contention:
-            return {}
-        moves: dict[tuple[object, ...], tuple[Copy | Collective, int]] = {}
-        for command in _single(commands):
-            if not isinstance(command, Compute):
-                key = (command[2:5] if isinstance(command, Copy) else (*command[2:4], command.group), type(command))
-                moves[key] = (command, moves.get(key, (command, 0))[1] + 1)
-        total: dict[int, float] = {}
-        for command, count in moves.values():
-            load = self._all_load(command) if rank is None else self._own_load(command, rank)
-            for row, amount in load.items():
-                total[row] = total.get(row, 0.0) + amount * count
-        return total
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """The rows of the whole node's load."""
-        return (self.folded or self.fabric).rows
-
-    def link_time(self, commands: Iterable[Work], rank: int | None = None) -> float:
-        """(c): over one rank's transfers (None: all ranks')."""
-        return self.fullest(self.loads(commands, rank), self.rows if rank is None else self.fabric.rows)
-
-
-def _single(commands: Iterable[Work]) -> Iterator[Compute | Copy | Collective]:
-    """Work one by one."""
-    for command in commands:
-        if isinstance(command, Template):
-            yield from command.commands
-        else:
-            yield command
-
-
-def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:
-    """Coefficient x bytes of transfers, row by row."""
-    load: dict[int, float] = {}
-    for flow, bytes_ in transfers:
-        for row, a in flow.usage:
-            load[row] = load.get(row, 0.0) + a * bytes_
-    return load
+    return max(node.busy(rank, node.needed(commands)).values(), default=0.0)
