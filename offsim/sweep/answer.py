@@ -19,6 +19,8 @@ WINNERS = (
     "Best by total time, of ties the least GPU memory; layerwise (shortest prefetch) over full-model in %; "
     "[interval of the unknown]"
 )
+PANELS = 20
+"""Tables shown; a sweep over many sizes has thousands."""
 EVERYTHING = f"Steady step / total s; ~ best and ties (within {100 * SAME:g} %); ! GiB lacking (times as if none were)"
 
 
@@ -34,13 +36,15 @@ def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str
 def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> Iterator[RenderableType]:
     found = panels(grid.axes, [result.row for result in results])
     yield _wrapped(grid.title or grid.name)
-    for panel in found:
+    for panel in found[:PANELS]:
         yield Text(f"\n{_title(panel)}")
         yield _wrapped(WINNERS)
         yield _winners(panel)
         yield _wrapped(f"\n{EVERYTHING}")
         yield _everything(panel)
         yield from map(_wrapped, _notes(panel))
+    if len(found) > PANELS:
+        yield _wrapped(f"\n... and {len(found) - PANELS:,} more tables of this kind: their rows are in results.csv")
     yield Text("")
     yield from (_wrapped(f"- {sentence}") for sentence in findings(found))
     if stopped:

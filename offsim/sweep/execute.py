@@ -7,9 +7,10 @@ same thing are simulated once. One that fails is a row with its error; the other
 import gc
 import signal
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from itertools import islice
 from multiprocessing import active_children, get_context
 from os import cpu_count
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from .grid import Combination, Grid
 from .row import Result, failed, result_of
 from .store import Store
 
+AT_ONCE = 32
+"""Combinations per process that are under way or wait in line."""
 GARBAGE = 100_000
 """Objects between two collections: a simulation makes many and leaves few, so the usual 700 cost a tenth."""
 
@@ -35,7 +38,7 @@ class Outcome(NamedTuple):
 
 def run_grid(grid: Grid, store: Store, workers: int | None, *, quiet: bool) -> Outcome:
     """Simulate what the store doesn't have yet, on `workers` processes (default: one per processor)."""
-    done = store.results()
+    done = store.finished()
     alike = _alike(grid, done)
     count = min(workers or cpu_count() or 1, len(alike))
     failures: list[str] = []
@@ -91,9 +94,16 @@ def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
     # Not forked: threads (the progress bar's) don't survive a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
     try:
-        futures = {pool.submit(result_of, grid.combinations[number]): number for number in numbers}
-        for future in as_completed(futures):
-            yield futures[future], _result(future, grid.combinations[futures[future]])
+        left, futures = iter(numbers), dict[Future[Result], int]()
+        while True:
+            # No more at once than keeps everybody busy: a hundred thousand would wait in memory.
+            for number in islice(left, AT_ONCE * workers - len(futures)):
+                futures[pool.submit(result_of, grid.combinations[number])] = number
+            if not futures:
+                break
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                number = futures.pop(future)
+                yield number, _result(future, grid.combinations[number])
         pool.shutdown()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -118,7 +128,7 @@ def _result(future: Future[Result], combination: Combination) -> Result:
 
 
 def _death(grid: Grid, store: Store) -> str:
-    done = store.results()
+    done = store.finished()
     first = next(c for i, c in enumerate(grid.combinations) if i not in done)
     return (
         f"a worker process died at or after {' / '.join(first.labels)}; it may have been killed for want of memory, "

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from offsim.scenario.decode import normalise
 from offsim.scenario.faults import Place
-from offsim.scenario.load import SECTIONS, parse_scenario, read_document
+from offsim.scenario.load import SECTIONS, Known, parse_scenario, read_document
 from offsim.scenario.scenario import RefusedScenario, Scenario
 from offsim.scenario.wording import choices
 
@@ -197,10 +197,11 @@ def _check_axes(axes: tuple[Axis, ...], place: Place) -> None:
 
 
 def _combine(base: dict[str, Any], axes: tuple[Axis, ...], path: Path) -> Iterator[Combination]:
+    known: Known = {}
     for points in product(*(axis.points for axis in axes)):
         labels = tuple(point.label for point in points)
         raw = reduce(overlay, (point.overrides for point in points), base)
         try:
-            yield Combination(labels, parse_scenario(raw, path), "")
+            yield Combination(labels, parse_scenario(raw, path, known), "")
         except RefusedScenario as refused:
             yield Combination(labels, refused.scenario, refused.reason)

@@ -7,7 +7,6 @@ One sweep at a time writes a folder: a lock on `.lock` ends with its process, ho
 
 import csv
 import fcntl
-import io
 import json
 import os
 import platform
@@ -40,6 +39,8 @@ class Store:
         self._connection.execute("PRAGMA journal_mode = WAL")
         places = ", ".join("?" * (2 + len(column_names(grid.axes))))
         self._insert = f"INSERT INTO rows VALUES ({places})"
+        self._unmeasured: dict[tuple[tuple[str, str], ...], int] = {}
+        """Lists of unmeasured values that are stored, with their numbers: most rows share one."""
 
     def create(self) -> None:
         """An empty table of rows, and what the sweep is."""
@@ -50,14 +51,24 @@ class Store:
         with self._connection:
             self._connection.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
             self._connection.executemany("INSERT INTO about VALUES (?, ?)", about(self.grid).items())
+            self._connection.execute("CREATE TABLE unmeasured (number INTEGER PRIMARY KEY, list TEXT NOT NULL)")
             self._connection.execute(
-                f"CREATE TABLE rows ({', '.join(columns)}, unmeasured TEXT, number INTEGER PRIMARY KEY)"
+                f"CREATE TABLE rows ({', '.join(columns)}, unmeasured INTEGER, number INTEGER PRIMARY KEY)"
             )
 
     def add(self, number: int, result: Result) -> None:
         """Keep a finished combination; it is durable when this returns."""
         with self._connection:
-            self._connection.execute(self._insert, (*cells(result.row), json.dumps(result.unmeasured), number))
+            unmeasured = self._number_of(result.unmeasured)
+            self._connection.execute(self._insert, (*cells(result.row), unmeasured, number))
+        self._unmeasured[result.unmeasured] = unmeasured
+
+    def _number_of(self, unmeasured: tuple[tuple[str, str], ...]) -> int:
+        """The number of a list of unmeasured values, stored on its first use."""
+        if unmeasured in self._unmeasured:
+            return self._unmeasured[unmeasured]
+        insert = "INSERT INTO unmeasured (list) VALUES (?)"
+        return int(self._connection.execute(insert, (json.dumps(unmeasured),)).lastrowid or 0)
 
     def known(self) -> dict[str, str]:
         """What the stored sweep is; empty if it never came to that."""
@@ -66,9 +77,9 @@ class Store:
         except sqlite3.OperationalError:
             return {}
 
-    def results(self) -> dict[int, Result]:
-        """All finished combinations by number; those that failed are not among them."""
-        return {n: result for n, result in self._stored() if result.row.status != "error"}
+    def finished(self) -> set[int]:
+        """The numbers of all finished combinations; those that failed are not among them."""
+        return {n for (n,) in self._connection.execute("SELECT number FROM rows WHERE status != 'error'")}
 
     def everything(self) -> list[Result]:
         """All stored combinations in the order of the grid, failed ones included."""
@@ -77,12 +88,14 @@ class Store:
     def _stored(self) -> Iterator[tuple[int, Result]]:
         axes = len(self.grid.axes)
         truths = [i for i, name in enumerate(COLUMNS) if name == "calibrated"]
+        lists = self._connection.execute("SELECT number, list FROM unmeasured").fetchall()
+        known = {number: tuple(map(tuple, json.loads(text))) for number, text in lists}
         for line in self._connection.execute("SELECT * FROM rows ORDER BY number"):
             *found, unmeasured, number = line
             values: list[Any] = found[axes:]
             for i in truths:
                 values[i] = None if values[i] is None else bool(values[i])
-            yield number, Result(Row(tuple(found[:axes]), *values), tuple(map(tuple, json.loads(unmeasured))))
+            yield number, Result(Row(tuple(found[:axes]), *values), known[unmeasured])
 
     def forget_failures(self) -> None:
         """Combinations that failed are tried again."""
@@ -211,7 +224,7 @@ def _numbered(folder: Path) -> Path:
 def write_results(folder: Path, grid: Grid, rows: Sequence[Row], answer: str) -> None:
     """results.csv and the answer, each complete or absent; raises OSError."""
     files: dict[str, Callable[[Path], None]] = {
-        "results.csv": lambda path: _write_bytes(path, _csv(grid.axes, rows).encode()),
+        "results.csv": lambda path: _write_csv(path, grid.axes, rows),
         "answer.txt": lambda path: _write_bytes(path, answer.encode()),
     }
     for name, write in files.items():
@@ -235,12 +248,13 @@ def _write_bytes(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _csv(axes: Sequence[Axis], rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(column_names(axes))
-    writer.writerows([_plain(value) for value in cells(row)] for row in rows)
-    return text.getvalue()
+def _write_csv(path: Path, axes: Sequence[Axis], rows: Sequence[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(column_names(axes))
+        writer.writerows([_plain(value) for value in cells(row)] for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _plain(value: object) -> object:
