@@ -72,6 +72,22 @@ def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
     return scenario
 
 
+def inherited_tables(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a scenario document says outside its sections, and the sections that it extends, in SI."""
+    rest = {key: value for key, value in raw.items() if key not in SECTIONS}
+    return _scenario_tables(rest, path, seen=(path.resolve(),))
+
+
+def parse_section(value: Any, section: str, inherited: Any, path: Path) -> Any:
+    """One section of a scenario, typed: all of them together make what `parse_scenario` makes.
+
+    `inherited` is the section of the scenario that this one extends, or None. Messages are poorer than
+    `parse_scenario`'s: ask that for the one to show.
+    """
+    table = _section(value, section, inherited, Place(path, section), (path.resolve(),))
+    return _convert(table, SECTIONS[section], path)
+
+
 def load_model(name_or_path: str) -> Model:
     """A model of the catalogue or of a file."""
     return _load_entry(name_or_path, "model", Model)

@@ -11,7 +11,8 @@ from offsim.results.predict import Prediction, predict
 from offsim.scenario.policy import SGLangLayerwise, prefetch_count
 from offsim.scenario.scenario import Scenario
 
-from .grid import Axis, Combination, Labels
+from .axis import Axis
+from .grid import Combination, Labels
 
 Status = Literal["ok", "out_of_memory", "invalid"]
 GIB = 2.0**30

@@ -10,7 +10,8 @@ from typing import get_type_hints
 
 from offsim.scenario.scenario import ScenarioError
 
-from .grid import Axis, Grid
+from .axis import Axis
+from .grid import Grid
 from .row import COLUMNS, Row, cells, column_names
 
 DEFAULT_ROOT = Path("offsim-results")
