@@ -1,7 +1,8 @@
 """What machine this is: GPUs, driver, processor, memory, transport.
 
 Read with nvidia-smi and from /proc, without torch. The fingerprint changes with the GPUs (by their UUIDs), the driver
-or the processor: measured values belong to it. UUIDs themselves are not kept.
+or the processor: measured values belong to it. UUIDs themselves are not kept. GPUs that CUDA_VISIBLE_DEVICES hides are
+not there.
 """
 
 import hashlib
@@ -9,11 +10,13 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-QUERY = "uuid,name,driver_version,power.limit,memory.total,compute_cap"
+QUERY = "index,uuid,name,driver_version,power.limit,memory.total,compute_cap"
 PATIENCE = 20.0
 """Seconds that nvidia-smi may take."""
 
@@ -27,6 +30,7 @@ class Inventory(Struct, frozen=True):
     memory_bytes: float
     driver: str
     power_limit_watts: float
+    """0 where the driver does not tell."""
     cpu: str
     cores: int
     host_memory_bytes: float
@@ -47,27 +51,65 @@ class NoGPU(Exception):
     """There is nothing to calibrate; says why."""
 
 
+class Gpu(NamedTuple):
+    """One line of nvidia-smi's answer."""
+
+    number: str
+    uuid: str
+    name: str
+    driver: str
+    power_limit: str
+    memory_MiB: str  # noqa: N815
+    compute_capability: str
+
+
 def take_inventory() -> Inventory:
     """This machine; raises NoGPU."""
-    rows = _gpus()
-    first = rows[0]
+    gpus = visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    first = gpus[0]
     cpu, cores = _cpu()
-    names = ", ".join(sorted({row[1] for row in rows}))
-    topology = _output(["nvidia-smi", "topo", "-m"]) if len(rows) > 1 else ""
+    names = ", ".join(sorted({gpu.name for gpu in gpus}))
+    topology = _output(["nvidia-smi", "topo", "-m"]) if len(gpus) > 1 else ""
+    memory = _number(first.memory_MiB)
+    if not memory:
+        raise NoGPU(f"nvidia-smi does not tell this GPU's memory (memory.total {first.memory_MiB})")
     return Inventory(
         gpu_name=names,
-        gpus=len(rows),
-        compute_capability=first[5],
-        memory_bytes=float(first[4]) * 2**20,
-        driver=first[2],
-        power_limit_watts=float(first[3]),
+        gpus=len(gpus),
+        compute_capability=first.compute_capability,
+        memory_bytes=memory * 2**20,
+        driver=first.driver,
+        power_limit_watts=_number(first.power_limit),
         cpu=cpu,
         cores=cores,
         host_memory_bytes=_host_memory(),
-        fingerprint=fingerprint([row[0] for row in rows], first[2], cpu),
-        transport="none" if len(rows) == 1 else _transport(topology),
+        fingerprint=fingerprint([gpu.uuid for gpu in gpus], first.driver, cpu),
+        transport="none" if len(gpus) == 1 else transport_of(topology, [gpu.number for gpu in gpus]),
         topology=topology,
     )
+
+
+def visible(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:
+    """The GPUs that CUDA shows where CUDA_VISIBLE_DEVICES is `chosen`: up to the first name that it does not know."""
+    if chosen is None:
+        return gpus
+    found: list[Gpu] = []
+    for name in (part.strip() for part in chosen.split(",")):
+        named = [gpu for gpu in gpus if name and (gpu.number == name or gpu.uuid.startswith(name))]
+        if len(named) != 1 or named[0] in found:
+            break
+        found += named
+    if not found:
+        raise NoGPU(f"CUDA_VISIBLE_DEVICES={chosen} shows none of this machine's GPUs (there are {len(gpus)})")
+    return found
+
+
+def _number(cell: str) -> float:
+    """0 where nvidia-smi says [N/A] or the like."""
+    try:
+        return float(cell)
+    except ValueError:
+        return 0.0
 
 
 def fingerprint(uuids: list[str], driver: str, cpu: str) -> str:
@@ -76,14 +118,15 @@ def fingerprint(uuids: list[str], driver: str, cpu: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _gpus() -> list[list[str]]:
+def _gpus() -> list[Gpu]:
     if shutil.which("nvidia-smi") is None:
         raise NoGPU("no NVIDIA GPU here (nvidia-smi is not installed)")
     text = _output(["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"])
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") >= 5]
-    if not rows:
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
+    found = [Gpu(*row) for row in rows if len(row) == len(Gpu._fields)]
+    if not found:
         raise NoGPU("no NVIDIA GPU here (nvidia-smi lists none)")
-    return rows
+    return found
 
 
 def _output(command: list[str]) -> str:
@@ -93,12 +136,25 @@ def _output(command: list[str]) -> str:
         raise NoGPU(f"{' '.join(command[:1])} does not answer: {error}") from None
 
 
-def _transport(topology: str) -> str:
-    """What NCCL takes between the GPUs: NVLink where every pair has it, peers below switches, else host memory."""
-    links = topology.split("Legend")[0]
-    if re.search(r"\bNV\d+\b", links):
+def transport_of(topology: str, indices: list[str]) -> str:
+    """What NCCL takes where these GPUs work together, by the matrix of `nvidia-smi topo -m`: the least of any pair.
+
+    NVLink where every pair has it, peers below PCIe switches, else host memory.
+    """
+    links = _links(topology)
+    pairs = [links.get((f"GPU{a}", f"GPU{b}"), "unknown") for a, b in combinations(indices, 2)]
+    if all(re.fullmatch(r"NV\d+", link) for link in pairs):
         return "nvlink"
-    return "pcie" if re.search(r"\b(PIX|PXB)\b", links) else "host-memory"
+    return "pcie" if all(re.fullmatch(r"NV\d+|PIX|PXB", link) for link in pairs) else "host-memory"
+
+
+def _links(topology: str) -> dict[tuple[str, str], str]:
+    """(row, column) -> cell, of GPUs: rows have an X where they meet themselves, the header has none."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).split() for line in topology.splitlines()]
+    lines = [line for line in lines if line and re.fullmatch(r"GPU\d+", line[0])]
+    columns = [name for line in lines if "X" not in line for name in line]
+    rows = [line for line in lines if "X" in line]
+    return {(row[0], column): cell for row in rows for column, cell in zip(columns, row[1:], strict=False)}
 
 
 def _cpu() -> tuple[str, int]:

@@ -5,7 +5,9 @@ worker and not the calibration: samples are on the disk as soon as they are take
 time limit is given up, and the same command goes on where it stopped.
 """
 
+import os
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,15 +56,21 @@ def calibrate_command(order: Order, command: Command = worker_command) -> int:
     inventory, without = _inventory(order)
     if command is worker_command and find_spec("torch") is None:
         raise ScenarioError("calibrate needs torch: pip install 'offsim[live]'")
-    folder = order.out or Path("offsim-results") / f"calibration-{inventory.fingerprint}"
+    usual = f"calibration-{inventory.fingerprint}" + ("-quick" if order.mode == "quick" else "")
+    folder = order.out or Path("offsim-results") / usual
+    order = order._replace(through_host_memory=inventory.gpus > 1 and (order.through_host_memory or _no_peers()))
     try:
-        return _calibrate(order, inventory, without, folder, command)
+        with ExitStack() as locks:
+            return _calibrate(order, inventory, without, folder, command, locks)
     except KeyboardInterrupt:
         print(f"\noffsim: interrupted; the same command with --out {folder} goes on", file=sys.stderr)
         return INTERRUPTED
 
 
-def _calibrate(order: Order, inventory: Inventory, without: str, folder: Path, command: Command) -> int:
+def _calibrate(
+    order: Order, inventory: Inventory, without: str, folder: Path, command: Command, locks: ExitStack
+) -> int:
+    """Measure each group into its file, which stays locked until all is done."""
     waived: dict[str, str] = {}
     if without:
         waived |= {probe.key: without for probe in PROBES if probe.can_run(structs.replace(inventory, gpus=2))}
@@ -71,6 +79,7 @@ def _calibrate(order: Order, inventory: Inventory, without: str, folder: Path, c
         path = folder / group.file
         now = datetime.now(UTC).isoformat(timespec="seconds")
         header = Header(order.mode, inventory.fingerprint, group.inventory, now, group.inventory.transport)
+        locks.enter_context(SampleFile(path).lock())
         SampleFile(path).begin(header)
         outcome = run_workers(
             path, group.probes, order.mode, group.inventory, order.limit_seconds, command, group.environment
@@ -114,6 +123,11 @@ def _inventory(order: Order) -> tuple[Inventory, str]:
         print(f"offsim: {error}", file=sys.stderr)
         return inventory, "the CUDA kernels could not be built"
     return structs.replace(inventory, kernels=True), ""
+
+
+def _no_peers() -> bool:
+    """Whether this environment tells NCCL not to let GPUs reach each other's memory."""
+    return os.environ.get("NCCL_P2P_DISABLE", "0").strip() not in ("", "0")
 
 
 def groups(inventory: Inventory, order: Order) -> list[Group]:

@@ -7,6 +7,7 @@ dropped on reading. Values are raw readings in SI units, in the order in which t
 import json
 import os
 from pathlib import Path
+from typing import IO
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,9 @@ from offsim.scenario.scenario import ScenarioError
 from .inventory import Inventory
 
 Config = dict[str, str | float | int]
+SCHEMA = 1
+BEGINNING = b'{"mode":'
+"""How a header begins."""
 
 
 class Header(Struct):
@@ -26,7 +30,7 @@ class Header(Struct):
     inventory: Inventory
     date: str
     transport: str
-    schema: int = 1
+    schema: int = SCHEMA
 
 
 class Sample(Struct):
@@ -57,25 +61,59 @@ class SampleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def lock(self) -> IO[bytes]:
+        """Keep other calibrations out until the answer is closed or this process ends."""
+        import fcntl
+
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("ab")
+        except OSError as error:
+            raise ScenarioError(f"{error.filename}: {error.strerror}; give another --out") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            message = f"{self.path}: another calibration writes here; wait for its end or give another --out"
+            raise ScenarioError(message) from None
+        return file
+
     def begin(self, header: Header) -> None:
-        """Write the header of a new file, or check that an old one is of the same machine."""
-        if not self.path.exists() or not self._lines():
+        """Write the header of a new file, or check that an old one goes on with the same machine and mode."""
+        if self._is_new():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write(msgspec.json.encode(header), "w")
             return
         old = self.header()
-        if old.fingerprint != header.fingerprint or old.transport != header.transport:
-            found, wanted = f"{old.fingerprint} ({old.transport})", f"{header.fingerprint} ({header.transport})"
-            raise ScenarioError(f"{self.path}: holds samples of node {found}, this is {wanted}; give another --out")
+        for found, wanted in zip(_told(old), _told(header), strict=True):
+            if found != wanted:
+                raise ScenarioError(f"{self.path}: holds samples of {found}, this is {wanted}; give another --out")
         self._mend()
+
+    def _is_new(self) -> bool:
+        """Not there, empty, or with a header that was torn before anything was measured."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise ScenarioError(f"{self.path}: {error.strerror}") from None
+        if b"\n" in content or not content:
+            return not content
+        if not content.startswith(BEGINNING) and not BEGINNING.startswith(content):
+            raise ScenarioError(f"{self.path}: not a file of samples; give another --out")
+        return True
 
     def header(self) -> Header:
         """The first line; ScenarioError if it is no sample file."""
         lines = self._lines()
         try:
-            return msgspec.json.decode(lines[0], type=Header)
+            found = msgspec.json.decode(lines[0], type=Header)
         except (IndexError, msgspec.MsgspecError) as error:
             raise ScenarioError(f"{self.path}: not a file of samples ({error})") from None
+        if found.schema != SCHEMA:
+            raise ScenarioError(f"{self.path}: schema {found.schema}; this version reads {SCHEMA}")
+        return found
 
     def samples(self) -> list[Sample]:
         """All samples, in the order in which they were measured."""
@@ -112,6 +150,13 @@ class SampleFile:
         if self.path.stat().st_size > whole:
             with self.path.open("r+b") as file:
                 file.truncate(whole)
+
+
+def _told(header: Header) -> tuple[str, str, str]:
+    """What must stay the same in one file, in words."""
+    node = f"node {header.fingerprint} ({header.transport})"
+    gpus = header.inventory.gpus
+    return node, f"{gpus} GPU{'s' if gpus > 1 else ''}", f"a {header.mode} calibration"
 
 
 def read_samples(paths: list[Path]) -> tuple[list[Header], list[Sample]]:

@@ -37,13 +37,14 @@ def calibrate(
     full
         Everything (the default): three to five minutes.
     out
-        Directory of samples and profile. A calibration that was interrupted goes on in the same one.
+        Directory of samples and profile. A calibration that was interrupted goes on in the same one; a quick and a
+        full one need one each.
     dry_run
         List the probes, what each identifies, and which this machine cannot run.
     no_kernels
         Don't build the CUDA kernels; what only they measure stays unmeasured.
     transport
-        How collectives go: as NCCL chooses, or through host memory (NCCL_P2P_DISABLE=1).
+        How collectives go: as NCCL chooses, or through host memory (as with NCCL_P2P_DISABLE=1 in the environment).
     limit_s
         A configuration that shows nothing for so long is given up.
     """

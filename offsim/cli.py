@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -138,13 +139,20 @@ for listing in (models, nodes, policies, scenarios, show):
 
 @app.command
 def sweep(
-    grid: str | None = None, /, *, out: Path | None = None, workers: int | None = None, quiet: Switch = False
+    grid: str | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    workers: int | None = None,
+    quiet: Switch = False,
+    resume: Switch = False,
 ) -> int:
-    """Simulate every scenario of a grid, in parallel; a sweep that was interrupted keeps what is finished.
+    """Simulate every scenario of a grid, in parallel; every finished one is stored at once.
 
     For example:
       offsim sweep
       offsim sweep my-grid.toml --out results --workers 8
+      offsim sweep my-grid.toml --out results --resume     # after a Ctrl-C, a crash or a kill
 
     Parameters
     ----------
@@ -156,19 +164,18 @@ def sweep(
         Processes; default: one per core.
     quiet
         No progress.
+    resume
+        Go on with the sweep of this grid in --out (default: the latest one): nothing is lost, nothing done twice;
+        what failed is tried again.
     """
     from offsim.sweep.run import sweep_command
 
-    return sweep_command(grid, out, workers, quiet)
+    return sweep_command(grid, out, workers, quiet, resume)
 
 
-# Loaded when called: they need what measuring needs, and nothing else does.
-for verb, purpose in (
-    ("calibrate", "Measure this machine's GPUs, links and host costs; write a node profile."),
-    ("replay", "Run a scenario's stream program on live GPUs, predicted beside measured."),
-    ("validate", "Predict every committed measurement again; print the errors."),
-):
-    app.command(f"calibration.verbs:{verb}", name=verb, help=purpose)
+# What these verbs need is imported when they run.
+for verb in ("calibrate", "replay", "validate"):
+    app.command(getattr(import_module("calibration.verbs"), verb), name=verb)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

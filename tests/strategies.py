@@ -65,12 +65,12 @@ def factors(low: float, high: float) -> SearchStrategy[Quantity]:
 
 
 @st.composite
-def models(draw: DrawFn, experts: int | None = None) -> Model:
-    """1-6 blocks of the wan architecture, 4 to 40 heads."""
+def models(draw: DrawFn, experts: int | None = None, most: int = 6) -> Model:
+    """1 to `most` blocks of the wan architecture, 4 to 40 heads."""
     heads, head_dim = draw(st.sampled_from([(4, 64), (40, 128), (12, 128), (8, 64), (4, 16)]))
     sizes = {"hidden": heads * head_dim, "heads": heads, "head_dim": head_dim, "ffn": 4 * heads * head_dim}
     parameters = parameter_count(wan(SimpleNamespace(**sizes, text_hidden=None)))
-    count = draw(st.integers(1, 6))
+    count = draw(st.integers(1, most))
     block = BlockList(name="blocks", count=count, architecture="wan", parameters=parameters, tensors=27, **sizes)
     experts = experts or draw(st.sampled_from([2, 1]))
     return Model(
@@ -266,17 +266,18 @@ def small_scenarios(
     policy: Callable[[int], SearchStrategy[Policy]] = policies,
     simulation: Simulation | None = None,
     unused_gpus: bool = True,
+    most_blocks: int = 6,
 ) -> Scenario:
     """A scenario that passes its own check; nothing is folded or skipped unless `simulation` says so."""
     gpus_used = draw(st.sampled_from([2, 1, 4]) if count is None else count)
     spare = draw(st.integers(0, 4 - gpus_used)) if unused_gpus else 0
-    model = draw(models())
+    model = draw(models(most=most_blocks))
     scenario = Scenario(
         model=model,
         workload=draw(workloads(gpus_used)),
         node=draw(node(gpus_used + spare)),
         policy=draw(policy(model.block_count)),
-        simulation=simulation or Simulation(fold=False, steady_state=False),
+        simulation=simulation or Simulation(fold=False, steady_state=False, block_period=False),
     )
     check(scenario)
     return scenario

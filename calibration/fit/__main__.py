@@ -8,17 +8,25 @@ from pathlib import Path
 
 from calibration.orchestrate import summary_table
 from offsim.results.layout import render
+from offsim.scenario.scenario import ScenarioError
 
 from .profile import fit_profile
 
 
 def main(folder: Path) -> None:
     """All samples*.jsonl of the folder."""
-    fitted = fit_profile(sorted(folder.glob("samples*.jsonl")), folder.name)
+    paths = sorted(folder.glob("samples*.jsonl"))
+    if not paths:
+        raise ScenarioError(f"{folder}: no samples*.jsonl there; give the folder of a calibration")
+    fitted = fit_profile(paths, folder.name)
     (folder / "profile.toml").write_text(fitted.toml, encoding="utf-8")
     print(render(summary_table(fitted.summary)), end="")
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        main(Path(name))
+    try:
+        for name in sys.argv[1:]:
+            main(Path(name))
+    except ScenarioError as error:
+        print(f"offsim: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -33,7 +33,7 @@ SETTLED = (0.15, 0.7)
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
 EARLY_WEIGHT, CLOCK_WEIGHT = 0.3, 0.3
 IDLE_POWER = 120.0
-"""Watts that the chip draws in use but idle, as NVML reads it right after a load."""
+"""Watts that the chip draws in use but idle, as NVML read it on one H200 right after a load; of others a guess."""
 NAMES = ("energy.gemm", "energy.attention", "energy.byte", "window", "sensitivity.gemm", "sensitivity.attention")
 STARTS = (1.0, 1.25, 1.5, 2.0)
 """Factors on the energies to start from."""
@@ -170,7 +170,7 @@ def clock_of(x: np.ndarray, limit: float) -> Clock:
     none = Quantity(0.0, "derived", "fit")
     return Clock(
         limit=Quantity(limit, "measured", "nvidia-smi"),
-        idle=Quantity(IDLE_POWER, "published", "H200"),
+        idle=Quantity(IDLE_POWER, "guess", "as one H200"),
         window=window,
         energy=Energy(gemm, attention, byte),
         sensitivity=Sensitivity(s_gemm, s_attention, none, none),

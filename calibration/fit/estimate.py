@@ -31,6 +31,15 @@ class Estimate(NamedTuple):
             return self.interval is not None
         return (self.interval[1] - self.interval[0]) / abs(self.value) <= WIDEST
 
+    def not_negative(self) -> "Estimate":
+        """The same of a quantity that cannot be below 0; differences of noisy times can."""
+        if self.value >= 0:
+            interval = self.interval and (max(0.0, self.interval[0]), self.interval[1])
+            return self._replace(interval=interval)
+        highest = self.interval[1] if self.interval else 0.0
+        note = f"{self.note}; not told from 0".lstrip("; ")
+        return self._replace(value=0.0, interval=(0.0, highest) if highest > 0 else None, note=note)
+
 
 Blocks = Sequence[Sequence[float]]
 

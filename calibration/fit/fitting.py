@@ -48,6 +48,7 @@ class Fit:
         """A quantity's line, noted in the summary; None where there is nothing."""
         if estimate is None:
             return None
+        estimate = estimate.not_negative()
         note = estimate.note if estimate.identified else f"{estimate.note}; not identified".lstrip("; ")
         interval = "" if estimate.interval is None else " to ".join(toml.number(x / factor) for x in estimate.interval)
         error = "" if estimate.held_out_error is None else f"{100 * estimate.held_out_error:.1f} %"

@@ -120,6 +120,9 @@ def _note_tables(
 
 
 def add_clock(fit: Fit, gpu: GPU) -> None:
+    if not fit.inventory.power_limit_watts:
+        fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, "nvidia-smi tells no power limit"))
+        return
     found = fit_clock(fit.of("soak"), fit.of("duty"), gpu, fit.inventory.power_limit_watts)
     if found is None:
         fit.rows.append(
@@ -137,7 +140,7 @@ def add_clock(fit: Fit, gpu: GPU) -> None:
         "gpu.clock",
         [
             ("limit_W", toml.quantity(fit.inventory.power_limit_watts, "measured", "nvidia-smi, power.limit")),
-            ("idle_W", toml.quantity(IDLE_POWER, "published", "read on an H200 between loads")),
+            ("idle_W", toml.quantity(IDLE_POWER, "guess", "as one H200 drew between loads")),
             *entries("window"),
             ("collective_W", toml.quantity(0.0, "guess", "not identified")),
             ("copy_W", toml.quantity(0.0, "guess", "not identified")),

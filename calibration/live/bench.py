@@ -11,6 +11,7 @@ from statistics import median
 
 from calibration.bench import Reading
 from calibration.inventory import Inventory
+from calibration.probes.own_programs import Rates
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
 from offsim.program.timeline import Timeline
 
@@ -84,7 +85,7 @@ class LiveBench:
         """See calibration.probes.own_programs.OwnKernels."""
         return self._kernels().triad_seconds(bytes_, iterations)
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> tuple[float, float]:
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
         """See calibration.probes.own_programs.OwnKernels."""
         return self._kernels().sm_rates(direction, blocks, beside_copies=beside_copies)
 

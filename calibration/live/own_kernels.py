@@ -1,29 +1,44 @@
-"""The project's own CUDA kernels on live memory."""
+"""The project's own CUDA kernels on live memory.
 
+Accesses beside copies are timed on one axis: events around the kernel and after every copy, all against one first
+event. The copies begin before the kernel, read memory of their own, and are issued more and more until they last long
+enough.
+"""
+
+from itertools import cycle, islice
+from statistics import median
 from typing import Any
 
 import torch
 
 from calibration.kernels.library import Library, load
+from calibration.probes.own_programs import OUTLASTING, Rates, rates_inside
 
 from .session import Session
 
 MIB = 2**20
-BUFFER = 256 * MIB
-MOVED = 512 * MIB
-COPIES = 30
+BUFFER = 512 * MIB
+"""Of host memory: twice what a large processor's cache could hold."""
+PER_BLOCK = 128 * MIB
+"""Moved by one thread block; all blocks together move the buffer once at most."""
+ITERATIONS = 3
 COPY = 64 * MIB
+FEWEST_COPIES, MOST_COPIES = 16, 512
+LEAD = 2
+"""Copies that are done before the accesses begin."""
 
 
 class LiveKernels:
-    """Triads and SM reads of host memory on this session's GPU."""
+    """Triads and SM accesses to host memory on this session's GPU."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         major, minor = torch.cuda.get_device_capability()
         self.library: Library = load(native=f"sm_{major}{minor}")
         self.library.prepare()
-        self._memory: tuple[Any, Any, Any] | None = None
+        self._memory: tuple[Any, Any] | None = None
+        self._copied: tuple[Any, Any] | None = None
+        self._copies = FEWEST_COPIES
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
         """See calibration.probes.own_programs.OwnKernels."""
@@ -33,37 +48,70 @@ class LiveKernels:
         stream = torch.cuda.current_stream().cuda_stream
         return self.library.triad_seconds(a.data_ptr(), b.data_ptr(), c.data_ptr(), bytes_, 2.0, iterations, stream)
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> tuple[float, float]:
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
         """See calibration.probes.own_programs.OwnKernels."""
-        host, device, landing = self._buffers()
+        moved = min(BUFFER, blocks * PER_BLOCK)
+        if beside_copies:
+            return self._beside_copies(direction, blocks, moved)
+        host, device = self._buffers()
         stream = torch.cuda.current_stream().cuda_stream
         seconds = self.library.sm_read_seconds if direction == "read" else self.library.sm_write_seconds
-        moved = min(MOVED, blocks * 64 * MIB)
-        copies = self._copies(host, landing) if beside_copies else None
-        times = seconds(host.data_ptr(), device.data_ptr(), BUFFER, moved, blocks, 2, stream)
+        times = seconds(host.data_ptr(), device.data_ptr(), BUFFER, moved, blocks, ITERATIONS, stream)
+        return Rates(moved / median(times), 0.0)
+
+    def _beside_copies(self, direction: str, blocks: int, moved: int) -> Rates | None:
+        """Again with twice as many copies until they outlast the accesses."""
+        while True:
+            window, ends = self._timed_beside(direction, blocks, moved)
+            lasted = ends[-1] - ends[0] > OUTLASTING * (window[1] - window[0]) and ends[-1] > window[1]
+            if lasted or self._copies >= MOST_COPIES:
+                return rates_inside(*window, moved, ends, COPY)
+            self._copies *= 2
+
+    def _timed_beside(self, direction: str, blocks: int, moved: int) -> tuple[tuple[float, float], list[float]]:
+        """Begin and end of the accesses, and the instants after 0, 1, 2, ... copies."""
+        host, device = self._buffers()
+        access = self.library.sm_read if direction == "read" else self.library.sm_write
+        first, begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
         torch.cuda.synchronize()
-        rate = moved / min(times)
-        if copies is None:
-            return rate, 0.0
-        begin, end = copies
-        return rate, COPIES * COPY / (begin.elapsed_time(end) / 1e3)
-
-    def _copies(self, host: Any, landing: Any) -> tuple[Any, Any]:
-        """Back-to-back H2D copies on another stream, between two events."""
+        first.record()
+        marks = self._issue_copies()
         stream = torch.cuda.Stream()
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with torch.cuda.stream(stream):
+            stream.wait_event(marks[LEAD])
             begin.record()
-            for _ in range(COPIES):
-                landing.copy_(host[:COPY], non_blocking=True)
+            access(host.data_ptr(), device.data_ptr(), BUFFER, moved, blocks, stream.cuda_stream)
             end.record()
-        return begin, end
+        torch.cuda.synchronize()
+        at = [first.elapsed_time(event) / 1e3 for event in (begin, end, *marks)]
+        return (at[0], at[1]), at[2:]
 
-    def _buffers(self) -> tuple[Any, Any, Any]:
+    def _issue_copies(self) -> list[Any]:
+        """Back-to-back H2D copies on a stream of their own, with an event before the first and after each."""
+        source, target = self._copy_buffers()
+        stream = torch.cuda.Stream()
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(self._copies + 1)]
+        with torch.cuda.stream(stream):
+            marks[0].record()
+            for mark, piece in zip(marks[1:], islice(cycle(source.split(COPY)), self._copies), strict=True):
+                target.copy_(piece, non_blocking=True)
+                mark.record()
+        return marks
+
+    def _buffers(self) -> tuple[Any, Any]:
+        """Host and device side of the accesses."""
         if self._memory is None:
-            host = torch.empty(BUFFER, dtype=torch.uint8).random_().pin_memory()
-            device, landing = (
-                torch.empty(size, dtype=torch.uint8, device=self.session.device.torch_device) for size in (BUFFER, COPY)
-            )
-            self._memory = host, device, landing
+            self._memory = _pinned(), self._on_device(BUFFER)
         return self._memory
+
+    def _copy_buffers(self) -> tuple[Any, Any]:
+        if self._copied is None:
+            self._copied = _pinned(), self._on_device(COPY)
+        return self._copied
+
+    def _on_device(self, bytes_: int) -> Any:
+        return torch.empty(bytes_, dtype=torch.uint8, device=self.session.device.torch_device)
+
+
+def _pinned() -> Any:
+    return torch.empty(BUFFER // 8, dtype=torch.int64).random_().view(torch.uint8).pin_memory()

@@ -4,15 +4,26 @@ Collectives without peer access read and write host memory with SMs, so the rate
 beside a copy engine, bound what such a collective can reach.
 """
 
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from calibration.bench import Bench
 from calibration.inventory import Inventory
 from calibration.samples import Config
 
 from .probe import Mode, Probe, Readings
+from .writing import moved_inside
 
 MIB = 2**20
+OUTLASTING = 2.0
+"""How many times as long as the accesses the copies beside them must last."""
+
+
+class Rates(NamedTuple):
+    """Bytes per second over one window: that of the thread blocks' kernel."""
+
+    accesses: float
+    copies: float
+    """0 if none ran beside."""
 
 
 class OwnKernels(Protocol):
@@ -22,9 +33,24 @@ class OwnKernels(Protocol):
         """Seconds of a = b + s c over arrays of so many bytes; moves three times as many."""
         ...
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> tuple[float, float]:
-        """(bytes/s that thread blocks move to or from pinned memory, bytes/s of the H2D copies beside; 0 if none)."""
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
+        """What thread blocks move to or from pinned memory, and H2D copies beside; None if these did not last."""
         ...
+
+
+def rates_inside(begin: float, end: float, moved: float, ends: list[float], copy_bytes: float) -> Rates | None:
+    """Rates of accesses that moved so many bytes from `begin` to `end`, and of the copies in that window.
+
+    `ends` are the instants after 0, 1, 2, ... copies. None if they do not surround the window or are too few.
+
+    >>> rates_inside(1.0, 3.0, 20.0, [0.0, 1.0, 2.0, 3.0, 4.0], 5.0)
+    Rates(accesses=10.0, copies=5.0)
+    """
+    seconds = end - begin
+    copied = moved_inside(ends, copy_bytes, begin, end)
+    if copied is None or ends[-1] - ends[0] < OUTLASTING * seconds:
+        return None
+    return Rates(moved / seconds, copied / seconds)
 
 
 class OwnProbe(Probe):
@@ -63,10 +89,10 @@ class SmAccess(OwnProbe):
 
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
         own, beside = cast(OwnKernels, bench), config["beside"] == "H2D"
-        pairs = [
-            own.sm_rates(str(config["direction"]), int(config["blocks"]), beside_copies=beside) for _ in range(repeats)
-        ]
-        found: Readings = {"rate": [rate for rate, _ in pairs]}
+        direction, blocks = str(config["direction"]), int(config["blocks"])
+        found = [own.sm_rates(direction, blocks, beside_copies=beside) for _ in range(repeats)]
+        valid = [rates for rates in found if rates is not None]
+        readings: Readings = {"rate": [rates.accesses for rates in valid]}
         if beside:
-            found["copy_rate"] = [rate for _, rate in pairs]
-        return found
+            readings["copy_rate"] = [rates.copies for rates in valid]
+        return readings

@@ -4,44 +4,22 @@ The simpler models are those of `simpler`; noise is a case's first repetition ag
 the seeds are checked by `python -m experiments.seeds`.
 """
 
-import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from rich.table import Table
 
 from offsim.results.layout import Renderable, new_table, pairs, render, spaced
 
-from .errors import CaseError, Summary, Winners, all_errors, as_json, summary, winners
-from .records import NODES, Failure, read_records
+from .errors import CaseError, Summary, Winners, all_errors, as_json, memory_error, summary, winners
+from .records import CLASSES, NODES, SEEN, Failure, read_records
 from .simpler import SIMPLER
+from .thresholds import THRESHOLDS, Verdict, judge
 
-THRESHOLDS = Path(__file__).with_name("thresholds.toml")
-CLASSES = ("copy-bound", "balanced", "compute-bound", "contended", "blocking", "swap")
 FINE, BROKEN = 0, 1
-
-
-class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A bound on one statistic of one group."""
-
-    group: str
-    statistic: str
-    limit: float
-
-
-class Verdict(NamedTuple):
-    """A threshold and what came out."""
-
-    threshold: Threshold
-    value: float
-    detail: str
-
-    @property
-    def kept(self) -> bool:
-        return self.value <= self.threshold.limit
+TITLE = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
 
 
 def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRESHOLDS) -> int:
@@ -52,64 +30,46 @@ def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRES
         return FINE
     errors = all_errors(records)
     verdicts = judge(errors, thresholds)
-    broken = [verdict for verdict in verdicts if not verdict.kept]
+    broken = [verdict for verdict in verdicts if verdict.kept is False]
     if json:
         print(msgspec.json.format(msgspec.json.encode(_json(errors, verdicts, failures)), indent=2).decode())
     else:
         print(render(*spaced(report(errors, failures))))
-        for verdict in broken:
-            print(f"broken: {_words(verdict)}")
-        print(f"{len(verdicts) - len(broken)} of {len(verdicts)} thresholds kept")
+        print(judgement(verdicts))
     return BROKEN if broken else FINE
 
 
-def _words(verdict: Verdict) -> str:
-    bound = verdict.threshold
-    if bound.group == "winners":
-        return f"{verdict.value:.0f} pairs in the wrong order, at most {bound.limit:.0f} allowed: {verdict.detail}"
-    value, limit = _percent(verdict.value), _percent(bound.limit)
-    return f"{bound.group}: {bound.statistic} |error| {value}, at most {limit} allowed ({verdict.detail})"
-
-
-def judge(errors: list[CaseError], thresholds: Path = THRESHOLDS) -> list[Verdict]:
-    """Every threshold whose group has measurements."""
-    bounds = msgspec.convert(tomllib.loads(thresholds.read_text(encoding="utf-8"))["threshold"], list[Threshold])
-    found = []
-    for bound in bounds:
-        verdict = _judge(bound, errors)
-        if verdict is not None:
-            found.append(verdict)
-    return found
-
-
-def _judge(bound: Threshold, errors: list[CaseError]) -> Verdict | None:
-    if bound.group == "winners":
-        order = winners(errors)
-        return Verdict(bound, len(order.wrong), "; ".join(f"{a} and {b}" for a, b in order.wrong))
-    group = _group(bound.group, errors)
-    found = summary(group, _memory) if bound.group == "memory" else summary(group)
-    if found is None:
-        return None
-    values = {"median": found.median, "p95": found.p95, "worst": abs(found.worst)}
-    return Verdict(bound, values[bound.statistic], f"worst {found.worst_name} {_signed(found.worst)}")
-
-
-def _group(name: str, errors: list[CaseError]) -> list[CaseError]:
-    if name == "all but pageable":
-        return [error for error in errors if "pageable" not in error.name]
-    return [error for error in errors if name in ("all", "memory", error.kind)]
-
-
-def _memory(error: CaseError) -> float | None:
-    return error.memory_error
+def judgement(verdicts: list[Verdict]) -> str:
+    """Thresholds that are broken or have no data, and how many are kept."""
+    lines = [f"broken: {verdict.words}" for verdict in verdicts if verdict.kept is False]
+    lines += [f"no data for a threshold: {verdict.words}" for verdict in verdicts if verdict.kept is None]
+    judged = [verdict for verdict in verdicts if verdict.kept is not None]
+    kept = sum(verdict.kept is True for verdict in judged)
+    without = f"; {len(verdicts) - len(judged)} without data" if len(judged) < len(verdicts) else ""
+    return "\n".join([*lines, f"{kept} of {len(judged)} thresholds kept{without}"])
 
 
 def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]:
     """All tables: classes, other quantities, cases, winners."""
-    parts: list[Renderable] = [classes(errors), quantities(errors), cases(errors), _order(winners(errors))]
+    since = [error for error in errors if error.node not in SEEN]
+    parts: list[Renderable] = [classes(errors)]
+    if 0 < len(since) < len(errors):
+        parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
+    parts += [quantities(errors), cases(errors), _order(winners(errors))]
     if failures:
-        parts.append(pairs([(f"{f.node} {f.case}", f.error) for f in failures]))
+        parts.append(pairs(_reasons(failures)))
     return parts
+
+
+def _reasons(failures: list[Failure]) -> list[tuple[str, str]]:
+    """What is not scored; cases of one node that share a reason are counted."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        cases.setdefault((failure.node, failure.error), []).append(failure.case)
+    return [
+        (f"{node} {names[0]}" if len(names) == 1 else f"{node}, {len(names)} cases", error)
+        for (node, error), names in cases.items()
+    ]
 
 
 def _percent(value: float) -> str:
@@ -120,17 +80,19 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.1f} %"
 
 
-def classes(errors: list[CaseError]) -> Table:
+def classes(errors: list[CaseError], title: str = TITLE) -> Table:
     """Steady steps relative to the resident run, by class, beside simpler models and the noise floor."""
     columns = ("n", "median", "p95", "worst", "<=1/3/5 %", *SIMPLER, "noise")
-    title = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
     table = new_table(title, "class", *columns)
-    groups = [(name, [e for e in errors if e.kind == name]) for name in CLASSES]
-    for name, group in [*groups, ("all", errors)]:
+    for name, group in _by_class(errors):
         found = summary(group)
         if found is not None:
             table.add_row(name, *_summary_cells(found), *_simpler_cells(group), _cell(group, _noise))
     return table
+
+
+def _by_class(errors: list[CaseError]) -> list[tuple[str, list[CaseError]]]:
+    return [*((name, [e for e in errors if e.kind == name]) for name in CLASSES), ("all", errors)]
 
 
 def _noise(error: CaseError) -> float | None:
@@ -167,7 +129,7 @@ def quantities(errors: list[CaseError]) -> Table:
         ("resident run, steady step [s]", lambda e: e.resident_error),
         *((f"step {i} [s]", partial(_first_step, i)) for i in range(4)),
         ("switch step [s]", lambda e: e.switch_error),
-        ("peak allocated memory", _memory),
+        ("peak allocated memory", memory_error),
     ]
     for name, of in rows:
         found = summary(errors, of)
@@ -198,9 +160,29 @@ def _json(errors: list[CaseError], verdicts: list[Verdict], failures: list[Failu
     thresholds = [
         msgspec.to_builtins(v.threshold) | {"value": v.value, "kept": v.kept, "detail": v.detail} for v in verdicts
     ]
+    order = winners(errors)
     return {
-        "schema_version": 1,
+        "schema_version": 2,
+        "classes": _summaries(errors),
+        "classes_since_the_rule": _summaries([error for error in errors if error.node not in SEEN]),
+        "winners": {"right": order.right, "wrong": [list(pair) for pair in order.wrong]},
         "cases": as_json(errors),
         "thresholds": thresholds,
         "failures": [failure._asdict() for failure in failures],
     }
+
+
+def _summaries(errors: list[CaseError]) -> dict[str, dict[str, object]]:
+    """Class -> its statistics, with the medians of the simpler models and of the noise."""
+    found: dict[str, dict[str, object]] = {}
+    for name, group in _by_class(errors):
+        own = summary(group)
+        if own is not None:
+            simpler = {model: _median(group, partial(_simpler, i)) for i, model in enumerate(SIMPLER)}
+            found[name] = own._asdict() | {"simpler_medians": simpler, "noise_median": _median(group, _noise)}
+    return found
+
+
+def _median(group: list[CaseError], of: Callable[[CaseError], float | None]) -> float | None:
+    found = summary(group, of)
+    return None if found is None else found.median

@@ -55,7 +55,7 @@ def case_error(record: Record) -> CaseError:
         steady(without_contention(scenario), indices) / predict(without_contention(reference)).steps[-1].duration,
         steady(with_equal_shares(scenario), indices) / resident,
     )
-    peak = record.peak_allocated
+    peak = record.scored_peak
     return CaseError(
         record.node,
         case.name,
@@ -86,6 +86,11 @@ def all_errors(records: list[Record]) -> list[CaseError]:
         return list(pool.map(case_error, records, chunksize=4))
 
 
+def memory_error(error: CaseError) -> float | None:
+    """Of the peak, where memory is scored."""
+    return error.memory_error
+
+
 class Summary(NamedTuple):
     """Absolute errors of a group of cases."""
 
@@ -101,7 +106,11 @@ class Summary(NamedTuple):
 
 def summary(errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = lambda e: e.error) -> Summary | None:
     """What a group's errors come to; None if it is empty."""
-    found = [(value, error.name) for error in errors if (value := of(error)) is not None]
+    return summary_of([(value, error.name) for error in errors if (value := of(error)) is not None])
+
+
+def summary_of(found: list[tuple[float, str]]) -> Summary | None:
+    """The same of signed errors with the names of their cases."""
     if not found:
         return None
     sizes = sorted(abs(value) for value, _ in found)

@@ -22,6 +22,9 @@ SETTLING = 0.2
 """Seconds of a resident run that don't count."""
 FIRST_STEADY = 2
 FIRST_STEPS = 4
+CLASSES = ("copy-bound", "balanced", "compute-bound", "contended", "blocking", "swap")
+SEEN = ("h200-x1-a", "h200-x1-b", "h200-x1-c")
+"""Nodes whose replays were known when it was decided how a steady step is read and what is scored."""
 
 
 class Record(NamedTuple):
@@ -33,8 +36,19 @@ class Record(NamedTuple):
     policy_steps: list[list[float]]
     """Per repetition [s]."""
     resident_steps: list[list[float]]
-    peak_allocated: float | None
-    """None where memory was not measured or is not scored (the reading stays in the file, with the reason)."""
+    peak_allocated: float | None = None
+    memory_not_scored: str = ""
+    """Why the peak does not count."""
+
+    @property
+    def scored_peak(self) -> float | None:
+        """The peak, if it was measured and counts."""
+        return None if self.memory_not_scored else self.peak_allocated
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether every resident run lasted until the clock had settled: others are not scored."""
+        return all(settled(run) for run in self.resident_steps)
 
     @property
     def steady_indices(self) -> list[int]:
@@ -101,28 +115,36 @@ class Failure(NamedTuple):
 
 
 def read_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
-    """All committed replays under `root`."""
+    """Committed replays under `root` that count, and what of the others does not, with the reason."""
+    records, failures = all_records(root)
+    short = "not scored: its resident run ended before the clock settled"
+    failures += [Failure(r.node, r.case.name, short) for r in records if not r.has_settled]
+    kept = [record for record in records if record.has_settled]
+    failures += [
+        Failure(r.node, r.case.name, f"memory not scored: {r.memory_not_scored}") for r in kept if r.memory_not_scored
+    ]
+    return kept, failures
+
+
+def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
+    """All committed replays under `root`, whether they count or not, and the cases that could not be measured."""
     records: list[Record] = []
     failures: list[Failure] = []
     for folder in sorted(path for path in root.glob("*") if (path / "profile.toml").is_file()):
         for line in _lines(folder):
             if "error" in line:
                 failures.append(Failure(folder.name, str(line["case"]), str(line["error"])))
-                continue
-            case = msgspec.convert(line["scenario"], Case)
-            if not all(settled(run) for run in line["resident_steps"]):
-                failures.append(
-                    Failure(folder.name, case.name, "not scored: its resident run ended before the clock settled")
-                )
-                continue
-            peak, reason = line.get("peak_allocated"), line.get("memory_not_scored")
-            if reason:
-                failures.append(Failure(folder.name, case.name, f"memory not scored: {reason}"))
-            steps, resident = line["policy_steps"], line["resident_steps"]
-            records.append(
-                Record(folder.name, folder / "profile.toml", case, steps, resident, None if reason else peak)
-            )
+            else:
+                records.append(_record(folder, line))
     return records, failures
+
+
+def _record(folder: Path, line: dict[str, Any]) -> Record:
+    case = msgspec.convert(line["scenario"], Case)
+    peak, reason = line.get("peak_allocated"), line.get("memory_not_scored", "")
+    return Record(
+        folder.name, folder / "profile.toml", case, line["policy_steps"], line["resident_steps"], peak, reason
+    )
 
 
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -23,32 +23,26 @@ from typing import TypeVar
 
 from offsim.program.commands import (
     COMPUTE,
-    Collective,
     Command,
-    Compute,
     Copy,
     Record,
     StreamProgram,
     Synchronize,
+    Template,
     Wait,
     stream_of,
 )
 from offsim.scenario.scenario import Scenario
 
-from .collective import pairs
-from .durations import Durations
-from .fabric import Fabric, FlowClass
-from .folding import fold
-from .host_costs import HostCosts
-from .needed import WORK, Work, needed_work
+from .alone import Alone, Coarse
+from .needed import WORK, Work
 
-Transfer = tuple[FlowClass, float]
 Key = TypeVar("Key", str, int)
 
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
     """Per section, a duration [s] that its slowest rank cannot beat."""
-    return [max(of_ranks) for of_ranks in zip(*_by_rank(_Node(scenario, program)), strict=True)]
+    return [max(of_ranks) for of_ranks in zip(*_by_rank(Alone(scenario, program)), strict=True)]
 
 
 def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
@@ -58,30 +52,30 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
     overlap; otherwise the path through all of them), and bounds (b) and (c) over all steps, which hold the copies
     that cross from a step to an equal next one.
     """
-    node = _Node(scenario, program)
+    node = Alone(scenario, program)
     steps = [i for i, section in enumerate(program.sections) if section.step is not None]
-    kinds = {_closed(program.sections[i].commands) for i in steps}
+    kinds = {_closed(node.commands(i)) for i in steps}
     if len(kinds) == 1:
         times = max(sum(bounds[i] for i in steps) for bounds in _by_rank(node))
     else:
-        commands = [command for i in steps for command in program.sections[i].commands]
+        commands = [command for i in steps for command in node.commands(i)]
         times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
-    runs = _runs(program, steps)
+    runs = _runs(node, steps)
     serial = max(
-        max(_over_runs(runs, node.needed, partial(_busy, node, rank)).values(), default=0.0) for rank in node.ranks
+        max(_over_runs(runs, node.needed, partial(node.busy, rank)).values(), default=0.0) for rank in node.ranks
     )
     loads = _over_runs(runs, node.needed, node.loads)
-    return max(times, serial, node.fullest(loads))
+    return max(times, serial, node.fullest(loads, node.rows))
 
 
-Runs = list[tuple[tuple[Command, ...], int]]
+Runs = list[tuple[list[Coarse], int]]
 
 
-def _runs(program: StreamProgram, steps: list[int]) -> Runs:
+def _runs(node: Alone, steps: list[int]) -> Runs:
     """Consecutive equal steps as (commands, how many)."""
     runs: Runs = []
     for i in steps:
-        commands = program.sections[i].commands
+        commands = node.commands(i)
         if runs and runs[-1][0] is commands:
             runs[-1] = (commands, runs[-1][1] + 1)
         else:
@@ -91,7 +85,7 @@ def _runs(program: StreamProgram, steps: list[int]) -> Runs:
 
 def _over_runs(
     runs: Runs,
-    needed: "Callable[[Sequence[Command], int], list[Work]]",
+    needed: "Callable[[Sequence[Coarse], int], list[Work]]",
     amounts: "Callable[[list[Work]], dict[Key, float]]",
 ) -> dict[Key, float]:
     """Amounts of needed work over all steps.
@@ -111,15 +105,16 @@ def _over_runs(
     return total
 
 
-def _by_rank(node: "_Node") -> Iterator[list[float]]:
+def _by_rank(node: Alone) -> Iterator[list[float]]:
     """Bounds of every section, rank by rank."""
-    distinct = {id(section.commands): section.commands for section in node.program.sections}
+    sections = [node.commands(i) for i in range(len(node.program.sections))]
+    distinct = {id(commands): commands for commands in sections}
     for rank in node.ranks:
         bounds = {key: _section(node, rank, commands) for key, commands in distinct.items()}
-        yield [bounds[id(section.commands)] for section in node.program.sections]
+        yield [bounds[id(commands)] for commands in sections]
 
 
-def _section(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
+def _section(node: Alone, rank: int, commands: Sequence[Coarse]) -> float:
     if not _closed(commands):
         return max(0.0, _path(node, rank, commands, host=-inf, compute=0.0)[1])
     # Ranks that differ need not be in the same step at the same time: each has its own transfers only.
@@ -128,16 +123,21 @@ def _section(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
     return max(path, _serial(node, rank, commands), links)
 
 
-def _closed(commands: Sequence[Command]) -> bool:
+def _closed(commands: Sequence[Coarse]) -> bool:
     """Whether the section ends with a synchronisation of the compute stream."""
     last = commands[-1] if commands else None
     return isinstance(last, Synchronize) and last in (Synchronize("device"), Synchronize("stream", COMPUTE))
 
 
-def _path(node: "_Node", rank: int, commands: Iterable[Command], *, host: float, compute: float) -> tuple[float, float]:
+def _path(node: Alone, rank: int, commands: Iterable[Coarse], *, host: float, compute: float) -> tuple[float, float]:
     """(a): when the host and the compute stream are through, if they begin at `host` and `compute`."""
     tails, events = {COMPUTE: compute}, dict[str, float]()
     for command in commands:
+        if isinstance(command, Template):
+            own = node.summary(command, rank)
+            tails[COMPUTE] = max(tails[COMPUTE] + own.alone, host + own.behind_host)
+            host += own.host
+            continue
         host += node.host_costs.of(command)
         stream = stream_of(command)
         if stream is None:
@@ -163,106 +163,6 @@ def _reached(command: Command, tails: dict[str, float], events: dict[str, float]
     return (events if command.scope == "event" else tails).get(command.target, -inf)
 
 
-def _serial(node: "_Node", rank: int, commands: Sequence[Command]) -> float:
+def _serial(node: Alone, rank: int, commands: Sequence[Coarse]) -> float:
     """(b): the busiest stream or engine, over the needed commands."""
-    return max(_busy(node, rank, node.needed(commands)).values(), default=0.0)
-
-
-def _busy(node: "_Node", rank: int, work: list[Work]) -> dict[str, float]:
-    """Seconds alone by stream and engine."""
-    busy: dict[str, float] = {}
-    for command in work:
-        users = [f"stream {command.stream}"]
-        if not isinstance(command, Collective):
-            users.append("multiprocessors" if isinstance(command, Compute) else f"{command.direction} engine")
-        for user in users:
-            busy[user] = busy.get(user, 0.0) + node.alone(command, rank)
-    return busy
-
-
-class _Node:
-    """The fabric that a program runs on: what its commands take alone, and which transfers they make."""
-
-    def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
-        self.scenario, self.program = scenario, program
-        self.fabric = Fabric(scenario.node, program.groups)
-        self.alike = program.ranks == 1 or fold(self.fabric, program) is not None
-        self.everyone = tuple(sorted(self.fabric.ranks))
-        self.ranks = self.everyone[:1] if self.alike else self.everyone
-        self._durations = Durations(scenario)
-        self.host_costs = HostCosts(scenario.node.overheads)
-        self._alone: dict[tuple[int, int], float] = {}
-        self._needed: dict[tuple[int, int], list[Work]] = {}
-
-    def needed(self, commands: Sequence[Command], times: int = 1) -> list[Work]:
-        """See needed_work, of a section that runs `times` times in a row; remembered."""
-        key = (id(commands), times)
-        if key not in self._needed:
-            self._needed[key] = needed_work([*commands] * times)
-        return self._needed[key]
-
-    def alone(self, command: Command, rank: int) -> float:
-        """Time of a command on its stream with the whole node to itself."""
-        if type(command) not in WORK:
-            return 0.0
-        key = (rank, id(command))  # commands live as long as the program; hashing their kernels is slow
-        if key not in self._alone:
-            self._alone[key] = self._time(command, rank)  # type: ignore[arg-type]
-        return self._alone[key]
-
-    def _time(self, command: Work, rank: int) -> float:
-        if isinstance(command, Compute):
-            return self._durations.of_command(command)
-        own = self._transfers(command, rank)
-        if not own:
-            return 0.0
-        link = self.scenario.node.pcie if isinstance(command, Copy) else self.fabric.kind(command.kind)
-        return link.latency.value + max(max(bytes_ / flow.cap for flow, bytes_ in own), self.fullest(_loads(own)))
-
-    def _transfers(self, command: Copy | Collective, rank: int | None) -> list[Transfer]:
-        """The transfers that a rank (None: any rank) has a part in."""
-        if isinstance(command, Copy):
-            ranks = self.everyone if rank is None else (rank,)
-            copy_class, kind_of_copy = self.fabric.copy_class, (command.direction, command.host_memory)
-            return [(copy_class(r, *kind_of_copy), command.bytes) for r in ranks]
-        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
-        own = [group for group in groups if len(group) > 1 and (rank is None or rank in group)]
-        kind, sent = command.kind, command.bytes
-        if kind != "all-to-all":
-            return [(self.fabric.ring_class(kind, sent, group), sent) for group in own]
-        ends = [(group, i, j) for group in own for i, j in pairs(group) if rank is None or rank in (i, j)]
-        return [(self.fabric.pair_class(kind, sent, g, i, j), sent / (len(g) - 1)) for g, i, j in ends]
-
-    def fullest(self, loads: dict[int, float]) -> float:
-        """Seconds that the most loaded row needs."""
-        return max((amount / self.fabric.rows[row].bound for row, amount in loads.items()), default=0.0)
-
-    def loads(self, commands: Iterable[Work], rank: int | None = None) -> dict[int, float]:
-        """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
-        if not self.scenario.simulation.contention:
-            return {}
-        moves: dict[tuple[str, ...], tuple[Copy | Collective, int]] = {}
-        for command in commands:
-            if not isinstance(command, Compute):
-                moved = (
-                    (command.direction, command.host_memory)
-                    if isinstance(command, Copy)
-                    else (command.kind, command.group)
-                )
-                key = (*moved, str(command.bytes))
-                moves[key] = (command, moves.get(key, (command, 0))[1] + 1)
-        transfers = [(t, count) for move, count in moves.values() for t in self._transfers(move, rank)]
-        return _loads((flow, bytes_ * count) for (flow, bytes_), count in transfers)
-
-    def link_time(self, commands: Iterable[Work], rank: int | None = None) -> float:
-        """(c): over one rank's transfers (None: all ranks')."""
-        return self.fullest(self.loads(commands, rank))
-
-
-def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:
-    """Coefficient x bytes of transfers, row by row."""
-    load: dict[int, float] = {}
-    for flow, bytes_ in transfers:
-        for row, a in flow.usage:
-            load[row] = load.get(row, 0.0) + a * bytes_
-    return load
+    return max(node.busy(rank, node.needed(commands)).values(), default=0.0)

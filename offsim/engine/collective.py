@@ -6,14 +6,12 @@ and way to its peers (a switch, a host memory) that start when all are there: eq
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from simpy import Environment, Event
-from simpy.events import Timeout
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from offsim.program.commands import Collective
 
+from .environment import PromptEnvironment
 from .fabric import FlowClass
 from .network import Flow, Network
 
@@ -33,84 +31,110 @@ class CollectiveRoutes(Protocol):
         ...
 
 
-@dataclass
+class Part(NamedTuple):
+    """One transfer of a call."""
+
+    flow_class: FlowClass
+    bytes: float
+    ranks: tuple[int, ...]
+    """The simulated ranks that it occupies."""
+
+
+class Call(NamedTuple):
+    """What every call of the same collective on the same ranks has in common."""
+
+    parts: tuple[Part, ...]
+    of_rank: dict[int, tuple[Part, ...]]
+    """The transfers that each simulated rank has a part in."""
+    latency: float
+
+
 class Meeting:
     """One call of a collective, on all simulated ranks of its group."""
 
-    command: Collective
-    members: tuple[int, ...]
-    transfers: list[Transfer]
-    arrived: dict[int, float] = field(default_factory=dict)
-    open_transfers: dict[int, int] = field(default_factory=dict)
-    done: dict[int, Event] = field(default_factory=dict)
-    flows: dict[int, list[Flow]] = field(default_factory=dict)
-    began: dict[int, float] = field(default_factory=dict)
+    __slots__ = ("arrived", "began", "call", "done", "flows", "members", "open_transfers")
+
+    def __init__(self, env: PromptEnvironment, call: Call, members: tuple[int, ...]) -> None:
+        self.call = call
+        self.members = members
+        self.arrived: set[int] = set()
+        self.open_transfers = {rank: len(parts) for rank, parts in call.of_rank.items()}
+        self.done = {rank: env.event() for rank in members}
+        self.flows: list[tuple[Flow, tuple[int, ...]]] = []
+        self.began: dict[int, float] = {}
+
+    def last_flow(self, rank: int) -> Flow:
+        """The transfer that a rank's kernel ended with."""
+        if len(self.members) == 1 and len(self.flows) == 1:
+            return self.flows[0][0]
+        return max([flow for flow, ranks in self.flows if rank in ranks], key=lambda flow: flow.finish)
 
 
 class Collectives:
     """All collectives of a run, matched by group and order of issue."""
 
-    def __init__(self, env: Environment, network: Network, routes: CollectiveRoutes) -> None:
+    def __init__(self, env: PromptEnvironment, network: Network, routes: CollectiveRoutes) -> None:
         self.env = env
         self.network = network
         self.routes = routes
-        self._calls: dict[tuple[int, tuple[int, ...], str], int] = {}
+        self._numbers: dict[tuple[int, tuple[int, ...], str], int] = {}
         self._meetings: dict[tuple[tuple[int, ...], str, int], Meeting] = {}
+        self._calls: dict[tuple[object, ...], Call] = {}
 
     def arrive(self, rank: int, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Meeting:
         """Rank's kernel of its next call on this group runs; `members` are the simulated ranks of the group."""
         slot = (rank, group, command.stream)
-        number = self._calls[slot] = self._calls.get(slot, 0) + 1
+        number = self._numbers[slot] = self._numbers.get(slot, 0) + 1
         key = (group, command.stream, number)
-        if key not in self._meetings:
-            self._meetings[key] = self._call(command, group, members)
-        meeting = self._meetings[key]
-        meeting.arrived[rank] = self.env.now
-        for transfer in meeting.transfers:
-            if self._ready(meeting, transfer, rank):
-                self._begin(meeting, transfer)
-        if len(meeting.arrived) == len(members):
+        meeting = self._meetings.get(key)
+        if meeting is None:
+            meeting = self._meetings[key] = Meeting(self.env, self._call(command, group, members), members)
+        arrived = meeting.arrived
+        arrived.add(rank)
+        ready = [part for part in meeting.call.of_rank[rank] if arrived.issuperset(part.ranks)]
+        if ready:
+            self._begin(meeting, ready)
+        if len(arrived) == len(members):
             del self._meetings[key]
         return meeting
 
-    def _call(self, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Meeting:
-        meeting = Meeting(command, members, self.routes.transfers(command, group))
-        for rank in members:
-            meeting.done[rank] = self.env.event()
-            meeting.flows[rank] = []
-            meeting.open_transfers[rank] = sum(rank in ends(t, members) for t in meeting.transfers)
-        for _, _, flow_class, _ in meeting.transfers:
-            self.network.introduce(flow_class)
-        return meeting
+    def _call(self, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Call:
+        """What this call shares with all others like it; makes its classes known to the network."""
+        key = (command.kind, command.bytes, command.group, group)
+        if key not in self._calls:
+            transfers = self.routes.transfers(command, group)
+            for transfer in transfers:
+                self.network.introduce(transfer[2])
+            parts = tuple(Part(transfer[2], transfer[3], ends(transfer, members)) for transfer in transfers)
+            of_rank = {rank: tuple(part for part in parts if rank in part.ranks) for rank in members}
+            self._calls[key] = Call(parts, of_rank, self.routes.latency(command))
+        return self._calls[key]
 
-    def _ready(self, meeting: Meeting, transfer: Transfer, rank: int) -> bool:
-        """Whether this rank's arrival is the last that the transfer waited for."""
-        needed = ends(transfer, meeting.members)
-        return rank in needed and all(member in meeting.arrived for member in needed)
+    def _begin(self, meeting: Meeting, parts: list[Part]) -> None:
+        """All ends of these are there: after the fixed latency the bytes flow."""
+        now = self.env.now
+        for part in parts:
+            for rank in part.ranks:
+                meeting.began.setdefault(rank, now)
+        if meeting.call.latency:
+            self.env.alarm(meeting.call.latency, partial(self._start, meeting, parts))
+        else:
+            self._start(meeting, parts)
 
-    def _begin(self, meeting: Meeting, transfer: Transfer) -> None:
-        """Both ends are there: after the fixed latency the bytes flow."""
-        _, _, flow_class, bytes_ = transfer
-        members = ends(transfer, meeting.members)
-        for rank in members:
-            meeting.began.setdefault(rank, self.env.now)
+    def _start(self, meeting: Meeting, parts: list[Part]) -> None:
+        """The bytes of these transfers flow."""
+        now = self.env.now
+        flows = [Flow(part.flow_class, part.bytes, partial(self._finish, meeting, part.ranks), now) for part in parts]
+        self.network.start_all(tuple([part.flow_class.index for part in parts]), flows)
+        meeting.flows += [(flow, part.ranks) for flow, part in zip(flows, parts, strict=True)]
 
-        def start(_: Event) -> None:
-            flow = self.network.start(flow_class, bytes_)
-            for rank in members:
-                meeting.flows[rank].append(flow)
-            assert flow.done.callbacks is not None
-            flow.done.callbacks.append(finish)
-
-        def finish(_: Event) -> None:
-            for rank in members:
-                meeting.open_transfers[rank] -= 1
-                if meeting.open_transfers[rank] == 0:
-                    meeting.done[rank].succeed()
-
-        latency = Timeout(self.env, self.routes.latency(meeting.command))
-        assert latency.callbacks is not None
-        latency.callbacks.append(start)
+    def _finish(self, meeting: Meeting, ranks: tuple[int, ...]) -> None:
+        """A transfer has ended: each rank's kernel ends with its last one."""
+        left = meeting.open_transfers
+        for rank in ranks:
+            left[rank] -= 1
+            if left[rank] == 0:
+                meeting.done[rank].succeed()
 
 
 def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:

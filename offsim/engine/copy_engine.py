@@ -6,38 +6,40 @@ issued, keeps the engine. Measured on Hopper GPUs: a small copy waits behind a l
 
 from collections import deque
 
-from simpy import Environment, Event
+from simpy import Event
+
+from .environment import PromptEnvironment
 
 
 class CopyEngine:
     """FIFO server of capacity one."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: PromptEnvironment) -> None:
         self.env = env
         self.busy = False
         self.granted = 0.0
         """When the present holder got it."""
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[tuple[str, Event]] = deque()
 
     @property
-    def waiting(self) -> int:
-        """How many copies stand in line."""
-        return len(self._waiting)
+    def waiting(self) -> tuple[str, ...]:
+        """The streams that stand in line."""
+        return tuple(name for name, _ in self._waiting)
 
-    def request(self) -> Event | None:
-        """None if the engine is the caller's at once, else an event that fires when it is."""
+    def request(self, stream: str) -> Event | None:
+        """None if the engine is the stream's at once, else an event that fires when it is."""
         if not self.busy:
             self.busy = True
             self.granted = self.env.now
             return None
         turn = self.env.event()
-        self._waiting.append(turn)
+        self._waiting.append((stream, turn))
         return turn
 
     def release(self) -> None:
         """The next in line has the engine."""
         if self._waiting:
             self.granted = self.env.now
-            self._waiting.popleft().succeed()
+            self._waiting.popleft()[1].succeed()
         else:
             self.busy = False

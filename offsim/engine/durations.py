@@ -85,7 +85,7 @@ class Durations:
         self._backend = scenario.workload.attention_backend
         self._efficiency = scenario.workload.compute_efficiency
         self._kernels: dict[Kernel, float] = {}
-        self._pieces: dict[tuple[Kernel, ...], Pieces] = {}
+        self._pieces: dict[int, tuple[Pieces, tuple[Kernel, ...]]] = {}
 
     def of_kernel(self, kernel: Kernel) -> float:
         """Seconds of one kernel."""
@@ -95,10 +95,11 @@ class Durations:
 
     def pieces(self, command: Compute) -> Pieces:
         """A command's kernels in order."""
-        found = self._pieces.get(command.kernels)
+        # By identity, held on to so that it stays one's own: hashing kernels costs more than a kernel's simulation.
+        found = self._pieces.get(id(command.kernels))
         if found is None:
-            found = self._pieces[command.kernels] = tuple(map(self._piece, command.kernels))
-        return found
+            found = self._pieces[id(command.kernels)] = (tuple(map(self._piece, command.kernels)), command.kernels)
+        return found[0]
 
     def _piece(self, kernel: Kernel) -> Piece:
         seconds = self.of_kernel(kernel)

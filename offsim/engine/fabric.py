@@ -6,16 +6,13 @@ rates. Left out: latency (added once per operation) and the CPU's own traffic.
 """
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import inf
-
-import networkx as nx
 
 from offsim.program.commands import CollectiveName, Direction, HostMemory
 from offsim.scenario.node import CollectiveKind, Node
-from offsim.scenario.quantity import Quantity
 
 Usage = dict[int, float]
+Owner = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,8 @@ class Row:
     slowdowns: tuple[tuple[str, float], ...] = ()
     """(aggressor, relative slowdown): the bound shrinks while that kind of copy is active on `rank`."""
     rank: int | None = None
+    owner: Owner = ("node",)
+    """Whose it is: ("rank", 3), ("switch", 0), ("socket", 1), or ("between", 0, 1) for a link of two sockets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,64 +66,66 @@ class Fabric:
         self.ranks = [rank for group in self.groups for rank in group]
         self._socket = {gpu: i for i, socket in enumerate(self.node.host.sockets) for gpu in socket.gpus}
         self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}
-        self.topology = self._topology()
+
+    def switch_of(self, rank: int) -> int | None:
+        """The PCIe switch that a GPU is behind, if any."""
+        return self._switch.get(rank)
+
+    def socket_of(self, rank: int) -> int:
+        """The socket whose memory is a GPU's own."""
+        return self._socket[rank]
 
     def _row(
-        self, name: str, kind: str, bound: float, slowdowns: tuple[tuple[str, float], ...] = (), rank: int | None = None
+        self,
+        name: str,
+        kind: str,
+        bound: float,
+        owner: Owner,
+        slowdowns: tuple[tuple[str, float], ...] = (),
+        rank: int | None = None,
     ) -> int:
         """The index of a row, added on first use."""
         if name not in self._row_index:
             self._row_index[name] = len(self.rows)
-            self.rows.append(Row(name, kind, bound, slowdowns, rank))
+            self.rows.append(Row(name, kind, bound, slowdowns, rank, owner))
         return self._row_index[name]
 
-    def _topology(self) -> "nx.DiGraph[str]":
-        """GPUs, switches and host memories; each edge carries its row."""
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        pcie, node = self.node.pcie, self.node
-        for gpu in self.ranks:
-            above = f"switch {self._switch[gpu]}" if gpu in self._switch else f"host {self._socket[gpu]}"
-            self._edge(graph, above, f"gpu {gpu}", f"H2D link of gpu {gpu}", "H2D link", pcie.h2d)
-            self._edge(graph, f"gpu {gpu}", above, f"D2H link of gpu {gpu}", "D2H link", pcie.d2h)
-        for i, switch in enumerate(node.switches):
-            host = f"host {self._socket[switch.gpus[0]]}"
-            self._edge(graph, host, f"switch {i}", f"H2D uplink of switch {i}", "H2D uplink", switch.h2d)
-            self._edge(graph, f"switch {i}", host, f"D2H uplink of switch {i}", "D2H uplink", switch.d2h)
-        if node.host.cross_socket is not None:
-            for a in range(len(node.host.sockets)):
-                for b in range(len(node.host.sockets)):
-                    if a != b:
-                        name = f"socket {a} to {b}"
-                        self._edge(graph, f"host {a}", f"host {b}", name, "cross socket", node.host.cross_socket)
-        return graph
+    def _use_link(self, usage: Usage, direction: Direction, gpu: int) -> None:
+        """A GPU's own link in one direction, and what both directions share."""
+        pcie = self.node.pcie
+        rate = pcie.h2d if direction == "H2D" else pcie.d2h
+        owner: Owner = ("rank", gpu)
+        _add(usage, self._row(f"{direction} link of gpu {gpu}", f"{direction} link", rate.value, owner))
+        # Both directions together: x_down / C_down + x_up / C_up <= gamma.
+        duplex = self._row(f"duplex of gpu {gpu}", "duplex", pcie.duplex.value, owner)
+        _add(usage, duplex, 1 / rate.value)
 
-    def _edge(self, graph: "nx.DiGraph[str]", a: str, b: str, name: str, kind: str, rate: Quantity) -> None:
-        graph.add_edge(a, b, row=self._row(name, kind, rate.value))
+    def _use_uplink(self, usage: Usage, direction: Direction, gpu: int) -> None:
+        """The link between a GPU's switch and the host, if it is behind one."""
+        number = self._switch.get(gpu)
+        if number is not None:
+            switch = self.node.switches[number]
+            rate = switch.h2d if direction == "H2D" else switch.d2h
+            name = f"{direction} uplink of switch {number}"
+            _add(usage, self._row(name, f"{direction} uplink", rate.value, ("switch", number)))
 
-    def _path(self, a: str, b: str) -> list[int]:
-        """Rows of the links from one place to another."""
-        nodes = nx.shortest_path(self.topology, a, b)
-        return [self.topology.edges[x, y]["row"] for x, y in pairwise(nodes)]
-
-    def _use_path(self, usage: Usage, a: str, b: str) -> None:
-        for row in self._path(a, b):
-            _add(usage, row)
-            self._use_duplex(usage, self.rows[row])
-
-    def _use_duplex(self, usage: Usage, link: Row) -> None:
-        """Both directions of a GPU's link together: x_down / C_down + x_up / C_up <= gamma."""
-        if link.kind in ("H2D link", "D2H link"):
-            gpu = link.name.rsplit(" ", 1)[1]
-            row = self._row(f"duplex of gpu {gpu}", "duplex", self.node.pcie.duplex.value)
-            _add(usage, row, 1 / link.bound)
+    def _use_way(self, usage: Usage, direction: Direction, gpu: int, socket: int) -> None:
+        """The way between a GPU and a socket's memory."""
+        own, between = self._socket[gpu], self.node.host.cross_socket
+        self._use_link(usage, direction, gpu)
+        self._use_uplink(usage, direction, gpu)
+        if own != socket:
+            assert between is not None
+            a, b = (socket, own) if direction == "H2D" else (own, socket)
+            _add(usage, self._row(f"socket {a} to {b}", "cross socket", between.value, ("between", a, b)))
 
     def _use_host(self, usage: Usage, socket: int, *directions: str) -> None:
         """Host memory reads and writes; both count in the total."""
         memory = self.node.host.sockets[socket]
         for direction in directions:
             bound = memory.read if direction == "read" else memory.write
-            _add(usage, self._row(f"host {direction} {socket}", f"host {direction}", bound.value))
-            _add(usage, self._row(f"host total {socket}", "host total", memory.total.value))
+            _add(usage, self._row(f"host {direction} {socket}", f"host {direction}", bound.value, ("socket", socket)))
+            _add(usage, self._row(f"host total {socket}", "host total", memory.total.value, ("socket", socket)))
 
     def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
         """A copy-engine transfer between host memory and one GPU; weight 1, capped where pages bind."""
@@ -132,8 +133,7 @@ class Fabric:
         if key not in self._class_index:
             usage: Usage = {}
             socket = self._socket[rank]
-            ends = (f"host {socket}", f"gpu {rank}")
-            self._use_path(usage, *(ends if direction == "H2D" else ends[::-1]))
+            self._use_way(usage, direction, rank, socket)
             self._use_host(usage, socket, "read" if direction == "H2D" else "write")
             self._add_class(
                 key, f"{direction} copy", 1.0, self._copy_cap(direction, memory), usage, key, (rank, direction)
@@ -230,6 +230,7 @@ class Fabric:
             f"{name} {end} of rank {rank} ({bytes_:.0f} B)",
             f"{name} {end} ({bytes_:.0f} B)",
             self.kind(name).rate.at(max(bytes_, 1.0)),
+            ("rank", rank),
             slowdowns=tuple(sorted(victims.items())),
             rank=rank,
         )
@@ -240,16 +241,17 @@ class Fabric:
         transport = self.node.collectives.transport
         if transport == "nvlink":
             assert self.node.nvlink is not None
-            _add(usage, self._row(f"NVLink send of gpu {i}", "NVLink send", self.node.nvlink.send.value))
-            _add(usage, self._row(f"NVLink receive of gpu {j}", "NVLink receive", self.node.nvlink.receive.value))
+            send, receive = self.node.nvlink.send.value, self.node.nvlink.receive.value
+            _add(usage, self._row(f"NVLink send of gpu {i}", "NVLink send", send, ("rank", i)))
+            _add(usage, self._row(f"NVLink receive of gpu {j}", "NVLink receive", receive, ("rank", j)))
         elif transport == "pcie" and self._switch.get(i, -1) == self._switch.get(j, -2):
-            self._use_path(usage, f"gpu {i}", f"gpu {j}")
+            self._use_link(usage, "D2H", i)
+            self._use_link(usage, "H2D", j)
         else:
             # NCCL's SHM transport keeps its buffers at the receiver: sender's kernels write, receiver's read.
-            host = f"host {self._socket[j]}"
-            self._use_path(usage, f"gpu {i}", host)
+            self._use_way(usage, "D2H", i, self._socket[j])
             self._use_host(usage, self._socket[j], "write", "read")
-            self._use_path(usage, host, f"gpu {j}")
+            self._use_way(usage, "H2D", j, self._socket[j])
 
 
 def _add(usage: Usage, row: int, coefficient: float = 1.0) -> None:

@@ -1,103 +1,107 @@
-"""Folding: ranks that topology and program make identical are simulated once.
+"""Folding: of ranks that topology and program make identical, one is simulated.
 
-Colour refinement over ranks, flows and rows gives an equitable partition. If all ranks share one colour, a class of
-flows has one rate, and a class K of rows carries, on each of its rows, the sum over the class's flows of their
-coefficients in K divided by |K|. The quotient problem therefore has the same max-min fair rates as the full one.
+In an equitable partition (see symmetry) all flows of a class have one rate, and each row of a class K of rows carries
+the sum over the class's flows of their coefficients in K, divided by |K|. The quotient problem therefore has the same
+max-min fair rates as the full one. A class of flows is known by one of them and by how many there are.
 """
 
 from collections import Counter
-from collections.abc import Hashable
-from typing import TypeVar
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 from offsim.program.commands import Collective, CollectiveName, Direction, HostMemory, StreamProgram
 from offsim.scenario.node import CollectiveKind
 
-from .collective import Transfer, pairs
-from .fabric import Fabric, FlowClass, Row
+from .collective import Transfer
+from .fabric import Fabric, FlowClass, Owner, Row, Usage
 from .network import shared_rates
+from .symmetry import Symmetry, find_symmetry, representatives
 
-REFERENCE_BYTES = 1e8
-"""Size at which symmetry is looked at: routes don't depend on it."""
+
+class Peers(NamedTuple):
+    """The peers that a rank reaches in one way: one of them, and how many look like it."""
+
+    rank: int
+    number: int
 
 
 class FoldedFabric:
-    """The quotient of a fabric by its symmetry: rank 0 stands for all, each row for its class."""
+    """The quotient of a fabric by its symmetry: representatives stand for all, each row for its class."""
 
-    def __init__(self, fabric: Fabric, row_colour: dict[str, int], pair_colour: dict[tuple[int, int], int]) -> None:
+    def __init__(self, fabric: Fabric, symmetry: Symmetry) -> None:
         self.fabric = fabric
+        self.symmetry = symmetry
         self.rows: list[Row] = []
-        self._row_colour = row_colour
-        self._pair_colour = pair_colour
+        self.represented = representatives(fabric.groups, symmetry)
+        """Simulated rank -> how many it stands for."""
+        self._stands_for = {symmetry.ranks[rank]: rank for rank in self.represented}
         self._row_class: dict[Hashable, int] = {}
         self._made: dict[Hashable, FlowClass] = {}
         self._transfer_lists: dict[Hashable, list[Transfer]] = {}
+        self._peers: dict[tuple[int, tuple[int, ...]], list[Peers]] = {}
+        self._all = self._owners(fabric.ranks)
 
-    def _key_of(self, row: Row) -> Hashable:
-        """The class of a row: by colour, or by kind (which names the size) for bundle caps, which may come later."""
-        colour = self._row_colour.get(row.name)
-        return ("colour", colour) if colour is not None else (row.kind, row.bound, row.slowdowns)
-
-    def _quotient(self, key: Hashable, members: list[FlowClass], call: list[FlowClass]) -> FlowClass:
-        """One class whose rate is that of each member; `call` are the flows that start with the first member."""
-        if key not in self._made:
-            usage: dict[int, float] = {}
-            for member in members:
-                for row, a in member.usage:
-                    index = self._folded_row(self.fabric.rows[row])
-                    usage[index] = usage.get(index, 0.0) + a
-            sizes = self._sizes()
-            first = members[0]
-            self._made[key] = FlowClass(
-                index=len(self._made),
-                label=first.label,
-                weight=first.weight,
-                cap=first.cap,
-                usage=tuple((index, a / sizes[index]) for index, a in usage.items()),
-                companions=(first.label, ("call", first.companions[1] if len(call) > 1 else key)),
-                copy_of=(0, first.copy_of[1]) if first.copy_of is not None else None,
-                alone=self._alone(first, call),
-                own=self._own(first, [member for member in members if member in call]),
-            )
-        return self._made[key]
-
-    def _alone(self, first: FlowClass, call: list[FlowClass]) -> float:
-        """The rate of one member with only its companions around, on the unfolded fabric."""
-        classes = sorted(call, key=lambda c: c.index)
-        rates, _, _ = shared_rates(self.fabric.rows, Counter(classes))
-        return rates[classes.index(first)]
-
-    def _own(self, first: FlowClass, together: list[FlowClass]) -> tuple[tuple[int, float], ...]:
-        """What the call's own members use of one row of each class: a row that the first one uses."""
-        own = []
-        for row, _ in first.usage:
-            used = sum(dict(member.usage).get(row, 0.0) for member in together)
-            own.append((self._folded_row(self.fabric.rows[row]), used))
-        return tuple(own)
+    def _owners(self, ranks: Sequence[int]) -> Counter[Hashable]:
+        """How many ranks, switches, sockets and pairs of sockets of each colour these ranks have."""
+        fabric = self.fabric
+        switches = {fabric.switch_of(rank) for rank in ranks} - {None}
+        sockets = {fabric.socket_of(rank) for rank in ranks}
+        owners: list[Owner] = [("rank", rank) for rank in ranks]
+        owners += [("switch", switch) for switch in switches if switch is not None]
+        owners += [("socket", socket) for socket in sockets]
+        owners += [("between", a, b) for a in sockets for b in sockets if a != b]
+        return Counter(self.symmetry.colour(owner) for owner in owners)
 
     def _folded_row(self, row: Row) -> int:
-        key = self._key_of(row)
+        """The class of a row: by what it is and how its owner looks."""
+        key = (row.kind, row.bound, row.slowdowns, self.symmetry.colour(row.owner))
         if key not in self._row_class:
             self._row_class[key] = len(self.rows)
-            rank = 0 if row.rank is not None else None
-            self.rows.append(Row(row.name, row.kind, row.bound, row.slowdowns, rank))
+            rank = None if row.rank is None else self._stands_for[self.symmetry.ranks[row.rank]]
+            self.rows.append(Row(row.name, row.kind, row.bound, row.slowdowns, rank, row.owner))
         return self._row_class[key]
 
-    def _sizes(self) -> dict[int, int]:
-        """How many real rows each folded row stands for."""
-        sizes: dict[int, int] = {}
-        for row in self.fabric.rows:
-            index = self._row_class.get(self._key_of(row))
-            if index is not None:
-                sizes[index] = sizes.get(index, 0) + 1
-        return sizes
+    def _spread(self, usage: Sequence[tuple[int, float]], count: int, owners: Counter[Hashable]) -> Usage:
+        """What `count` flows like this one use of each row, of so many like it."""
+        spread: Usage = {}
+        for row, a in usage:
+            real = self.fabric.rows[row]
+            folded = self._folded_row(real)
+            spread[folded] = spread.get(folded, 0.0) + a * count / owners[self.symmetry.colour(real.owner)]
+        return spread
 
-    def copy_class(self, _rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
-        """All ranks' copies of this kind, as rank 0's."""
-        key = ("copy", direction, memory)
+    def _make(
+        self, first: FlowClass, count: int, own_count: int, own_owners: Counter[Hashable], rank: int, call: object
+    ) -> FlowClass:
+        """The class of `count` flows like `first`, `own_count` of which belong to the same call."""
+        return FlowClass(
+            index=len(self._made),
+            label=first.label,
+            weight=first.weight,
+            cap=first.cap,
+            usage=tuple(self._spread(first.usage, count, self._all).items()),
+            companions=(first.label, ("call", call)),
+            copy_of=(rank, first.copy_of[1]) if first.copy_of is not None else None,
+            own=tuple(self._spread(first.usage, own_count, own_owners).items()),
+        )
+
+    def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
+        """The copies of all ranks that this one stands for."""
+        key = ("copy", rank, direction, memory)
         if key not in self._made:
-            members = [self.fabric.copy_class(r, direction, memory) for r in self.fabric.ranks]
-            self._quotient(key, members, members[:1])
+            first = self.fabric.copy_class(rank, direction, memory)
+            made = self._make(first, self.represented[rank], 1, self._owners([rank]), rank, key)
+            self._made[key] = self._alone_in([made])[0]
         return self._made[key]
+
+    def _alone_in(self, call: Sequence[FlowClass]) -> list[FlowClass]:
+        """The classes of one call, each with the rate that it has while nothing else runs."""
+        alone = [FlowClass(i, one.label, one.weight, one.cap, one.own or one.usage) for i, one in enumerate(call)]
+        rates, _, _ = shared_rates(self.rows, Counter(alone))
+        return [
+            FlowClass(c.index, c.label, c.weight, c.cap, c.usage, c.companions, c.copy_of, rate, c.own)
+            for c, rate in zip(call, rates, strict=True)
+        ]
 
     def kind(self, name: CollectiveName) -> CollectiveKind:
         """See Fabric.kind."""
@@ -108,96 +112,80 @@ class FoldedFabric:
         return self.kind(command.kind).latency.value
 
     def transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
-        """Rank 0's transfers, one for each class of peers."""
-        kind, sent = command.kind, command.bytes
-        key = ("transfers", kind, sent, command.group)
+        """The transfers of the simulated ranks of a group, one for each class of pairs."""
+        key = (command.kind, command.bytes, command.group, group)
         found = self._transfer_lists.get(key)
         if found is None:
-            found = self._transfer_lists[key] = self._transfers(kind, sent, command.group, group)
+            make = self._pairs if command.kind == "all-to-all" else self._ring
+            found = self._transfer_lists[key] = make(command.kind, command.bytes, group)
         return found
 
-    def _transfers(self, kind: CollectiveName, sent: float, scope: str, group: tuple[int, ...]) -> list[Transfer]:
-        groups = self.fabric.groups if scope == "sequence" else (tuple(self.fabric.ranks),)
-        if kind != "all-to-all":
-            rings = [self.fabric.ring_class(kind, sent, g) for g in groups]
-            return [(0, 0, self._quotient(("ring", kind, sent, scope), rings, rings[:1]), sent)]
-        by_colour: dict[int, list[FlowClass]] = {}
-        for g in groups:
-            for i, j in pairs(g):
-                by_colour.setdefault(self._pair_colour[i, j], []).append(self.fabric.pair_class(kind, sent, g, i, j))
+    def _like(self, group: tuple[int, ...]) -> int:
+        """How many sequence groups look like this one; one if it is no sequence group."""
+        if group not in self.fabric.groups:
+            return 1
+        colours = self.symmetry.groups
+        return list(colours.values()).count(colours[self.fabric.groups.index(group)])
+
+    def _ring(self, kind: CollectiveName, sent: float, group: tuple[int, ...]) -> list[Transfer]:
+        """A ring: one flow for all its members, and for the rings of the groups that look alike."""
+        first = self.fabric.ring_class(kind, sent, group)
+        usage, own = self._ring_usage(first, self._like(group), self._all), self._ring_usage(first, 1, None)
+        made = FlowClass(
+            len(self._made), first.label, first.weight, first.cap, usage, (kind, ("call", sent, group)), own=own
+        )
+        key = ("ring", kind, sent, group)
+        self._made[key] = self._alone_in([made])[0]
+        return [(group[0], -1, self._made[key], sent)]
+
+    def _ring_usage(
+        self, ring: FlowClass, count: int, owners: Counter[Hashable] | None
+    ) -> tuple[tuple[int, float], ...]:
+        """What `count` such rings use of each row of a class, in the mean; without owners, of the row that one uses."""
+        total: Usage = {}
+        largest: Usage = {}
+        for row, a in ring.usage:
+            real = self.fabric.rows[row]
+            folded = self._folded_row(real)
+            size = 1 if owners is None else owners[self.symmetry.colour(real.owner)]
+            total[folded] = total.get(folded, 0.0) + a * count / size
+            largest[folded] = max(largest.get(folded, 0.0), a)
+        return tuple((largest if owners is None else total).items())
+
+    def _pairs(self, kind: CollectiveName, sent: float, group: tuple[int, ...]) -> list[Transfer]:
+        """An all-to-all: a flow from each simulated rank to one peer of each kind."""
+        owners, like = self._owners(group), self._like(group)
+        colours = Counter(self.symmetry.ranks[rank] for rank in group)
+        calls: list[tuple[int, int, FlowClass]] = []
+        for rank in (member for member in group if member in self.represented):
+            for peers in self._peers_of(rank, group):
+                first = self.fabric.pair_class(kind, sent, group, rank, peers.rank)
+                own = colours[self.symmetry.ranks[rank]] * peers.number
+                made = self._make(first, own * like, own, owners, rank, (sent, group))
+                self._made["pair", kind, sent, group, rank, peers.rank] = made
+                calls.append((rank, self._stands_for[self.symmetry.ranks[peers.rank]], made))
         part = sent / (len(group) - 1)
-        call = [self.fabric.pair_class(kind, sent, groups[0], i, j) for i, j in pairs(groups[0])]
-        return [
-            (0, 0, self._quotient(("pair", kind, sent, scope, colour), members, call), part)
-            for colour, members in sorted(by_colour.items())
-        ]
+        finished = self._alone_in([made for _, _, made in calls])
+        return [(i, j, made, part) for (i, j, _), made in zip(calls, finished, strict=True)]
+
+    def _peers_of(self, rank: int, group: tuple[int, ...]) -> list[Peers]:
+        """A rank's peers by colour and by what it shares with them."""
+        if (rank, group) not in self._peers:
+            fabric, found = self.fabric, dict[Hashable, Peers]()
+            switch, socket = fabric.switch_of(rank), fabric.socket_of(rank)
+            for peer in group:
+                if peer != rank:
+                    below = switch is not None and fabric.switch_of(peer) == switch
+                    key = (self.symmetry.ranks[peer], below, fabric.socket_of(peer) == socket)
+                    known = found.get(key, Peers(peer, 0))
+                    found[key] = known._replace(number=known.number + 1)
+            self._peers[rank, group] = list(found.values())
+        return self._peers[rank, group]
 
 
 def fold(fabric: Fabric, program: StreamProgram) -> FoldedFabric | None:
-    """The folded fabric if all ranks are alike, else None."""
-    flows = _flows(fabric, program)
-    ranks, rows, flow_colour = _refine(fabric, flows)
-    if len(set(ranks.values())) > 1:
+    """The folded fabric if any ranks are alike, else None."""
+    symmetry = find_symmetry(fabric, program)
+    if len(set(symmetry.ranks.values())) == len(symmetry.ranks):
         return None
-    colours = {fabric.rows[row].name: colour for row, colour in rows.items() if fabric.rows[row].rank is None}
-    pair_colour = {(ends[0], ends[1]): flow_colour[key] for key, (_, ends) in flows.items() if key[0] == "pair"}
-    return FoldedFabric(fabric, colours, pair_colour)
-
-
-K = TypeVar("K")
-FlowKey = tuple[str, object]
-
-
-def _flows(fabric: Fabric, program: StreamProgram) -> dict[FlowKey, tuple[FlowClass, tuple[int, ...]]]:
-    """Every flow that the program can start, with the ranks at its ends."""
-    distinct = {id(section.commands): section.commands for section in program.sections}
-    kinds = {(c.kind, c.group) for commands in distinct.values() for c in commands if isinstance(c, Collective)}
-    found: dict[FlowKey, tuple[FlowClass, tuple[int, ...]]] = {}
-    for rank in fabric.ranks:
-        found["H2D", rank] = (fabric.copy_class(rank, "H2D", "pinned"), (rank,))
-        found["D2H", rank] = (fabric.copy_class(rank, "D2H", "pinned"), (rank,))
-    for kind, scope in sorted(kinds):
-        for group in fabric.groups if scope == "sequence" else (tuple(fabric.ranks),):
-            if len(group) == 1:
-                continue
-            if kind == "all-to-all":
-                for i, j in pairs(group):
-                    found["pair", (i, j)] = (fabric.pair_class(kind, REFERENCE_BYTES, group, i, j), (i, j))
-            else:
-                found[f"ring {kind}", group] = (fabric.ring_class(kind, REFERENCE_BYTES, group), group)
-    return found
-
-
-def _refine(
-    fabric: Fabric, flows: dict[FlowKey, tuple[FlowClass, tuple[int, ...]]]
-) -> tuple[dict[int, int], dict[int, int], dict[FlowKey, int]]:
-    """Stable colours of ranks, rows and flows (an equitable partition)."""
-    ranks: dict[int, int] = dict.fromkeys(fabric.ranks, 0)
-    rows = {i: hash((row.kind, row.bound)) for i, row in enumerate(fabric.rows)}
-    flow: dict[FlowKey, int] = {key: hash((key[0], entry[0].weight, entry[0].cap)) for key, entry in flows.items()}
-    users: dict[int, list[tuple[FlowKey, float]]] = {row: [] for row in rows}
-    for key, (flow_class, _) in flows.items():
-        for row, a in flow_class.usage:
-            users[row].append((key, a))
-    while True:
-        before = [len(set(colours.values())) for colours in (ranks, rows, flow)]
-        flow = _number(
-            {
-                key: (flow[key], tuple(ranks[r] for r in ends), tuple(sorted((rows[c], a) for c, a in fc.usage)))
-                for key, (fc, ends) in flows.items()
-            }
-        )
-        rows = _number({row: (rows[row], tuple(sorted((flow[k], a) for k, a in users[row]))) for row in rows})
-        seen: dict[int, list[tuple[int, int]]] = {rank: [] for rank in ranks}
-        for key, (_, ends) in flows.items():
-            for place, rank in enumerate(ends):
-                seen[rank].append((flow[key], place if key[0] == "pair" else 0))
-        ranks = _number({rank: (ranks[rank], tuple(sorted(seen[rank]))) for rank in ranks})
-        if [len(set(colours.values())) for colours in (ranks, rows, flow)] == before:
-            return ranks, rows, flow
-
-
-def _number(signatures: dict[K, Hashable]) -> dict[K, int]:
-    """Signatures as small integers, equal ones alike."""
-    numbers: dict[Hashable, int] = {}
-    return {key: numbers.setdefault(signature, len(numbers)) for key, signature in signatures.items()}
+    return FoldedFabric(fabric, symmetry)

@@ -7,16 +7,15 @@ different streams run one after the other: large kernels fill the chip.
 """
 
 from collections import deque
-from typing import Any
 
-from simpy import Environment, Event
-from simpy.events import Timeout
+from simpy import Event
 
 from offsim.scenario.node import Node
 from offsim.scenario.scenario import Simulation
 
 from .clock import ClockState
 from .durations import Pieces
+from .environment import Alarm, PromptEnvironment
 
 LEAST = 1e-13
 """Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
@@ -25,10 +24,12 @@ LEAST = 1e-13
 class Work:
     """A command's kernels on the multiprocessors."""
 
-    __slots__ = ("done", "index", "left", "lost", "pieces", "started")
+    __slots__ = ("done", "index", "left", "lost", "pieces", "started", "total")
 
-    def __init__(self, pieces: Pieces, done: Event) -> None:
+    def __init__(self, pieces: Pieces, total: float, done: Event) -> None:
         self.pieces = pieces
+        self.total = total
+        """Seconds of all pieces alone."""
         self.index = 0
         self.left = pieces[0].seconds if pieces else 0.0
         self.done = done
@@ -39,7 +40,7 @@ class Work:
 class GPU:
     """One GPU's multiprocessors."""
 
-    def __init__(self, env: Environment, node: Node, simulation: Simulation) -> None:
+    def __init__(self, env: PromptEnvironment, node: Node, simulation: Simulation) -> None:
         self.env = env
         limited = node.gpu.clock is not None and simulation.clock
         self.clock = ClockState(node.gpu.clock) if limited and node.gpu.clock is not None else None
@@ -49,28 +50,42 @@ class GPU:
             for entry in node.interference:
                 self.slowdowns.setdefault(entry.victim, {})[entry.aggressor] = entry.slowdown.value
         self.active: dict[str, int] = {}
+        self._aggressors = {aggressor for by in self.slowdowns.values() for aggressor in by}
+        self._slowed_by = 0
+        """Kinds of work beside the kernels that are active and slow some of them."""
+        self._totals: dict[int, float] = {}
+        """By identity of pieces, which live as long as the run."""
         self.running: Work | None = None
         self.waiting: deque[Work] = deque()
         self._since = 0.0
-        self._timer: Event | None = None
+        self._timer: Alarm | None = None
         self._boundary: Event | None = None
-        self._boundary_timer: Event | None = None
+        self._boundary_timer: Alarm | None = None
 
     def start(self, pieces: Pieces) -> Work:
         """Kernels that run as soon as the multiprocessors are free; `done` fires at the end."""
-        work = Work(pieces, self.env.event())
-        self.waiting.append(work)
+        total = self._totals.get(id(pieces))
+        if total is None:
+            total = self._totals[id(pieces)] = sum(piece.seconds for piece in pieces)
+        work = Work(pieces, total, Event(self.env))
         if self.running is None:
-            self._next()
+            self._run(work)
+        else:
+            self.waiting.append(work)
         return work
 
-    def _next(self) -> None:
-        self.running = self.waiting.popleft() if self.waiting else None
-        self._since = self.env.now
-        self._look_at_clock()
-        if self.running is not None:
-            self.running.started = self.env.now
-            self._arm()
+    def _run(self, work: Work | None) -> None:
+        """This is what the multiprocessors do from now on."""
+        self.running = work
+        now = self._since = self.env.now
+        if self.clock is not None:
+            self._look_at_clock()
+        if work is not None:
+            work.started = now
+            if self._slowed_by or self.clock is not None:
+                self._arm()
+            else:
+                self._timer = self.env.alarm(work.total, self._on_timer)
 
     def _look_at_clock(self) -> None:
         """What runs now is the load; the running kernel goes on at the clock of this moment."""
@@ -84,26 +99,34 @@ class GPU:
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
+        if self.clock is None and aggressor not in self._aggressors:
+            return
         before = self.active.get(aggressor, 0)
         after = before + change
         changed = (before == 0) != (after == 0)
-        if changed and self.running is not None and self._sensitive(aggressor):
-            self._advance()
+        if not changed:
             self.active[aggressor] = after
+            return
+        if self.running is not None:
+            index = self.running.index
+            self._advance()
+            self._note_active(aggressor, after)
             self._look_at_clock()
             self._arm()
-            self._arm_boundary()
+            self._arm_boundary(index)
         else:
-            self.active[aggressor] = after
-            if changed:
-                self._look_at_clock()
+            self._note_active(aggressor, after)
+            self._look_at_clock()
 
-    def _sensitive(self, aggressor: str) -> bool:
-        return self.clock is not None or any(aggressor in by for by in self.slowdowns.values())
+    def _note_active(self, aggressor: str, count: int) -> None:
+        """So many of this kind are active from now on, where there were none or now are none."""
+        self.active[aggressor] = count
+        if aggressor in self._aggressors:
+            self._slowed_by += 1 if count else -1
 
     def _slowing(self) -> bool:
         """Whether anything that slows some kernel is active."""
-        return self.clock is not None or (bool(self.slowdowns) and any(self.active.values()))
+        return self.clock is not None or self._slowed_by > 0
 
     def _factor(self, kernel_class: str) -> float:
         """How many times longer a kernel of this class takes now."""
@@ -144,39 +167,41 @@ class GPU:
         if self.clock is not None:
             return min(work.left * self._factor(work.pieces[work.index].kernel_class), self.clock.slice)
         if not self._slowing():
+            if not work.index:
+                return work.left + work.total - work.pieces[0].seconds
             return work.left + sum([piece.seconds for piece in work.pieces[work.index + 1 :]])
         rest = work.left * self._factor(work.pieces[work.index].kernel_class)
         return rest + sum(piece.seconds * self._factor(piece.kernel_class) for piece in work.pieces[work.index + 1 :])
 
     def _arm(self) -> None:
         """A timer for the end of the running work; an older timer is ignored when it fires."""
-        timer = Timeout(self.env, self._remaining())
-        self._timer = timer
-        assert timer.callbacks is not None
-        timer.callbacks.append(self._on_timer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.env.alarm(self._remaining(), self._on_timer)
 
-    def _on_timer(self, timer: Event | Any) -> None:
-        if timer is not self._timer or self.running is None:
-            return
+    def _on_timer(self) -> None:
+        work, self._timer = self.running, None
+        assert work is not None
         if self._slowing():
             self._advance()
-        work = self.running
         if self.clock is not None and work.index < len(work.pieces):
             self._look_at_clock()
             self._arm()
             self._arm_boundary()
             return
-        self._next()
+        self._run(self.waiting.popleft() if self.waiting else None)
         work.done.succeed()
 
-    def progress(self) -> tuple[object, ...]:
-        """What the multiprocessors still have to do, rounded to a nanosecond, and their mean demand to a milliwatt."""
-        mean = round(self.clock.mean(self.env.now), 3) if self.clock is not None else 0.0
+    def look(self, places: list[object], seconds: list[float]) -> None:
+        """Add what the multiprocessors still have to do, and the mean demand, to a state."""
+        if self.clock is not None:
+            seconds.append(self.clock.mean(self.env.now) / self.clock.headroom)
         if self.running is None:
-            return (mean,)
+            places.append(None)
+            return
         self._advance()
-        waiting = tuple(work.pieces for work in self.waiting)
-        return (self.running.pieces, self.running.index, round(self.running.left, 9), waiting, mean)
+        places.append((id(self.running.pieces), self.running.index, [id(work.pieces) for work in self.waiting]))
+        seconds.append(self.running.left)
 
     def boundary(self) -> Event | None:
         """None if no kernel runs, else an event that fires when the one that runs now ends.
@@ -190,15 +215,21 @@ class GPU:
             self._arm_boundary()
         return self._boundary
 
-    def _arm_boundary(self) -> None:
-        """A timer for the end of the running kernel; again whenever its speed changes."""
-        if self._boundary is not None:
-            self._boundary_timer = Timeout(self.env, self._kernel_left())
-            assert self._boundary_timer.callbacks is not None
-            self._boundary_timer.callbacks.append(self._at_boundary)
+    def _arm_boundary(self, index: int = -1) -> None:
+        """A timer for the end of the running kernel; again whenever its speed changes.
 
-    def _at_boundary(self, timer: Event) -> None:
-        if timer is self._boundary_timer and self._boundary is not None:
+        If kernel `index` ran until this very instant, that is the end.
+        """
+        if self._boundary is not None and self.running is not None and 0 <= index < self.running.index:
+            boundary, self._boundary = self._boundary, None
+            boundary.succeed()
+        if self._boundary is not None:
+            if self._boundary_timer is not None:
+                self._boundary_timer.cancel()
+            self._boundary_timer = self.env.alarm(self._kernel_left(), self._at_boundary)
+
+    def _at_boundary(self) -> None:
+        if self._boundary is not None:
             boundary, self._boundary = self._boundary, None
             boundary.succeed()
 

@@ -4,193 +4,203 @@ Its clock runs ahead of the simulation's: commands carry the instant at which th
 event. It blocks on synchronisation, on pageable copies, and when a stream holds `queue_depth` commands.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
-from simpy import Environment, Event
+from simpy import Event
 
-from offsim.program.commands import (
-    COMPUTE,
-    Allocate,
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Free,
-    HostWork,
-    Record,
-    StreamProgram,
-    Synchronize,
-    Wait,
-)
-from offsim.program.timeline import Repeat, Span, Window
+from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
+from offsim.program.timeline import Span, Window
 from offsim.scenario.node import Overheads
 
-from .host_costs import HostCosts
+from .environment import PromptEnvironment
+from .issue import HostSpan, Piece, Plans
 from .rank import Rank
-from .steady_state import SteadyState
-from .stream import Marker, RecordedEvent, Stream
+from .stream import Chunk, Passed, Place, Stream
+
+
+class CaughtUpLateError(Exception):
+    """Something waited for a host that issues late because blocks were skipped: the skip was not exact."""
 
 
 class HostThread:
     """One rank's host thread, a SimPy process."""
 
     def __init__(
-        self, env: Environment, rank: Rank, program: StreamProgram, overheads: Overheads, steady: SteadyState | None
+        self, env: PromptEnvironment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
     ) -> None:
         self.env = env
         self.rank = rank
         self.program = program
+        self.plans = plans
         self.clock = 0.0
         self.awaiting = ""
-        self.steady = steady
-        self.events: dict[str, RecordedEvent] = {}
-        self.markers: list[tuple[Marker, float, float]] = []
+        self.number = 0
+        """The section that is being issued."""
+        self.part = 0
+        self.piece = 0
+        """The piece of the part of the passage that comes next, or is waited in."""
+        self.chunks: list[Chunk] = []
+        """The passages of the last two sections."""
+        self.passed: list[Passed] = []
+        """Every section that it has begun to issue."""
+        self.catching_up = False
+        """After a skip: it issues late what it would have issued meanwhile."""
         self.depth = overheads.queue_depth
-        self._pushed = rank.stream(COMPUTE)
-        self._costs = HostCosts(overheads)
         self._return_cost = overheads.synchronize.value
-        self._issue: dict[type, Callable[[Any], Event | None]] = {
-            Compute: self._compute,
-            Copy: self._copy,
-            Collective: self._collective,
-            Record: self._record,
-            Wait: self._wait,
-            Synchronize: self._synchronize,
-            Allocate: self._allocate,
-            Free: lambda _: None,
-            HostWork: self._host_work,
-        }
         self.process = env.process(self._run())
+        rank.check_host = self._check
+
+    def _check(self) -> None:
+        """A stream has to wait for this host: only right if it issues when it should."""
+        if self.catching_up:
+            raise CaughtUpLateError
 
     def _run(self) -> Generator[Event, Any, None]:
-        sections, number = self.program.sections, 0
-        issue, depth = self._issue, self.depth
-        while number < len(sections):
-            begin = self.clock
-            for command in sections[number].commands:
-                blocker = issue[command.__class__](command)
-                if blocker is not None or len(self._pushed.queue) >= depth or command.__class__ is Synchronize:
-                    yield from self._block(command, blocker)
-            marker = Marker(number)
-            self.rank.stream(COMPUTE).push(self.clock, marker)
-            self.markers.append((marker, begin, self.clock))
-            number += 1 + self._repeats(number, begin)
+        sections = self.program.sections
+        while self.number < len(sections):
+            passed = Passed(self.number, self.clock)
+            self.passed.append(passed)
+            self.chunks = [chunk for chunk in self.chunks if chunk.passed in self.passed[-2:]]
+            plans = self.plans.of_section(sections[self.number].commands)
+            first = next((i for i, plan in enumerate(plans) if COMPUTE in plan.items), -1)
+            for number, plan in enumerate(plans):
+                chunk = self.rank.begin_passage(plan, passed, number, first=number == first)
+                self.chunks.append(chunk)
+                yield from self._issue(chunk)
+                self.rank.end_passage(chunk)
+            passed.end = self.clock
+            self.number += 1
+        yield from self._drain()
+
+    def _issue(self, chunk: Chunk) -> Generator[Event, Any, None]:
+        """Issue a passage, part by part, piece by piece."""
+        self.part = 0
+        while self.part < len(chunk.plan.parts):
+            self.piece = 0
+            chunk.released.append([])
+            while self.piece < len(chunk.plan.parts[self.part].pieces):
+                while (full := self._full(chunk)) is not None:
+                    yield from self._make_room(*full)
+                piece = chunk.plan.parts[self.part].pieces[self.piece]
+                self._release(chunk, piece)
+                if piece.blocker is not None:
+                    yield from self._block(chunk, piece)
+                self.piece += 1
+            self.part += 1
+
+    def _drain(self) -> Generator[Event, Any, None]:
+        """Wait until every stream is empty."""
         for stream in self.rank.streams.values():
-            drained = stream.drained()
-            if drained is not None:
+            if not stream.idle:
                 self.awaiting = f"the end of stream {stream.name!r}"
-                yield drained
+                yield stream.reached(stream.issued, host=True)
         self.awaiting = ""
 
-    def _block(self, command: Command, blocker: Event | None) -> Generator[Event, Any, None]:
-        """Wait for what the command waits for, and for room in the stream it was put on."""
-        start = self.clock
-        if blocker is not None:
+    def _release(self, chunk: Chunk, piece: Piece) -> None:
+        """Issue a piece: its commands carry instants from now on."""
+        chunk.released[self.part].append(self.clock)
+        for name, end in piece.ends:
+            self.rank.streams[name].released(self._place(chunk, name, end))
+        for work in piece.work:
+            self._note_work(work)
+        self.clock += piece.cost
+
+    def _place(self, chunk: Chunk, name: str, count: int) -> int:
+        """Commands of a stream until `count` of the current part are done, since the start."""
+        return chunk.starts[name] + chunk.plan.begins[self.part].get(name, 0) + count
+
+    def _note_work(self, work: HostSpan) -> None:
+        start = self.clock + work.offset
+        span = Span(self.rank.index, "host", "host", work.name, start, start + work.duration)
+        self.rank.timeline.named.append(span)
+
+    def _block(self, chunk: Chunk, piece: Piece) -> Generator[Event, Any, None]:
+        """Wait for what a piece's last command waits for."""
+        start, command = self.clock, piece.blocker
+        assert command is not None
+        places = self._awaited(chunk, piece)
+        pending = [(stream, place) for stream, place in places if stream.done < place]
+        if pending:
             self.awaiting = f"{command!r}"
-            yield blocker
+            events = [stream.reached(place, host=True) for stream, place in pending]
+            yield self.env.all_of(events) if len(events) > 1 else events[0]
             self.awaiting = ""
+            if self.catching_up and self.clock > self.env.now:
+                raise CaughtUpLateError
             self.clock = max(self.clock, self.env.now)
-            self._note_blocked(command, start)
+            self._note_blocked(command, places, start)
+        elif self.catching_up:
+            raise CaughtUpLateError
+        self.catching_up = False
         if command.__class__ is Synchronize:
             self.clock += self._return_cost
-        if len(self._pushed.queue) >= self.depth:
-            yield from self._make_room(self._pushed)
 
-    def _note_blocked(self, command: Command, start: float) -> None:
+    def _awaited(self, chunk: Chunk, piece: Piece) -> list[Place]:
+        """The places on this rank's streams that a blocker waits for."""
+        streams, command = self.rank.streams, piece.blocker
+        if piece.event is not None:
+            place = self.rank.recorded(chunk, self.part, piece.event)
+            return [] if place is None else [place]
+        if isinstance(command, Synchronize) and command.scope == "device":
+            return [(stream, stream.issued) for stream in streams.values()]
+        assert command is not None
+        stream = self.rank.stream(command.target if isinstance(command, Synchronize) else command.stream)
+        return [(stream, stream.issued)]
+
+    def _note_blocked(self, command: Command, places: list[Place], start: float) -> None:
+        """Name the stream that was waited for: of several, the one that drained last."""
         if self.clock > start:
-            cause = self._awaited_stream(command)
+            cause = max((stream for stream, _ in places), key=lambda stream: stream.drained_at).name
             span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
-            self.rank.timeline.spans.append(span)
+            self.rank.timeline.named.append(span)
 
-    def _awaited_stream(self, command: Command) -> str:
-        """The stream that the host waited for: of a device synchronisation, the one that drained last."""
-        if not isinstance(command, Synchronize):
-            return getattr(command, "stream", "")
-        if command.scope == "event":
-            return self.events[command.target].stream
-        if command.scope == "stream":
-            return command.target
-        return max(self.rank.streams.values(), key=lambda stream: stream.drained_at).name
+    def _full(self, chunk: Chunk) -> Place | None:
+        """A stream without room for the next piece, and how many of its commands must be done first."""
+        for name, end in chunk.plan.parts[self.part].pieces[self.piece].ends:
+            stream, place = self.rank.streams[name], self._place(chunk, name, end) - self.depth
+            if stream.done < place:
+                return stream, place
+        return None
 
-    def _make_room(self, stream: Stream) -> Generator[Event, Any, None]:
-        """Block until there is room again; what drains until the host's own clock counts."""
+    def _make_room(self, stream: Stream, place: int) -> Generator[Event, Any, None]:
+        """Block until so many commands are done; what drains until the host's own clock counts."""
         if self.clock > self.env.now:
             yield self.env.timeout(self.clock - self.env.now)
-        if len(stream.queue) < self.depth:
             return
-        # Blocked, it wakes when a sixteenth of the queue is free: the device cannot tell, and it spares events.
-        enough, start = self.depth - self.depth // 16, self.clock
-        while len(stream.queue) >= enough:
-            yield stream.room(enough)
+        self.catching_up = False
+        start = self.clock
+        self.awaiting = f"room in the queue of {stream.name!r}"
+        yield stream.reached(place, host=True)
+        self.awaiting = ""
         self.clock = max(self.clock, self.env.now)
         if self.clock > start:
             name, rank = f"queue of {stream.name} full", self.rank.index
-            span = Span(rank, "host", "host", name, start, self.clock)
-            self.rank.timeline.spans.append(span)
+            self.rank.timeline.named.append(Span(rank, "host", "host", name, start, self.clock))
 
-    def _repeats(self, number: int, begin: float) -> int:
-        """How many of the next sections repeat this one exactly and need no simulation."""
-        if self.steady is None:
-            return 0
-        if self.clock > self.env.now + self._return_cost + 1e-15:
-            self.steady.forget()
-            return 0
-        count = self.steady.repeats(self.program, number, self.rank, self.clock - self.env.now)
-        if count:
-            repeat = Repeat(number, count, self.clock - begin, begin, self.clock)
-            self.rank.timeline.repeats.append(repeat)
-        return count
+    def move_on(self, chunk: Chunk, before: int, block: int, times: int, *, together: bool) -> None:
+        """Take `times` periods, each as long as from one block to another, as done.
+
+        `together`: the host moves on as the streams do; else it has issued all of this already.
+        """
+        plan = chunk.plan
+        if together:
+            parts = times * (block - before)
+            # What comes now was released when its like, so many parts before, was.
+            chunk.released = [*([[]] * parts), *chunk.released]
+            self.part += parts
+        self.catching_up = not together and self.chunks[-1] is chunk
+        for name in chunk.starts:
+            count = times * plan.per_period(name, before, block)
+            self.rank.streams[name].move_on(count, together=together)
 
     def finish(self) -> None:
         """Write the section windows, once the run is over."""
-        for marker, begin, end in self.markers:
-            reached = marker.reached if marker.reached is not None else end
-            self.rank.timeline.windows.append(Window(self.rank.index, marker.section, begin, end, reached))
-
-    def _put(self, command: Compute | Copy | Collective | Record | Wait, recorded: RecordedEvent | None = None) -> None:
-        """On the command's stream, issued now."""
-        self._pushed = self.rank.stream(command.stream)
-        self._pushed.push(self.clock, command, recorded)
-
-    def _compute(self, command: Compute) -> None:
-        self.clock += self._costs.of(command)
-        self._put(command)
-
-    def _copy(self, command: Copy) -> Event | None:
-        self.clock += self._costs.of(command)
-        self._put(command)
-        return None if command.host_memory == "pinned" else self._pushed.drained()
-
-    def _collective(self, command: Collective) -> None:
-        self.clock += self._costs.of(command)
-        self._put(command)
-
-    def _record(self, command: Record) -> None:
-        self.clock += self._costs.of(command)
-        recorded = self.events[command.event] = RecordedEvent(command.event, command.stream)
-        self._put(command, recorded)
-
-    def _wait(self, command: Wait) -> None:
-        self.clock += self._costs.of(command)
-        self._put(command, self.events.get(command.event))
-
-    def _synchronize(self, command: Synchronize) -> Event | None:
-        if command.scope == "event":
-            recorded = self.events.get(command.target)
-            return None if recorded is None or recorded.done else recorded.wait(self.env)
-        names = list(self.rank.streams) if command.scope == "device" else [command.target]
-        pending = [drained for name in names if (drained := self.rank.stream(name).drained()) is not None]
-        return self.env.all_of(pending) if len(pending) > 1 else pending[0] if pending else None
-
-    def _allocate(self, command: Allocate) -> None:
-        self.clock += self._costs.of(command)
-
-    def _host_work(self, command: HostWork) -> None:
-        self.rank.timeline.spans.append(
-            Span(self.rank.index, "host", "host", command.name, self.clock, self.clock + command.duration)
-        )
-        self.clock += self._costs.of(command)
+        for passed in self.passed:
+            reached = max(passed.compute_end, passed.end)
+            self.rank.timeline.windows.append(
+                Window(self.rank.index, passed.section, passed.begin, passed.end, reached)
+            )
 
 
 def _title(command: Command) -> str:

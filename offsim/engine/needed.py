@@ -10,18 +10,19 @@ from offsim.program.commands import (
     Copy,
     Record,
     Synchronize,
+    Template,
     Wait,
     stream_of,
 )
 
-Work = Compute | Copy | Collective
-WORK = frozenset((Compute, Copy, Collective))
+Work = Compute | Copy | Collective | Template
+WORK = frozenset((Compute, Copy, Collective, Template))
 AWAITING = frozenset((Wait, Synchronize, Copy))
 Place = tuple[str, int]
 """A stream and how many of its commands have been issued."""
 
 
-def needed_work(commands: Sequence[Command]) -> list[Work]:
+def needed_work(commands: Sequence[Command | Template]) -> list[Work]:
     """Work that has ended when the host and the compute stream are through: backwards along waits."""
     issued, required = dict[str, int](), dict[str, int]()
     recorded: dict[str, Place] = {}
@@ -55,7 +56,7 @@ def _require(required: dict[str, int], places: Iterable[Place]) -> None:
         required[stream] = max(required.get(stream, 0), count)
 
 
-def _awaited(command: Command, issued: dict[str, int], recorded: dict[str, Place]) -> list[Place]:
+def _awaited(command: Command | Template, issued: dict[str, int], recorded: dict[str, Place]) -> list[Place]:
     """What the host (the stream, of a Wait) waits for in a command."""
     match command:
         case Wait(event=event) | Synchronize(scope="event", target=event):

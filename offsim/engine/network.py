@@ -6,11 +6,10 @@ to their use.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
-from simpy import Environment, Event
-from simpy.events import Timeout
-
+from .environment import Alarm, PromptEnvironment
 from .fabric import FlowClass, Row
 from .fair_share import SharedRow, fair_share
 
@@ -28,12 +27,12 @@ class ClassRate(NamedTuple):
 class Flow:
     """One transfer in flight."""
 
-    __slots__ = ("delays", "done", "finish", "flow_class", "left", "rate", "since", "unit_delays")
+    __slots__ = ("delays", "finish", "finished", "flow_class", "left", "rate", "since", "unit_delays")
 
-    def __init__(self, flow_class: FlowClass, bytes_: float, done: Event, now: float) -> None:
+    def __init__(self, flow_class: FlowClass, bytes_: float, finished: Callable[[], object], now: float) -> None:
         self.flow_class = flow_class
         self.left = bytes_
-        self.done = done
+        self.finished = finished
         self.rate = 0.0
         self.since = now
         self.finish = float("inf")
@@ -49,54 +48,95 @@ class Flow:
         self.since = now
 
 
+class Sharing:
+    """What every class of flows gets while a given set is active; knows the sets that a start or an end leads to."""
+
+    __slots__ = ("changes", "counts", "rates", "with_more", "with_one_less")
+
+    def __init__(self, counts: dict[int, int]) -> None:
+        self.counts = counts
+        self.rates: dict[int, ClassRate] | None = None
+        self.with_more: dict[tuple[int, ...], Sharing] = {}
+        """By the classes that start."""
+        self.with_one_less: dict[int, Sharing] = {}
+        self.changes: dict[int, frozenset[int]] = {}
+        """By identity of the set before: the classes whose rates differ."""
+
+
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
-    def __init__(self, env: Environment, rows: list[Row], *, contention: bool = True) -> None:
+    def __init__(self, env: PromptEnvironment, rows: list[Row], *, contention: bool = True) -> None:
         self.env = env
         self.rows = rows
         self.contention = contention
         self.flows: list[Flow] = []
-        self._solutions: dict[tuple[tuple[int, int], ...], dict[int, ClassRate]] = {}
+        self._known: dict[frozenset[tuple[int, int]], Sharing] = {}
+        self._classes: dict[int, FlowClass] = {}
+        self._active = self._before = self._sharing({})
+        self._active.rates = {}
         self._alone: dict[int, float] = {}
         self._companions: dict[object, set[FlowClass]] = {}
-        self._change: Event | None = None
-        self._timer: Event | None = None
+        self._change: Alarm | None = None
+        self._timer: Alarm | None = None
+        self._timer_at = -1.0
 
     def introduce(self, flow_class: FlowClass) -> None:
         """Say that a class exists before any of its companions starts, so that rates alone are right."""
         self._companions.setdefault(flow_class.companions, set()).add(flow_class)
+        self._classes[flow_class.index] = flow_class
 
-    def start(self, flow_class: FlowClass, bytes_: float) -> Flow:
-        """A transfer that begins now; its `done` event fires when the last byte has arrived."""
-        self.introduce(flow_class)
-        flow = Flow(flow_class, bytes_, self.env.event(), self.env.now)
-        self.flows.append(flow)
+    def start(self, flow_class: FlowClass, bytes_: float, finished: Callable[[], object]) -> Flow:
+        """A transfer that begins now; `finished` is called when its last byte has arrived."""
+        if flow_class.index not in self._classes:
+            self.introduce(flow_class)
+        index = flow_class.index
+        return self.start_all((index,), [Flow(flow_class, bytes_, finished, self.env.now)])[0]
+
+    def start_all(self, classes: tuple[int, ...], flows: list[Flow]) -> list[Flow]:
+        """Transfers that begin now, of these classes, which are known."""
+        self.flows += flows
+        active = self._active.with_more.get(classes)
+        if active is None:
+            active = self._active.with_more[classes] = self._more(classes)
+        self._active = active
         if self._change is None:
-            self._change = Timeout(self.env, 0.0)
-            assert self._change.callbacks is not None
-            self._change.callbacks.append(self._update)
-        return flow
+            self._change = self.env.alarm(0.0, self._changed)
+        return flows
 
-    def _update(self, timer: Event) -> None:
-        """The set of flows changed, or the next finish is due: once per instant."""
-        if timer is self._change:
-            self._change = None
-        elif timer is not self._timer:
-            return
-        self._finish_due()
-        self._share()
-        self._arm()
+    def _sharing(self, counts: dict[int, int]) -> Sharing:
+        """The set with so many flows of each class."""
+        key = frozenset(counts.items())
+        if key not in self._known:
+            self._known[key] = Sharing(counts)
+        return self._known[key]
 
-    def _arm(self) -> None:
-        """A timer for the next finish; an older timer is ignored when it fires."""
-        if self.flows:
-            finish = min(flow.finish for flow in self.flows)
-            self._timer = Timeout(self.env, max(0.0, finish - self.env.now))
-            assert self._timer.callbacks is not None
-            self._timer.callbacks.append(self._update)
+    def _more(self, classes: tuple[int, ...]) -> Sharing:
+        counts = dict(self._active.counts)
+        for index in classes:
+            counts[index] = counts.get(index, 0) + 1
+        return self._sharing(counts)
 
-    def _finish_due(self) -> None:
+    def _one_less(self, index: int) -> Sharing:
+        counts = dict(self._active.counts)
+        counts[index] -= 1
+        if not counts[index]:
+            del counts[index]
+        less = self._active.with_one_less[index] = self._sharing(counts)
+        return less
+
+    def _changed(self) -> None:
+        """Flows have started at this instant."""
+        self._change = None
+        self._update()
+
+    def _due(self) -> None:
+        """The next flow ends now."""
+        self._timer = None
+        self._update()
+
+    def _update(self) -> None:
+        """The set of flows changes: once per instant, except where a flow starts because another one has ended."""
         now = self.env.now
         limit = now + 1e-12 * now + 1e-15
         due = [flow for flow in self.flows if flow.finish <= limit]
@@ -104,30 +144,58 @@ class Network:
             self.flows = [flow for flow in self.flows if flow.finish > limit]
             for flow in due:
                 flow.advance(now)
-                flow.done.succeed()
+                index = flow.flow_class.index
+                self._active = self._active.with_one_less.get(index) or self._one_less(index)
+        if self.flows:
+            self._share(now)
+        else:
+            self._before = self._active
+        for flow in due:
+            finished = flow.finished
+            del flow.finished  # It knows the flow: together they would wait for the garbage collector.
+            finished()
 
-    def _share(self) -> None:
-        """Give every flow the rate of the current set; re-time those whose rate changes."""
-        now = self.env.now
-        solution = self.solution(Counter(flow.flow_class for flow in self.flows))
+    def _share(self, now: float) -> None:
+        """Give every flow the rate of the current set, re-time those whose rate changes, wait for the next to end."""
+        active, before = self._active, self._before
+        rates = active.rates if active.rates is not None else self._solution(active)
+        changed = active.changes.get(id(before))
+        if changed is None:
+            old = before.rates or {}
+            changed = frozenset(index for index, rate in rates.items() if old.get(index) != rate)
+            active.changes[id(before)] = changed
+        self._before = active
+        next_finish = float("inf")
         for flow in self.flows:
-            got = solution[flow.flow_class.index]
-            if got.rate != flow.rate or got.delays != flow.unit_delays:
-                flow.advance(now)
+            index = flow.flow_class.index
+            if index in changed or not flow.rate:
+                got = rates[index]
+                if flow.rate:
+                    flow.advance(now)
                 flow.rate, flow.unit_delays = got.rate, got.delays
-                flow.finish = now + flow.left / flow.rate
+                flow.finish = now + flow.left / got.rate
+            if flow.finish < next_finish:
+                next_finish = flow.finish
+        if self._timer is None or next_finish != self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = self.env.alarm(next_finish - now, self._due), next_finish
 
-    def solution(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
+    def look(self, places: list[object], seconds: list[float]) -> None:
+        """Add the flows and the time that each would still need to a state."""
+        now = self.env.now
+        ordered = sorted(self.flows, key=lambda flow: (flow.flow_class.index, flow.finish))
+        places.append([flow.flow_class.index for flow in ordered])
+        seconds += [flow.finish - now if flow.rate else flow.left for flow in ordered]
+
+    def _solution(self, active: Sharing) -> dict[int, ClassRate]:
         """Rates by class for a set of active flows."""
-        key = tuple(sorted((flow_class.index, count) for flow_class, count in active.items()))
-        found = self._solutions.get(key)
-        if found is None:
-            if self.contention:
-                found = self._solve(active)
-            else:
-                found = {flow_class.index: ClassRate(self.rate_alone(flow_class), ()) for flow_class in active}
-            self._solutions[key] = found
-        return found
+        classes = Counter({self._classes[index]: count for index, count in active.counts.items()})
+        if self.contention:
+            active.rates = self._solve(classes)
+        else:
+            active.rates = {flow_class.index: ClassRate(self.rate_alone(flow_class), ()) for flow_class in classes}
+        return active.rates
 
     def rate_alone(self, flow_class: FlowClass) -> float:
         """The rate with only its companions around: the other transfers of the same collective."""

@@ -1,21 +1,23 @@
 """One simulated rank: its streams, copy engines and multiprocessors, and how commands run on them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
-from simpy import Environment, Event
+from simpy import Event
 
-from offsim.program.commands import Collective, Compute, Copy
-from offsim.program.timeline import Span, SpanKind, Timeline
+from offsim.program.commands import COMPUTE, Collective, Compute, Copy
+from offsim.program.timeline import Label, SpanKind, Timeline
 from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives
 from .copy_engine import CopyEngine
 from .durations import Durations
+from .environment import PromptEnvironment
 from .fabric import Fabric
 from .gpu import GPU
-from .network import Flow, Network
-from .stream import Stream
+from .issue import PassagePlan
+from .network import Network
+from .stream import Chunk, Passed, Place, Stream
 
 
 class Rank:
@@ -23,7 +25,7 @@ class Rank:
 
     def __init__(
         self,
-        env: Environment,
+        env: PromptEnvironment,
         index: int,
         scenario: Scenario,
         durations: Durations,
@@ -47,20 +49,46 @@ class Rank:
         self.gpu = GPU(env, scenario.node, scenario.simulation)
         self.engines = {"H2D": CopyEngine(env), "D2H": CopyEngine(env)}
         self.streams: dict[str, Stream] = {}
-        self.flow_of_stream: dict[str, Flow] = {}
         self.kept: dict[str, str] = {}
+        self.at_mark: Callable[[Chunk, int], None] | None = None
+        """Called where the compute stream begins a section (block -1) or a block."""
+        self.check_host: Callable[[], None] = lambda: None
+        """Called where a stream has to wait for the host."""
+        self._records: dict[str, Place] = {}
 
     def stream(self, name: str) -> Stream:
         """A stream, made on first use."""
         if name not in self.streams:
-            self.streams[name] = Stream(self.env, name, self)
+            self.streams[name] = Stream(self.env, name, self, marks=name == COMPUTE and self.at_mark is not None)
         return self.streams[name]
+
+    def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> Chunk:
+        """A passage that the host begins to issue: its commands are put on the streams, not yet released."""
+        streams = {name: self.stream(name) for name in plan.items}
+        starts = {name: stream.issued for name, stream in streams.items()}
+        chunk = Chunk(plan, passed, number, starts, first=first)
+        chunk.earlier = {event: self._records[event] for event in plan.earlier if event in self._records}
+        for name, stream in streams.items():
+            stream.append(chunk, plan.items[name], starts[name])
+        return chunk
+
+    def end_passage(self, chunk: Chunk) -> None:
+        """All of a passage has been issued: later ones may wait for what it recorded."""
+        for event, (name, count) in chunk.plan.records.items():
+            self._records[event] = (self.streams[name], chunk.starts[name] + count)
+
+    def recorded(self, chunk: Chunk, part: int, awaited: tuple[str, int] | str) -> Place | None:
+        """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
+        if isinstance(awaited, str):
+            return chunk.earlier.get(awaited)
+        name, count = awaited
+        return self.streams[name], chunk.starts[name] + chunk.plan.begins[part].get(name, 0) + count
 
     def note(
         self,
         stream: Stream,
         kind: SpanKind,
-        name: str,
+        label: Label,
         start: float,
         bytes_: float = 0.0,
         delays: dict[str, float] | None = None,
@@ -68,30 +96,34 @@ class Rank:
         track: str = "",
     ) -> None:
         """Record a span that ends now."""
-        if self.env.now > start:
+        now = self.env.now
+        if now > start:
             lost = tuple(delays.items()) if delays else ()
-            self.timeline.spans.append(
-                Span(self.index, track or stream.name, kind, name, start, self.env.now, bytes_, lost, cause)
-            )
+            self.timeline.notes.append((self.index, track or stream.name, kind, label, start, now, bytes_, lost, cause))
 
-    def note_wait(self, stream: Stream, event: str, cause: str) -> None:
+    def note_wait(self, stream: Stream, event: Label, cause: str) -> None:
         """Record that a stream waited for an event of stream `cause` until now."""
         self.note(stream, "wait", event, stream.started, cause=cause)
 
-    def note_event(self, event: str) -> None:
+    def note_event(self, event: Label) -> None:
         """An event of this rank has been reached now."""
-        self.timeline.instants[self.index, event] = self.env.now
+        self.timeline.reached.append((self.index, event, self.env.now))
 
-    def compute(self, stream: Stream, command: Compute) -> Generator[Event, Any, None]:
-        """Kernels on the multiprocessors."""
-        work = self.gpu.start(self.durations.pieces(command))
-        yield work.done
-        self.note(stream, "compute", command.name, work.started, delays=work.lost)
+    def compute(self, stream: Stream, command: Compute) -> Event:
+        """Kernels on the multiprocessors; the event fires at their end."""
+        work = stream.work = self.gpu.start(self.durations.pieces(command))
+        return work.done
+
+    def computed(self, stream: Stream) -> None:
+        """The kernels that a stream runs have ended."""
+        work = stream.work
+        assert work is not None
+        self.note(stream, "compute", stream.label_at(work.started), work.started, delays=work.lost)
 
     def copy(self, stream: Stream, command: Copy) -> Generator[Event, Any, None]:
         """A copy: its turn on the engine, fixed latency, then bytes at the link's rate."""
         direction, engine, env = command.direction, self.engines[command.direction], self.env
-        turn = None if self.kept.get(direction) == stream.name else engine.request()
+        turn = None if self.kept.get(direction) == stream.name else engine.request(stream.name)
         if turn is not None:
             stream.awaiting = f"the {direction} copy engine"
             yield turn
@@ -102,13 +134,14 @@ class Rank:
             yield env.timeout(fixed)
         flow_class = self.fabric.copy_class(self.index, direction, command.host_memory)
         self.gpu.set_active(direction, +1)
-        flow = self.network.start(flow_class, command.bytes)
-        self.flow_of_stream[stream.name] = flow
-        yield flow.done
-        del self.flow_of_stream[stream.name]
+        done = env.event()
+        flow = self.network.start(flow_class, command.bytes, done.succeed)
+        yield done
         self.gpu.set_active(direction, -1)
-        self.note(stream, direction, command.name, stream.started, command.bytes, flow.delays)
-        self.note(stream, direction, command.name, began, command.bytes, flow.delays, track=f"{direction} engine")
+        self.note(stream, direction, stream.label_at(stream.started), stream.started, command.bytes, flow.delays)
+        self.note(
+            stream, direction, stream.label_at(began), began, command.bytes, flow.delays, track=f"{direction} engine"
+        )
         self._pass_on(stream, direction)
 
     def _pass_on(self, stream: Stream, direction: str) -> None:
@@ -131,12 +164,14 @@ class Rank:
         arrived = self.env.now
         self.gpu.set_active("collective", +1)
         meeting = self.collectives.arrive(self.index, command, group, self.members[command.group])
-        stream.awaiting = f"ranks {sorted(set(meeting.members) - set(meeting.arrived))} in {command.name!r}"
+        if len(meeting.members) > 1:
+            stream.awaiting = f"ranks {sorted(set(meeting.members) - meeting.arrived)} in {command.name!r}"
         yield meeting.done[self.index]
         stream.awaiting = ""
         self.gpu.set_active("collective", -1)
         began = meeting.began[self.index]
         if began > arrived:
-            self.timeline.spans.append(Span(self.index, stream.name, "rendezvous", command.name, arrived, began))
-        last = max(meeting.flows[self.index], key=lambda flow: flow.finish)
-        self.note(stream, "collective", command.name, began, command.bytes, last.delays)
+            label = stream.label_at(arrived)
+            self.timeline.notes.append((self.index, stream.name, "rendezvous", label, arrived, began, 0.0, (), ""))
+        delays = meeting.last_flow(self.index).delays
+        self.note(stream, "collective", stream.label_at(began), began, command.bytes, delays)

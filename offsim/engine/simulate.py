@@ -1,8 +1,9 @@
 """Run a stream program on a node: the simulation itself."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-
-from simpy import Environment
 
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
@@ -11,9 +12,12 @@ from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives, FabricRoutes
 from .durations import Durations
+from .environment import PromptEnvironment
 from .fabric import Fabric
 from .folding import fold
-from .host import HostThread
+from .host import CaughtUpLateError, HostThread
+from .host_costs import HostCosts
+from .issue import Plans
 from .network import Network
 from .rank import Rank
 from .steady_state import SteadyState
@@ -32,7 +36,17 @@ def simulate(
     is known beyond two ranks.
     """
     program = program or build(scenario)
-    env = Environment()
+    if scenario.simulation.block_period:
+        try:
+            return _run(scenario, program, proportional_weight=proportional_weight, skip_blocks=True)
+        except CaughtUpLateError:
+            pass  # Skipping blocks was not exact here: the host is too slow for it.
+    return _run(scenario, program, proportional_weight=proportional_weight, skip_blocks=False)
+
+
+def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
+    """One run on a node that it sets up."""
+    env = PromptEnvironment()
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
     wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
@@ -41,21 +55,43 @@ def simulate(
     network = Network(env, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
     collectives = Collectives(env, network, routes)
-    simulated = [0] if folded is not None else list(range(program.ranks))
-    timeline = Timeline(program.ranks, {rank: program.ranks // len(simulated) for rank in simulated})
+    represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
+    simulated = sorted(represented)
+    timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})
     durations = Durations(scenario)
+    overheads = scenario.node.overheads
+    plans = Plans(HostCosts(overheads), overheads.queue_depth)
     hosts = []
     for index in simulated:
         rank = Rank(env, index, scenario, durations, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
-        steady = SteadyState() if scenario.simulation.steady_state and len(simulated) == 1 else None
-        hosts.append(HostThread(env, rank, program, scenario.node.overheads, steady))
-    env.run()
+        hosts.append(HostThread(env, rank, program, plans, overheads))
+    if scenario.simulation.steady_state or skip_blocks:
+        steady = SteadyState(program, network, timeline, hosts)
+        steady.skips_steps, steady.skips_blocks = scenario.simulation.steady_state, skip_blocks
+        hosts[0].rank.at_mark = steady.at_mark
+    with _no_garbage_collection():
+        env.run()
     _check_finished(hosts)
     for host in hosts:
         host.finish()
     timeline.capacities = {row.name: row.bound for row in used.rows}
     return timeline
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Without the cyclic collector: it would walk the growing record again and again (30 % of a long run).
+
+    What a run leaves behind is its record; events and flows go as soon as nobody refers to them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _join_groups(rank: Rank, program: StreamProgram, simulated: list[int]) -> None:
@@ -72,10 +108,10 @@ def _check_finished(hosts: list[HostThread]) -> None:
         if host.process.is_alive:
             stuck.append(f"rank {host.rank.index} host: waits for {host.awaiting}")
         stuck += [
-            f"rank {host.rank.index} stream {stream.name!r}: head {stream.queue[0][1]!r} "
+            f"rank {host.rank.index} stream {stream.name!r}: head {stream.head!r} "
             f"waits for {stream.awaiting or 'its turn'}"
             for stream in host.rank.streams.values()
-            if stream.queue
+            if not stream.idle
         ]
     if stuck:
         raise DeadlockError("the program cannot finish:\n  " + "\n  ".join(stuck))

@@ -1,62 +1,234 @@
-"""Skipping steps that repeat: exact, by comparing states.
+"""Skipping blocks and steps that repeat: exact, by comparing states.
 
-At the end of a step whose host has just synchronised, the device's state is what its streams still hold. If it
-equals the state at the previous step's end and the next steps' commands are the very same, each of them takes
-exactly as long as the last one did. Only used while one simulated rank stands for all.
+At the begin of a block (a step) the engine's state is how far every stream, copy engine, flow and kernel is: in
+commands counted from this block, and in seconds left. If it equals the state one period of blocks (steps) ago and the
+commands ahead look like the ones a period before, what follows takes exactly as long as the last period did, for as
+long as the commands repeat: so the places on the streams move on by whole periods while the clock stands still. The
+timeline says what was left out (Repeat). The last blocks, whose commands differ, are simulated.
+
+Hosts: either all that is skipped, and a period more, was issued before now (then they catch up afterwards, and have to
+before anything waits for them); or they are where they were a period ago, and move on with the streams.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from offsim.program.commands import StreamProgram
+from offsim.program.timeline import Repeat, Timeline
 
-from .rank import Rank
-from .stream import Marker
+from .host import HostThread
+from .issue import LONGEST_PERIOD
+from .network import Network
+from .stream import Chunk, instant_tolerance
 
-State = tuple[object, ...]
+
+class State(NamedTuple):
+    """A state relative to a block or step."""
+
+    places: list[object]
+    seconds: list[float]
+    hosts: list[object]
+    host_seconds: list[float]
+
+    def same_device(self, other: "State", now: float) -> bool:
+        """Streams, engines, flows and kernels are equally far."""
+        return self.places == other.places and _close(self.seconds, other.seconds, now)
+
+    def same_hosts(self, other: "State", now: float) -> bool:
+        """Host threads are equally far, and equally ahead of the clock."""
+        return self.hosts == other.hosts and _close(self.host_seconds, other.host_seconds, now)
+
+
+class Mark(NamedTuple):
+    """The begin of a block or step on the compute stream of the first simulated rank."""
+
+    number: int
+    at: float
+    state: State
+    issued: int = -1
+    """Of a block: the last one that all hosts had issued by then."""
 
 
 class SteadyState:
-    """States at step ends."""
+    """Compares states at marks, and moves everything on when one repeats."""
 
-    def __init__(self) -> None:
-        self._before: State | None = None
+    def __init__(
+        self, program: StreamProgram, network: Network, timeline: Timeline, hosts: Sequence[HostThread]
+    ) -> None:
+        self.program = program
+        self.network = network
+        self.timeline = timeline
+        self.hosts = hosts
+        self.skips_steps = True
+        self.skips_blocks = True
+        self._step: Mark | None = None
+        self._blocks: list[Mark] = []
+        self._chunk: Chunk | None = None
 
-    def forget(self) -> None:
-        """The host is ahead of the device: this section's end has no state to compare with."""
-        self._before = None
+    def at_mark(self, chunk: Chunk, block: int) -> None:
+        """A section (block -1) or a block of it begins on the compute stream."""
+        if block < 0:
+            self._at_section(chunk.passed.section)
+        elif self.skips_blocks:
+            self._at_block(chunk, block)
 
-    def repeats(self, program: StreamProgram, number: int, rank: Rank, lead: float) -> int:
-        """How many sections after `number` would run exactly like it; call once at the end of every section."""
-        before, now = self._before, state_of(rank, lead)
-        self._before = now
-        commands = program.sections[number].commands
-        if program.sections[number].step is None or before != now:
-            return 0
-        count = 0
-        for section in program.sections[number + 1 :]:
-            if section.commands is not commands:
-                break
-            count += 1
-        return count
+    def _at_section(self, section: int) -> None:
+        before, at = self._step, self.network.env.now
+        self._blocks, self._step = [], None
+        if self.program.sections[section].step is None or not self.skips_steps:
+            return
+        now = self._step = Mark(section, at, self._section_state(section))
+        if before is None or not self._same_section(section, before.number):
+            return
+        count = self._alike_after(max(host.number for host in self.hosts))
+        if count and now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at):
+            self._skip_sections(section, count)
+            seconds = self.timeline.real(at) - self.timeline.real(before.at)
+            same = instant_tolerance(at)
+            self.timeline.repeats.append(Repeat(section - 1, count, seconds, before.at - same, at - same))
+            self._step = None
+
+    def _same_section(self, one: int, other: int) -> bool:
+        sections = self.program.sections
+        return other == one - 1 and sections[one].commands is sections[other].commands
+
+    def _alike_after(self, section: int) -> int:
+        """How many sections after this one have the very same commands."""
+        last = section
+        while last + 1 < len(self.program.sections) and self._same_section(last + 1, last):
+            last += 1
+        return last - section
+
+    def _section_state(self, section: int) -> State:
+        state = State([], [], [], [])
+        for host in self.hosts:
+            last = host.chunks[-1]
+            state.places.append((last.passed.section - section, last.number))
+            self._look(host, last.starts, {}, state)
+            state.hosts.append((host.number - section, host.part, host.piece, host.awaiting))
+        return state
+
+    def _skip_sections(self, first: int, count: int) -> None:
+        """What has been issued of section `first` and later ones now belongs to sections `count` later."""
+        for host in self.hosts:
+            host.number += count
+            for passed in host.passed[-2:]:
+                if passed.section >= first:
+                    passed.section += count
+
+    def _at_block(self, chunk: Chunk, block: int) -> None:
+        plan, at = chunk.plan, self.network.env.now
+        chunks = self._chunks_of(chunk)
+        if chunk is not self._chunk:
+            self._blocks, self._chunk = [], chunk
+        if not plan.may_repeat(block) or chunks is None:
+            self._blocks = []
+            return
+        mark = Mark(block, at, self._block_state(chunks, block), self._issued_before_now(chunks))
+        for before in reversed(self._blocks):
+            repeat = self._move_on(chunks, before, mark) if mark.state.same_device(before.state, at) else None
+            if repeat is not None:
+                self.timeline.repeats.append(repeat)
+                self._blocks = []
+                return
+        self._blocks = [*self._blocks[1 - LONGEST_PERIOD :], mark]
+
+    def _chunks_of(self, one: Chunk) -> list[Chunk] | None:
+        """Every rank's part of the same passage; None if a host has not come to it."""
+        wanted = (one.passed.section, one.number)
+        found = [c for host in self.hosts for c in host.chunks if (c.passed.section, c.number) == wanted]
+        return found if len(found) == len(self.hosts) else None
+
+    def _block_state(self, chunks: Sequence[Chunk], block: int) -> State:
+        state, now = State([], [], [], []), self.network.env.now
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            self._look(host, chunk.starts, chunk.plan.begins[block], state)
+            here = host.chunks[-1] is chunk
+            state.hosts.append((here, host.part - block, host.piece, host.awaiting))
+            late = [
+                at - now
+                for part, plan in zip(chunk.released[block:], chunk.plan.parts[block:], strict=False)
+                for at, piece in zip(part, plan.pieces, strict=False)
+                if at + piece.cost > now
+            ]
+            state.host_seconds.extend(late)
+        return state
+
+    def _look(self, host: HostThread, starts: dict[str, int], begins: dict[str, int], state: State) -> None:
+        """Add a rank's streams, engines, kernels and flows, and how far its host is ahead, to a state."""
+        rank, now = host.rank, self.network.env.now
+        for name, stream in rank.streams.items():
+            place = stream.done - starts.get(name, stream.issued) - begins.get(name, 0)
+            plan = id(stream.chunks[0][0].plan) if stream.chunks and not begins else 0
+            state.places.append((name, place, stream.busy, plan))
+            if stream.busy:
+                state.seconds.append(now - stream.started)
+        for engine in rank.engines.values():
+            state.places.append((engine.busy, engine.waiting))
+            if engine.busy:
+                state.seconds.append(now - engine.granted)
+        state.places.append(dict(rank.kept))
+        rank.gpu.look(state.places, state.seconds)
+        if rank is self.hosts[0].rank:
+            self.network.look(state.places, state.seconds)
+        state.host_seconds.append(max(0.0, host.clock - now))
+
+    def _move_on(self, chunks: Sequence[Chunk], before: Mark, mark: Mark) -> Repeat | None:
+        """Skip as many periods as the commands allow; None if they allow none."""
+        plan, block, period = chunks[0].plan, mark.number, mark.number - before.number
+        places = self._blocks_in_work(chunks, before.number, block)
+        if places is None or plan.last_alike(min(places), period) < block:
+            return None
+        last = plan.last_alike(block, period)
+        alone = together = 0
+        if before.issued >= max(places):  # Nothing in the period that repeats waited for a host.
+            alone = (min(last, mark.issued - period) - max(places)) // period
+        if mark.state.same_hosts(before.state, mark.at):
+            together = (last - max(*places, self._furthest_host(chunks))) // period
+        times = max(alone, together)
+        if times <= 0:
+            return None
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            host.move_on(chunk, before.number, block, times, together=together > alone)
+        same = instant_tolerance(mark.at)
+        return Repeat(
+            section=chunks[0].passed.section,
+            times=times,
+            period=mark.at - before.at,
+            begin=before.at - same,
+            after=mark.at - same,
+            where=(chunks[0].number, min(places) - period),
+            parts=period,
+            hosts=together > alone,
+        )
+
+    def _furthest_host(self, chunks: Sequence[Chunk]) -> int:
+        """The block that the furthest host issues; beyond the last one if it is in another section."""
+        elsewhere = any(host.chunks[-1] is not chunk for host, chunk in zip(self.hosts, chunks, strict=True))
+        return len(chunks[0].plan.parts) if elsewhere else max(host.part for host in self.hosts)
+
+    def _blocks_in_work(self, chunks: Sequence[Chunk], before: int, block: int) -> list[int] | None:
+        """The blocks at which the streams are; None if one is busy with something that does not move on."""
+        found = []
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            for name, stream in host.rank.streams.items():
+                if name in chunk.starts and chunk.plan.per_period(name, before, block):
+                    found.append(chunk.plan.part_at(name, stream.done - chunk.starts[name]))
+                elif stream.busy:
+                    return None
+        return found
+
+    def _issued_before_now(self, chunks: Sequence[Chunk]) -> int:
+        """The last block that every host has issued with all its commands, before now; -1 if a host is not waiting."""
+        last = len(chunks[0].plan.parts) - 1
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            if host.clock > self.network.env.now:
+                return -1
+            if host.chunks[-1] is chunk:
+                last = min(last, host.part - 1)
+        return last
 
 
-def state_of(rank: Rank, lead: float) -> State:
-    """What the future depends on: per stream the commands left and how far the first one is.
-
-    Collectives in flight on another stream are told apart by how long they have run, not by their bytes.
-
-    Seconds are rounded to 1e-9 and bytes to 1 (2e-11 s at 55 GB/s): far below what changes a step.
-    """
-    now = rank.env.now
-    streams = []
-    for name, stream in sorted(rank.streams.items()):
-        held = [item[1] for item in stream.queue]
-        commands = tuple("marker" if isinstance(c, Marker) else (type(c), c) for c in held)
-        flow = rank.flow_of_stream.get(name)
-        left = flow.left - flow.rate * (now - flow.since) if flow is not None else -1.0
-        elapsed = now - stream.started if stream.queue else 0.0
-        streams.append((name, commands, round(left), round(elapsed, 9)))
-    engines = [
-        (engine.busy, engine.waiting, round(now - engine.granted, 9) if engine.busy else 0.0)
-        for engine in rank.engines.values()
-    ]
-    kept = tuple(sorted(rank.kept.items()))
-    return (*streams, *engines, kept, rank.gpu.progress(), round(lead, 9))
+def _close(one: Sequence[float], other: Sequence[float], now: float) -> bool:
+    limit = instant_tolerance(now)
+    return len(one) == len(other) and all(abs(a - b) <= limit for a, b in zip(one, other, strict=True))

@@ -4,7 +4,7 @@ The order of events is the pipeline's: load, text encoding, steps (expert, forwa
 policy adds stands in its own module. Phases outside the loop are there for their memory; their compute is not modelled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
@@ -19,10 +19,14 @@ from .commands import (
     Copy,
     Free,
     HostWork,
+    Part,
+    Passage,
     Phase,
     Section,
     StreamProgram,
     Synchronize,
+    Template,
+    Written,
 )
 from .policies import policy_program
 from .policies.hooks import PolicyProgram
@@ -31,24 +35,59 @@ LATENT_CHANNELS = 64
 """Of one token: 16 channels, 1 x 2 x 2 patches."""
 
 
-class BlockCache:
-    """The commands of each block, written once: they are the same in every forward."""
+class Forwards:
+    """Writes the commands of forwards, each different one once: blocks of one list differ in names only."""
 
-    def __init__(self, scenario: Scenario, layout: Layout) -> None:
+    def __init__(self, scenario: Scenario, policy: PolicyProgram, layout: Layout) -> None:
+        self.scenario = scenario
+        self.policy = policy
         self.layout = layout
-        self.operations = [blocks.operations() for blocks in scenario.model.blocks]
+        lists = scenario.model.blocks
+        operations = [blocks.operations() for blocks in lists]
         self.activations = max(
-            activation_bytes(operations, layout, blocks.hidden)
-            for operations, blocks in zip(self.operations, scenario.model.blocks, strict=True)
+            activation_bytes(own, layout, blocks.hidden) for own, blocks in zip(operations, lists, strict=True)
         )
-        self._blocks: dict[tuple[str, str], tuple[Command, ...]] = {}
+        self._templates = [Template(tuple(_shared(block_commands(own, layout, "", ())))) for own in operations]
+        self._breaks = [graph_break(layout, blocks.hidden, "") for blocks in lists]
+        self._outside = (elementwise(layout.rows("image"), 2 * lists[0].hidden),)
+        self._forwards: dict[Hashable, Passage] = {}
 
-    def block(self, name: str, index: int, weights: str) -> tuple[Command, ...]:
-        """A block of list `index` that reads the buffer `weights`."""
-        key = (name, weights)
-        if key not in self._blocks:
-            self._blocks[key] = tuple(block_commands(self.operations[index], self.layout, name, (weights,)))
-        return self._blocks[key]
+    def forward(self, expert: int) -> Passage:
+        """The next forward of an expert; remembered if it leaves the policy's state as it found it."""
+        before = (expert, self.policy.state())
+        if before not in self._forwards:
+            forward = self._write(expert)
+            if before[1] != self.policy.state():
+                return forward
+            self._forwards[before] = forward
+        return self._forwards[before]
+
+    def _write(self, expert: int) -> Passage:
+        """One forward of the transformer: embeddings, block lists, final projection."""
+        outside = self.policy.other_weights(expert)
+        begin = Allocate("activations", self.activations, COMPUTE)
+        parts = [Part((begin, Compute(COMPUTE, "embeddings", self._outside, outside)))]
+        for index, blocks in enumerate(self.scenario.model.blocks):
+            parts += [self._block(expert, index, i) for i in range(blocks.count)]
+        parts.append(Part((Compute(COMPUTE, "head", self._outside, outside), Free("activations"))))
+        return tuple(parts)
+
+    def _block(self, expert: int, index: int, i: int) -> Part:
+        """A block of list `index` with what the policy's hooks issue around it."""
+        policy, name = self.policy, f"{self.scenario.model.blocks[index].name}.{i}"
+        before = [*policy.before_block(expert, index, i)]
+        if policy.breaks_graph and self.scenario.workload.compiled and (index or i):
+            before.append(self._breaks[index]._replace(name=name + self._breaks[index].name))
+        reads = (policy.weights(expert, index, i),)
+        after = tuple(policy.after_block(expert, index, i))
+        return Part(tuple(before), self._templates[index], name, reads, after)
+
+
+def _shared(commands: Iterator[Command]) -> Iterator[Compute | Collective]:
+    """The commands of a block, which are kernels and collectives only."""
+    for command in commands:
+        assert isinstance(command, Compute | Collective)
+        yield command
 
 
 def build(scenario: Scenario) -> StreamProgram:
@@ -128,69 +167,52 @@ def _decode(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
 
 def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Section]:
     sections: list[Section] = []
-    cache, previous = BlockCache(scenario, layout), None
+    forwards, previous = Forwards(scenario, policy, layout), None
     state: tuple[object, ...] = ()
     for step, expert in enumerate(scenario.expert_of_step()):
         # A step that begins as the one before did issues the same commands and ends as it did.
         now = (expert, policy.state())
         repeats = now == state and step > 1
         state = now
-        commands = sections[-1].commands if repeats else tuple(_step(scenario, policy, layout, cache, step, expert))
-        if sections and not repeats and _same(commands, sections[-1].commands):
-            commands = sections[-1].commands
         phase: Phase = "switch" if previous not in (None, expert) else "denoise"
+        commands = None if repeats else Written(_step(scenario, policy, forwards, step, expert))
+        last = sections[-1].commands if sections else None
+        if isinstance(last, Written) and (commands is None or commands.same(last)):
+            commands = last
+        assert commands is not None
         sections.append(Section(f"step {step}", phase, step, commands))
         previous = expert
     return sections
 
 
-def _same(a: tuple[Command, ...], b: tuple[Command, ...]) -> bool:
-    """Equal command by command; tuples of different commands with equal fields are not."""
-    return a == b and all(type(x) is type(y) for x, y in zip(a, b, strict=True))
+def _step(scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: int, expert: int) -> Iterator[Passage]:
+    """One denoising step: expert placement, forwards, scheduler, step end."""
+    work = scenario.workload
+    begin: list[Command] = []
+    if step == 0 and work.compile:
+        begin.append(HostWork("compile", work.compile))
+    if step == 0 and work.communicator_start:
+        begin.append(HostWork("communicator start", work.communicator_start))
+    begin += policy.begin_step(expert)
+    if begin:
+        yield (Part(tuple(begin)),)
+    for _ in range(work.forwards(scenario.model)):
+        yield forwards.forward(expert)
+    yield (Part(tuple(_step_end(scenario, forwards.layout))),)
 
 
-def _step(
-    scenario: Scenario, policy: PolicyProgram, layout: Layout, cache: BlockCache, step: int, expert: int
-) -> Iterator[Command]:
-    """One denoising step: expert placement, forwards, scheduler, step end.
+def _step_end(scenario: Scenario, layout: Layout) -> Iterator[Command]:
+    """Guidance, scheduler, synchronisation.
 
     With CFG split over ranks the guidance all-reduce is taken over all ranks, not per pair: it is small.
     """
     work = scenario.workload
-    if step == 0 and work.compile:
-        yield HostWork("compile", work.compile)
-    if step == 0 and work.communicator_start:
-        yield HostWork("communicator start", work.communicator_start)
-    yield from policy.begin_step(expert)
-    for _ in range(work.forwards(scenario.model)):
-        yield from _forward(scenario, policy, layout, cache, expert)
     if work.cfg_mode(scenario.model) == "split":
         yield Collective(COMPUTE, "combine guidance", "all-reduce", latent_bytes(layout), "world")
     # Four passes over fp32 latents: twice as many elements of an activation's size.
     yield Compute(COMPUTE, "scheduler", (elementwise(layout.rows("image"), 4 * LATENT_CHANNELS * 2),))
     if work.step_end != "none":
         yield Synchronize("stream", COMPUTE) if work.step_end == "stream" else Synchronize("device")
-
-
-def _forward(
-    scenario: Scenario, policy: PolicyProgram, layout: Layout, cache: BlockCache, expert: int
-) -> Iterator[Command]:
-    """One forward of the transformer: embeddings, block lists, final projection."""
-    model = scenario.model
-    yield Allocate("activations", cache.activations, COMPUTE)
-    outside = policy.other_weights(expert)
-    hidden = model.blocks[0].hidden
-    yield Compute(COMPUTE, "embeddings", (elementwise(layout.rows("image"), 2 * hidden),), outside)
-    broken = policy.breaks_graph and scenario.workload.compiled
-    for index, blocks in enumerate(model.blocks):
-        for i in range(blocks.count):
-            yield from policy.before_block(expert, index, i)
-            if broken and (index or i):
-                yield graph_break(layout, blocks.hidden, f"{blocks.name}.{i}")
-            yield from cache.block(f"{blocks.name}.{i}", index, policy.weights(expert, index, i))
-            yield from policy.after_block(expert, index, i)
-    yield Compute(COMPUTE, "head", (elementwise(layout.rows("image"), 2 * hidden),), outside)
-    yield Free("activations")
 
 
 def latent_bytes(layout: Layout) -> float:

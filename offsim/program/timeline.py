@@ -1,12 +1,14 @@
 """The record of a run of a program: spans on tracks, and when each section began and ended.
 
 Simulation and replay write the same record, so the same tables read it. Where a simulation skipped repeated steps, the
-record holds the step once with how often it repeats; `steps` and `shifted_spans` expand it.
+record holds the step (or blocks of it) once with how often it repeats; `step_seconds` and `shifted_spans` expand it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
+
+from .commands import Part, StreamProgram, passages_of
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -48,15 +50,37 @@ class Window(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """After section `section` of the record, the next `times` sections repeated it, `period` seconds each."""
+    """Something that a simulation left out because it repeats what the record holds from `begin` to `after`.
+
+    Sections: the next `times` sections after `section` repeated it. Blocks: within `section`, what it did then, it
+    did `times` more times, each `parts` further on.
+    """
 
     section: int
     times: int
     period: float
+    """Seconds of each repetition."""
     begin: float
-    """Instant of the record at which the repeated section began."""
+    """Instant of the record at which what is repeated began."""
     after: float
     """Instant of the record after which everything is later by times x period."""
+    where: tuple[int, int] = (0, 0)
+    """Of blocks: the passage of the section, and the first part of it that may have been at work."""
+    parts: int = 0
+    """Of blocks: parts of the passage from one repetition to the next; 0 where sections repeat."""
+    hosts: bool = True
+    """Whether host threads did it again too; else they had issued all of it before, and what they did meanwhile is
+    recorded as if they had done it afterwards."""
+
+    def covers(self, span: Span) -> bool:
+        """Whether a span of the record stands for its repetitions too."""
+        return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
+
+
+Label = tuple[Part, int]
+"""A command by its part and its number there: its name is only looked up when somebody reads it."""
+Note = tuple[int, str, SpanKind, Label, float, float, float, tuple[tuple[str, float], ...], str]
+"""A span that has no name yet: its fields in order."""
 
 
 @dataclass
@@ -67,12 +91,41 @@ class Timeline:
     """Ranks of the program."""
     represented: dict[int, int]
     """Simulated rank -> how many identical ranks it stands for."""
-    spans: list[Span] = field(default_factory=list)
+    named: list[Span] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
-    instants: dict[tuple[int, str], float] = field(default_factory=dict)
-    """(rank, event): when its latest record was reached."""
+    reached: list[tuple[int, Label, float]] = field(default_factory=list)
+    """(rank, event, instant) of every record."""
+    measured: dict[tuple[int, str], float] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> list[Span]:
+        """All spans of the record."""
+        if self.notes:
+            self.named += [
+                Span(rank, track, kind, part.name_at(number), start, end, bytes_, delays, cause)
+                for rank, track, kind, (part, number), start, end, bytes_, delays, cause in self.notes
+            ]
+            self.notes.clear()
+        return self.named
+
+    @spans.setter
+    def spans(self, spans: list[Span]) -> None:
+        self.named = spans
+
+    @property
+    def instants(self) -> dict[tuple[int, str], float]:
+        """(rank, event): when its latest record was reached."""
+        if self.reached:
+            self.measured |= {(rank, part.name_at(number)): at for rank, (part, number), at in self.reached}
+            self.reached.clear()
+        return self.measured
+
+    @instants.setter
+    def instants(self, instants: dict[tuple[int, str], float]) -> None:
+        self.measured = instants
 
     def window(self, rank: int, section: int) -> Window:
         """The window in the record that stands for a section: its own, or the one it repeats."""
@@ -85,9 +138,22 @@ class Timeline:
     def recorded_section(self, section: int) -> int:
         """The section whose record stands for `section`."""
         for repeat in self.repeats:
-            if repeat.section < section <= repeat.section + repeat.times:
+            if not repeat.parts and repeat.section < section <= repeat.section + repeat.times:
                 return repeat.section
         return section
+
+    def repeats_within(self, section: int) -> list[Repeat]:
+        """Blocks of a recorded section that stand for more than themselves."""
+        return [repeat for repeat in self.repeats if repeat.parts and repeat.section == section]
+
+    def step_seconds(self, rank: int, section: int) -> float:
+        """How long a recorded step really took, its repeated blocks included."""
+        start, end = self.step_bounds(rank, section)
+        return end - start + sum(repeat.times * repeat.period for repeat in self.repeats_within(section))
+
+    def real(self, instant: float) -> float:
+        """When an instant of the record really was."""
+        return instant + self.delay_at(instant)
 
     def step_bounds(self, rank: int, section: int) -> tuple[float, float]:
         """Start and end of a step in the record's time.
@@ -106,16 +172,40 @@ class Timeline:
         """How much later an instant of the record really is: the skipped repeats before it."""
         return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.after <= instant)
 
-    def shifted_spans(self) -> Iterator[Span]:
-        """All spans at their real instants, repeated ones included."""
-        for span in self.spans:
-            yield _shift(span, self.delay_at(span.start))
-        for repeat in self.repeats:
-            earlier = self.delay_at(repeat.begin)
-            inside = [span for span in self.spans if repeat.begin <= span.start < repeat.after]
+    def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
+        """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
+        placed = [(span, self._placed(span)) for span in self.spans]
+        for repeat in sorted(self.repeats, key=lambda repeat: not repeat.parts):
+            inside = [(recorded, span) for recorded, span in placed if repeat.covers(recorded)]
             for k in range(1, repeat.times + 1):
-                for span in inside:
-                    yield _shift(span, earlier + k * repeat.period)
+                names = renamed(program, repeat, k) if program is not None else {}
+                placed += [
+                    (recorded, _shift(span, k * repeat.period)._replace(name=names.get(span.name, span.name)))
+                    for recorded, span in inside
+                ]
+        for _, span in placed:
+            yield span
+
+    def _placed(self, span: Span) -> Span:
+        """A span at its real instants: later, and longer if something was left out while it lasted."""
+        if not self.repeats:
+            return span
+        delay = self.delay_at(span.start)
+        during = [r for r in self.repeats if span.start < r.after <= span.end and not r.covers(span)]
+        longer = sum(repeat.times * repeat.period for repeat in during)
+        return span._replace(start=span.start + delay, end=span.end + delay + longer)
+
+
+def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:
+    """What a span of a repeated block is called `times` periods later, as far as that differs."""
+    number, first = repeat.where
+    passage, ahead = passages_of(program.sections[repeat.section].commands)[number], times * repeat.parts
+    names: dict[str, str] = {}
+    for one, later in zip(passage[first:], passage[first + ahead :] if ahead else (), strict=False):
+        if one.size == later.size:
+            for place in range(one.size):
+                names.setdefault(one.name_at(place), later.name_at(place))
+    return names
 
 
 def _shift(span: Span, by: float) -> Span:

@@ -6,10 +6,11 @@ power of two. Left out: fragmentation, and the retry after freeing cached blocks
 what fits.
 """
 
+from collections.abc import Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Free, Phase, StreamProgram
+from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Free, Phase, StreamProgram, coarse
 from offsim.scenario.scenario import Scenario
 
 ALLOCATED_UNIT = 512
@@ -110,12 +111,14 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     for section in program.sections:
         state = (id(section.commands), section.phase, frozenset(levels.live))
         if state != before:
-            peaks[section.phase] = _section_peak(section.phase, section.commands, levels, peaks.get(section.phase))
+            peaks[section.phase] = _section_peak(
+                section.phase, coarse(section.commands), levels, peaks.get(section.phase)
+            )
         before = state
     return list(peaks.values())
 
 
-def _section_peak(phase: Phase, commands: tuple[object, ...], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
+def _section_peak(phase: Phase, commands: Sequence[object], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
     top = peak.allocated if peak else -1.0
     largest = peak.largest if peak else ()
     pinned, pageable = (peak.pinned, peak.pageable) if peak else (0.0, 0.0)

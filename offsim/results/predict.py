@@ -153,7 +153,20 @@ def as_json(prediction: Prediction) -> dict[str, Any]:
         "ledger": [_charge_json(charge) for charge in prediction.ledger()],
         "calibrated": prediction.calibrated,
         "uncalibrated": [{"key": key, "provenance": q.provenance} for key, q in prediction.uncalibrated],
+        "shortcuts": shortcuts(prediction),
         "warnings": warnings(prediction),
+    }
+
+
+def shortcuts(prediction: Prediction) -> dict[str, int]:
+    """What stands for more than itself: ranks that were simulated, steps and blocks that were not; all exact."""
+    timeline = prediction.timeline
+    return {
+        "ranks": timeline.ranks,
+        "simulated_ranks": len(timeline.represented),
+        "steps": len(prediction.steps),
+        "skipped_steps": sum(repeat.times for repeat in timeline.repeats if not repeat.parts),
+        "skipped_blocks": sum(repeat.times * repeat.parts for repeat in timeline.repeats),
     }
 
 

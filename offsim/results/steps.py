@@ -8,11 +8,11 @@ evenly over the copy. Works on simulated and on measured timelines alike.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, Collective, Copy, Section, StreamProgram
+from offsim.program.commands import COMPUTE, Collective, Command, Copy, Section, StreamProgram, Template, coarse
 from offsim.program.timeline import Span, Timeline
 
 COPY_KINDS = ("H2D", "D2H")
@@ -84,10 +84,13 @@ class Attribution:
     def __init__(self, tracks: RankTracks) -> None:
         self.tracks = tracks
         self.charges: dict[tuple[str, str], float] = {}
+        self._times = 1
 
-    def window(self, start: float, end: float) -> Losses:
-        """The losses of the compute stream in one window."""
-        return self._track(COMPUTE, start, end, waiting="", seen=())
+    def window(self, start: float, end: float, times: int = 1) -> Losses:
+        """The losses of the compute stream in one window that occurred so many times."""
+        self._times = times
+        losses = self._track(COMPUTE, start, end, waiting="", seen=())
+        return Losses(*(times * seconds for seconds in losses))
 
     def _track(self, track: str, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
         total, at = Losses(), start
@@ -122,7 +125,7 @@ class Attribution:
     def _charge(self, span: Span, share: float, waiting: str) -> None:
         for culprit, seconds in span.delays:
             key = (waiting, culprit)
-            self.charges[key] = self.charges.get(key, 0.0) + seconds * share
+            self.charges[key] = self.charges.get(key, 0.0) + seconds * share * self._times
 
     def _gap(self, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
         """Nothing to do: the host's fault, unless the host itself waits for another stream."""
@@ -180,18 +183,25 @@ def _tracks(timeline: Timeline) -> dict[int, RankTracks]:
 
 def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) -> tuple[float, Losses, Attribution]:
     """The longest step over the ranks, where its time went, and whom that is charged to."""
-    bounds = {rank: timeline.step_bounds(rank, section) for rank in tracks}
-    rank = max(bounds, key=lambda r: bounds[r][1] - bounds[r][0])
-    start, end = bounds[rank]
+    durations = {rank: timeline.step_seconds(rank, section) for rank in tracks}
+    rank = max(durations, key=lambda r: durations[r])
     attribution = Attribution(tracks[rank])
-    return end - start, attribution.window(start, end), attribution
+    losses = attribution.window(*timeline.step_bounds(rank, section))
+    for repeat in timeline.repeats_within(section):
+        losses += attribution.window(repeat.begin, repeat.after, repeat.times)
+    return durations[rank], losses, attribution
 
 
-def traffic(commands: Iterable[object]) -> tuple[float, float, float]:
+def traffic(commands: Sequence[Command]) -> tuple[float, float, float]:
     """(H2D, D2H, collective) bytes that one rank moves with these commands."""
     moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
-    for command in commands:
-        if isinstance(command, Copy):
+    known: dict[int, float] = {}
+    for command in coarse(commands):
+        if isinstance(command, Template):
+            if id(command) not in known:
+                known[id(command)] = sum(c.bytes for c in command.commands if isinstance(c, Collective))
+            moved["collective"] += known[id(command)]
+        elif isinstance(command, Copy):
             moved[command.direction] += command.bytes
         elif isinstance(command, Collective):
             moved["collective"] += command.bytes

@@ -14,7 +14,7 @@ from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import quantities_in_use
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
-from .predict import Prediction, warnings
+from .predict import Prediction, shortcuts, warnings
 from .steps import Losses, StepRow
 
 OWNERS_SHOWN = 6
@@ -53,8 +53,18 @@ def summary(prediction: Prediction) -> Table:
             ("denoising", total_words(prediction)),
             ("fits", fit_words(prediction)),
             ("calibrated", calibration_words(prediction)),
+            ("shortcuts", shortcut_words(prediction)),
         ]
     )
+
+
+def shortcut_words(prediction: Prediction) -> str:
+    """What was not simulated because it repeats something that was."""
+    used = shortcuts(prediction)
+    ranks = f"{used['simulated_ranks']} of {used['ranks']} ranks simulated"
+    blocks = f"{used['skipped_blocks']} blocks of simulated steps"
+    skipped = f"{used['skipped_steps']} of {used['steps']} steps and {blocks} are repetitions of others"
+    return f"{ranks}; {skipped}" if used["skipped_steps"] or used["skipped_blocks"] else ranks
 
 
 def workload_words(prediction: Prediction) -> str:

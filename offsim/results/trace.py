@@ -37,7 +37,7 @@ def write_trace(prediction: Prediction, path: Path) -> None:
 def chrome_trace(prediction: Prediction) -> dict[str, Any]:
     """The trace as plain data: Chrome's JSON object format, times in microseconds."""
     timeline, program = prediction.timeline, prediction.program
-    tracks = by_track(timeline)
+    tracks = by_track(program, timeline)
     threads = thread_numbers(tracks)
     events = list(slices(tracks, threads))
     events += rate_counters(tracks)
@@ -55,10 +55,10 @@ Tracks = dict[tuple[int, str], list[Span]]
 """(rank, track) -> spans in order."""
 
 
-def by_track(timeline: Timeline) -> Tracks:
+def by_track(program: StreamProgram, timeline: Timeline) -> Tracks:
     """All spans at their real instants by rank and track."""
     tracks: Tracks = {}
-    for span in timeline.shifted_spans():
+    for span in timeline.shifted_spans(program):
         tracks.setdefault((span.rank, span.track), []).append(span)
     for spans in tracks.values():
         spans.sort(key=lambda span: span.start)
@@ -157,11 +157,12 @@ def section_events(
 def section_window(timeline: Timeline, rank: int, section: int) -> tuple[float, float]:
     """Start and end of a section on the host's real clock, repeated sections included."""
     window = timeline.window(rank, section)
-    shift = timeline.delay_at(window.start)
+    start = timeline.real(window.start)
+    length = window.end - window.start + sum(r.times * r.period for r in timeline.repeats_within(window.section))
     for repeat in timeline.repeats:
-        if repeat.section == window.section:
-            shift += (section - repeat.section) * repeat.period
-    return window.start + shift, window.end + shift
+        if not repeat.parts and repeat.section == window.section:
+            start += (section - repeat.section) * repeat.period
+    return start, start + length
 
 
 def section_peaks(scenario: Scenario, program: StreamProgram) -> list[float]:

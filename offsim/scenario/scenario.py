@@ -6,6 +6,7 @@ from .model import DTYPE_BYTES, Model
 from .node import Node
 from .policy import FSDP, Policy, Resident, SGLangLayerwise
 from .quantity import Curve, Quantity
+from .schedule import experts
 from .units import Name
 from .workload import Workload
 
@@ -32,6 +33,8 @@ class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
     """Simulate one of several ranks that topology and program make identical."""
     steady_state: bool = True
     """Skip steps whose start state and commands repeat."""
+    block_period: bool = True
+    """Skip blocks within a step whose start state and commands repeat."""
     contention: bool = True
     """Off: every flow runs as if alone, and nothing slows kernels."""
     clock: bool = True
@@ -73,8 +76,6 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
         """Which expert runs at each step."""
         if self.model.experts == 1:
             return [0] * self.steps
-        from .schedule import experts  # numpy, which reading a scenario does not need
-
         shift = self.workload.flow_shift or self.model.flow_shift
         boundary = self.workload.boundary_ratio
         if boundary is None:

@@ -4,8 +4,6 @@ Source: SGLang's UniPC flow scheduler as described in its sources: alpha = linsp
 s = 1 - alpha, sigma = shift s / (1 + (shift - 1) s), reversed, the last one dropped, t = int(1000 sigma).
 """
 
-import numpy as np
-
 TRAINING_TIMESTEPS = 1000
 
 
@@ -15,9 +13,12 @@ def timesteps(steps: int, flow_shift: float) -> list[int]:
     >>> timesteps(4, 1.0)
     [999, 749, 499, 249]
     """
-    sigma = 1 - np.linspace(1.0, 1 / TRAINING_TIMESTEPS, steps + 1)
-    shifted = flow_shift * sigma / (1 + (flow_shift - 1) * sigma)
-    return [int(t) for t in TRAINING_TIMESTEPS * shifted[::-1][:-1]]
+    last = 1 / TRAINING_TIMESTEPS
+    spacing = (last - 1.0) / steps
+    # Plain floats in numpy.linspace's order of operations: importing numpy takes as long as a whole prediction.
+    alphas = [*(i * spacing + 1.0 for i in range(steps)), last]
+    sigmas = [1 - alpha for alpha in reversed(alphas)][:-1]
+    return [int(TRAINING_TIMESTEPS * (flow_shift * s / (1 + (flow_shift - 1) * s))) for s in sigmas]
 
 
 def experts(steps: int, flow_shift: float, boundary_ratio: float) -> list[int]:

@@ -81,7 +81,7 @@ def _winners(panel: Panel) -> RenderableType:
 
 
 def _winner(line: Line) -> list[str]:
-    ran = [row for row in line.entries.values() if row.status != "invalid"]
+    ran = [row for row in line.entries.values() if row.ran]
     fits, best = line.fitting(), line.best()
     share = f"{len(fits)}/{len(ran)}"
     if not ran:
@@ -120,7 +120,7 @@ def _percent(span: Span) -> str:
 
 def _everything(panel: Panel) -> RenderableType:
     """Every policy's steady step and total by line, and what it lacks."""
-    lines = [line for line in panel.lines if any(row.status != "invalid" for row in line.entries.values())]
+    lines = [line for line in panel.lines if any(row.ran for row in line.entries.values())]
     table = _table("policy", *(heading(panel, line) for line in lines))
     best = [line.best() for line in lines]
     for name in dict.fromkeys(label for line in lines for label in line.entries):
@@ -132,7 +132,7 @@ def _everything(panel: Panel) -> RenderableType:
 def _entry(row: Row | None, best: bool) -> str:
     if row is None:
         return "not run"
-    if row.status == "invalid":
+    if not row.ran:
         return "refused"
     shown = f"{row.steady_step_s:.2f} / {row.total_s:.1f}"
     if row.status == "ok":
@@ -146,5 +146,5 @@ def _notes(panel: Panel) -> Iterator[str]:
     if any(case is not None and not case.fits for case in found):
         yield "* one of the two doesn't fit: as if it did"
     for line in panel.lines:
-        for reason in dict.fromkeys(row.reason for row in line.entries.values() if row.status == "invalid"):
+        for reason in dict.fromkeys(row.reason for row in line.entries.values() if not row.ran):
             yield f"{heading(panel, line)} is refused: {reason}"

@@ -1,12 +1,12 @@
 """Running the combinations of a grid: in this process, or in several.
 
-Results come back by index, so what finishes first doesn't matter. Whatever ends a run early, what is finished
-is kept.
+Each finished one goes into the store at once, so whatever ends a run early, it is kept. Combinations that ask the very
+same thing are simulated once. One that fails is a row with its error; the others go on.
 """
 
 import gc
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -18,46 +18,53 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .grid import Combination, Grid
-from .row import Result, result_of
+from .row import Result, failed, result_of
+from .store import Store
 
 GARBAGE = 100_000
 """Objects between two collections: a simulation makes many and leaves few, so the usual 700 cost a tenth."""
-Finished = dict[int, Result]
 
 
 class Outcome(NamedTuple):
-    """What a run of a grid came to."""
+    """How a run of a grid ended."""
 
-    results: list[Result]
-    """Finished ones, in the order of the grid."""
     stopped: str
-    """Why the rest is missing; empty if nothing is."""
+    """Why some are missing, or what failed; empty if nothing is and nothing did."""
     exit_code: int
 
 
-class FailedCombination(Exception):
-    """A combination could not be simulated."""
-
-
-def run_grid(grid: Grid, workers: int | None, *, quiet: bool) -> Outcome:
-    """Simulate every combination on `workers` processes (default: one per processor)."""
-    count = min(workers or cpu_count() or 1, len(grid.combinations))
-    finished: Finished = {}
-    stopped, code = "", 0
+def run_grid(grid: Grid, store: Store, workers: int | None, *, quiet: bool) -> Outcome:
+    """Simulate what the store doesn't have yet, on `workers` processes (default: one per processor)."""
+    done = store.results()
+    alike = _alike(grid, done)
+    count = min(workers or cpu_count() or 1, len(alike))
+    failures: list[str] = []
     try:
-        source = _alone(grid) if count == 1 else _pooled(grid, count)
+        source = _alone(grid, alike) if count <= 1 else _pooled(grid, alike, count)
         with _progress(quiet) as progress, closing(source) as results:
-            task = progress.add_task(grid.name, total=len(grid.combinations))
+            task = progress.add_task(grid.name, total=len(grid.combinations), completed=len(done))
             for index, result in results:
-                finished[index] = result
-                progress.advance(task)
+                for number in alike[index]:
+                    store.add(number, result._replace(row=result.row._replace(labels=grid.combinations.labels(number))))
+                if result.row.status == "error":
+                    failures.append(result.row.reason)
+                progress.advance(task, len(alike[index]))
     except KeyboardInterrupt:
-        stopped, code = "interrupted", 130
-    except FailedCombination as error:
-        stopped, code = str(error), 1
+        return Outcome("interrupted", 130)
     except BrokenProcessPool:
-        stopped, code = _death(grid, finished), 1
-    return Outcome([finished[index] for index in sorted(finished)], stopped, code)
+        return Outcome(_death(grid, store), 1)
+    if failures:
+        return Outcome(f"{len(failures)} failed, the first: {failures[0]}; --resume tries them again", 1)
+    return Outcome("", 0)
+
+
+def _alike(grid: Grid, done: Iterable[int]) -> dict[int, list[int]]:
+    """The combinations that are left: the first of each that ask the same, with all of these."""
+    finished, groups = set(done), dict[int, list[int]]()
+    for number, first in enumerate(grid.firsts):
+        if number not in finished:
+            groups.setdefault(first, []).append(number)
+    return {numbers[0]: numbers for numbers in groups.values()}
 
 
 def _progress(quiet: bool) -> Progress:
@@ -66,21 +73,25 @@ def _progress(quiet: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
 
 
-def _alone(grid: Grid) -> Generator[tuple[int, Result], None, None]:
-    for index, combination in enumerate(grid.combinations):
+Found = Generator[tuple[int, Result], None, None]
+
+
+def _alone(grid: Grid, numbers: Iterable[int]) -> Found:
+    for number in numbers:
+        combination = grid.combinations[number]
         try:
-            yield index, result_of(combination)
+            yield number, result_of(combination)
         except Exception as error:
-            raise _failure(combination, error) from error
+            yield number, failed(combination, error)
 
 
-def _pooled(grid: Grid, workers: int) -> Generator[tuple[int, Result], None, None]:
+def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
     """Results as they come; leaving the loop early ends the processes."""
     before = set(active_children())
     # Not forked: threads (the progress bar's) don't survive a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
     try:
-        futures = {pool.submit(result_of, combination): i for i, combination in enumerate(grid.combinations)}
+        futures = {pool.submit(result_of, grid.combinations[number]): number for number in numbers}
         for future in as_completed(futures):
             yield futures[future], _result(future, grid.combinations[futures[future]])
         pool.shutdown()
@@ -103,20 +114,13 @@ def _result(future: Future[Result], combination: Combination) -> Result:
     except BrokenProcessPool:
         raise
     except Exception as error:
-        raise _failure(combination, error) from error
+        return failed(combination, error)
 
 
-def _failure(combination: Combination, error: Exception) -> FailedCombination:
-    return FailedCombination(f"{_named(combination)}: {type(error).__name__}: {error}")
-
-
-def _death(grid: Grid, finished: Finished) -> str:
-    first = next(c for i, c in enumerate(grid.combinations) if i not in finished)
+def _death(grid: Grid, store: Store) -> str:
+    done = store.results()
+    first = next(grid.combinations.labels(i) for i in range(len(grid.combinations)) if i not in done)
     return (
-        f"a worker process died at or after {_named(first)}; it may have been killed for want of memory, "
-        "which fewer --workers need less of"
+        f"a worker process died at or after {' / '.join(first)}; it may have been killed for want of memory, "
+        "which fewer --workers need less of; --resume goes on"
     )
-
-
-def _named(combination: Combination) -> str:
-    return " / ".join(combination.labels)

@@ -172,7 +172,7 @@ def _prefetch(found: Sequence[Panel]) -> str:
 
 def _prefetch_gains(panel: Panel, line: Line) -> list[tuple[float, str, float]]:
     """(change of the steady step, where, GiB) of every longer prefetch."""
-    ran = (row for row in line.entries.values() if row.status != "invalid")
+    ran = (row for row in line.entries.values() if row.ran)
     rows = {row.prefetch_blocks: row for row in ran if row.prefetch_blocks}
     if not rows:
         return []
@@ -213,7 +213,7 @@ def _refused(found: Sequence[Panel]) -> str:
 def calibration_line(results: Sequence[Result]) -> str:
     """How much of the answer rests on values that were not measured on the nodes it is about."""
     unmeasured = {value for result in results for value in result.unmeasured}
-    ran = sum(result.row.status != "invalid" for result in results)
+    ran = sum(result.row.ran for result in results)
     if not unmeasured:
         return f"Calibrated: every value behind the {ran} predictions was measured on its node."
     kinds = Counter(provenance for _, provenance in sorted(unmeasured))

@@ -123,7 +123,7 @@ def _roles(axes: Sequence[Axis]) -> tuple[list[int], int | None]:
 
 def layerwise_and_full(panel: Panel, line: Line) -> Case | None:
     """Layerwise offload with its shortest prefetch against swapping whole models, where both run."""
-    ran = [row for row in line.entries.values() if row.status != "invalid"]
+    ran = [row for row in line.entries.values() if row.ran]
     layerwise = min((r for r in ran if r.prefetch_blocks), key=lambda r: r.prefetch_blocks or 0, default=None)
     full = next((row for row in ran if row.policy == "full-model"), None)
     if layerwise is None or full is None:

@@ -14,7 +14,7 @@ from offsim.scenario.scenario import Scenario
 from .axis import Axis
 from .grid import Combination, Labels
 
-Status = Literal["ok", "out_of_memory", "invalid"]
+Status = Literal["ok", "out_of_memory", "invalid", "error"]
 GIB = 2.0**30
 
 
@@ -57,6 +57,12 @@ class Row(NamedTuple):
     calibrated: bool | None = None
     offsim_version: str = ""
     scenario_hash: str = ""
+    node_fingerprint: str = ""
+
+    @property
+    def ran(self) -> bool:
+        """Whether there is a prediction: it was not refused and did not fail."""
+        return self.status in ("ok", "out_of_memory")
 
 
 class Result(NamedTuple):
@@ -92,6 +98,12 @@ def result_of(combination: Combination) -> Result:
     return Result(row, tuple(unmeasured))
 
 
+def failed(combination: Combination, error: Exception) -> Result:
+    """A combination that could not be simulated, with its error."""
+    reason = f"{' / '.join(combination.labels)}: {type(error).__name__}: {error}"
+    return Result(_head(combination)._replace(status="error", reason=" ".join(reason.split())))
+
+
 def _head(combination: Combination) -> Row:
     scenario = combination.scenario
     return Row(
@@ -101,8 +113,9 @@ def _head(combination: Combination) -> Row:
         policy=str(type(scenario.policy).__struct_config__.tag),
         gpus=scenario.workload.gpus,
         status="ok",
-        offsim_version=_version(),
+        offsim_version=offsim_version(),
         scenario_hash=combination.hash,
+        node_fingerprint=combination.node_fingerprint,
         steps=scenario.steps,
         tokens=None if combination.refused else scenario.tokens,
         prefetch_blocks=_prefetch(scenario),
@@ -117,7 +130,8 @@ def _prefetch(scenario: Scenario) -> int | None:
 
 
 @cache
-def _version() -> str:
+def offsim_version() -> str:
+    """The version of this program that is installed."""
     try:
         return version("offsim")
     except PackageNotFoundError:

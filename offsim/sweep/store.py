@@ -1,41 +1,198 @@
-"""The output folder of a sweep: never an existing one, and every file complete or absent."""
+"""The folder of a sweep: every finished row is in results.sqlite at once, all else is written from there at the end.
+
+A row counts as finished when its transaction is in the write-ahead log: a process that is killed loses none of
+those, and nothing is ever half there. (A power failure may cost the last few: the log is not forced to disk for each.)
+One sweep at a time writes a folder: a lock on `.lock` ends with its process, however that ends.
+"""
 
 import csv
+import fcntl
 import io
+import json
 import os
+import platform
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from offsim.scenario.scenario import ScenarioError
 
 from .axis import Axis
 from .grid import Grid
-from .row import COLUMNS, Row, cells, column_names
+from .row import COLUMNS, Result, Row, cells, column_names, offsim_version
 
 DEFAULT_ROOT = Path("offsim-results")
+DATABASE, LOCK, GRID = "results.sqlite", ".lock", "grid.toml"
 SQL_TYPES = {float: "REAL", int: "INTEGER", bool: "INTEGER"}
+STORE_VERSION = "1"
+OURS = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOCK, GRID, "results.csv", "answer.txt"}
+
+
+class Store:
+    """The rows of one sweep on disk."""
+
+    def __init__(self, folder: Path, grid: Grid) -> None:
+        self.folder = folder
+        self.grid = grid
+        self._connection = sqlite3.connect(folder / DATABASE)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        places = ", ".join("?" * (2 + len(column_names(grid.axes))))
+        self._insert = f"INSERT INTO rows VALUES ({places})"
+
+    def create(self) -> None:
+        """An empty table of rows, and what the sweep is."""
+        hints = get_type_hints(Row)
+        names = column_names(self.grid.axes)
+        columns = [f'"{name}" TEXT NOT NULL' for name in names[: len(self.grid.axes)]]
+        columns += [f'"{name}" {_sql_type(hints[name])}' for name in COLUMNS]
+        with self._connection:
+            self._connection.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            self._connection.executemany("INSERT INTO about VALUES (?, ?)", about(self.grid).items())
+            self._connection.execute(
+                f"CREATE TABLE rows ({', '.join(columns)}, unmeasured TEXT, number INTEGER PRIMARY KEY)"
+            )
+
+    def add(self, number: int, result: Result) -> None:
+        """Keep a finished combination; it is durable when this returns."""
+        with self._connection:
+            self._connection.execute(self._insert, (*cells(result.row), json.dumps(result.unmeasured), number))
+
+    def known(self) -> dict[str, str]:
+        """What the stored sweep is; empty if it never came to that."""
+        try:
+            return dict(self._connection.execute("SELECT key, value FROM about").fetchall())
+        except sqlite3.OperationalError:
+            return {}
+
+    def results(self) -> dict[int, Result]:
+        """All finished combinations by number; those that failed are not among them."""
+        return {n: result for n, result in self._stored() if result.row.status != "error"}
+
+    def everything(self) -> list[Result]:
+        """All stored combinations in the order of the grid, failed ones included."""
+        return [result for _, result in self._stored()]
+
+    def _stored(self) -> Iterator[tuple[int, Result]]:
+        axes = len(self.grid.axes)
+        truths = [i for i, name in enumerate(COLUMNS) if name == "calibrated"]
+        for line in self._connection.execute("SELECT * FROM rows ORDER BY number"):
+            *found, unmeasured, number = line
+            values: list[Any] = found[axes:]
+            for i in truths:
+                values[i] = None if values[i] is None else bool(values[i])
+            yield number, Result(Row(tuple(found[:axes]), *values), tuple(map(tuple, json.loads(unmeasured))))
+
+    def forget_failures(self) -> None:
+        """Combinations that failed are tried again."""
+        with self._connection:
+            self._connection.execute("DELETE FROM rows WHERE status = 'error'")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def about(grid: Grid) -> dict[str, str]:
+    """What a sweep is and what made it: what must agree for it to be resumed, and what is good to know."""
+    return {
+        "store": STORE_VERSION,
+        "grid": grid.name,
+        "grid_hash": grid.hash,
+        "offsim": offsim_version(),
+        "python": platform.python_version(),
+        "simpy": version("simpy"),
+        "nodes": json.dumps({c.scenario.node.name: c.scenario.node.fingerprint for c in grid.combinations}),
+    }
+
+
+@contextmanager
+def opened(grid: Grid, out: Path | None, *, resume: bool) -> Iterator[Store]:
+    """The store of a new sweep, or of one to be resumed; raises ScenarioError for what stands in the way."""
+    try:
+        folder = _to_resume(grid, out) if resume else make_folder(grid, out)
+        with _locked(folder):
+            store = Store(folder, grid)
+            try:
+                _prepare(store, resume=resume)
+                yield store
+            finally:
+                store.close()
+    except (OSError, sqlite3.Error) as error:
+        where = getattr(error, "filename", None) or out or DEFAULT_ROOT
+        what = getattr(error, "strerror", None) or error
+        raise ScenarioError(
+            f"{where}: cannot be written: {what}; what was stored is kept: make room and go on with --resume, "
+            "or choose another --out"
+        ) from None
+
+
+def _prepare(store: Store, *, resume: bool) -> None:
+    """A new store gets its tables; an old one must be of the same sweep."""
+    known = store.known()
+    if not known:
+        store.create()
+        _write_bytes(store.folder / GRID, store.grid.source)
+    elif resume:
+        wanted = about(store.grid)
+        for key in ("store", "grid_hash", "offsim"):
+            if known.get(key) != wanted[key]:
+                raise ScenarioError(
+                    f"{store.folder}: cannot be resumed: its {key} is {known.get(key)}, this sweep's {wanted[key]}; "
+                    "leave --resume out for a new folder"
+                )
+        store.forget_failures()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder for this process alone."""
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ScenarioError(
+                f"{folder}: another sweep is writing here; wait for it or choose another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def _to_resume(grid: Grid, out: Path | None) -> Path:
+    """The folder given, or the latest one of this grid."""
+    folder = out or _latest(grid)
+    if folder is None or not (folder / DATABASE).is_file():
+        where = folder or DEFAULT_ROOT / f"{grid.name}-{grid.hash}"
+        raise ScenarioError(
+            f"--resume: no sweep to resume in {where}; leave --resume out, or name its folder with --out"
+        )
+    return folder
+
+
+def _latest(grid: Grid) -> Path | None:
+    first = DEFAULT_ROOT / f"{grid.name}-{grid.hash}"
+    numbered = [path for path in first.parent.glob(f"{first.name}*") if (path / DATABASE).is_file()]
+    return max(numbered, key=lambda path: int(path.name.removeprefix(first.name).lstrip("-") or 1), default=None)
 
 
 def make_folder(grid: Grid, out: Path | None) -> Path:
-    """A new folder, or `out` if that is empty; raises ScenarioError."""
-    try:
-        return _numbered(DEFAULT_ROOT / f"{grid.name}-{grid.hash}") if out is None else _given(out)
-    except OSError as error:
-        where = error.filename or out
-        raise ScenarioError(f"{where}: cannot be written: {error.strerror}; choose another --out") from None
+    """A new folder, or `out` if that is empty; raises ScenarioError and OSError."""
+    return _numbered(DEFAULT_ROOT / f"{grid.name}-{grid.hash}") if out is None else _given(out)
 
 
 def _given(out: Path) -> Path:
     if out.exists() and not out.is_dir():
         raise ScenarioError(f"--out={out}: is a file; choose a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
+    if (out / DATABASE).exists():
+        with _locked(out):
+            pass  # Says so if somebody else is writing it now.
+        raise ScenarioError(f"--out={out}: folder is not empty, it has a sweep; go on with it with --resume")
+    if any(path.name not in (LOCK,) for path in out.iterdir()):
         raise ScenarioError(f"--out={out}: folder is not empty; choose a new one with --out")
-    probe = out / ".writable"
-    probe.touch()
-    probe.unlink()
     return out
 
 
@@ -53,28 +210,23 @@ def _numbered(folder: Path) -> Path:
 
 
 def write_results(folder: Path, grid: Grid, rows: Sequence[Row], answer: str) -> None:
-    """results.csv, results.sqlite, the grid as it was read, and the answer; raises ScenarioError."""
+    """results.csv and the answer, each complete or absent; raises OSError."""
     files: dict[str, Callable[[Path], None]] = {
-        "grid.toml": lambda path: _write_bytes(path, grid.source),
         "results.csv": lambda path: _write_bytes(path, _csv(grid.axes, rows).encode()),
-        "results.sqlite": lambda path: _write_sqlite(path, grid.axes, rows),
         "answer.txt": lambda path: _write_bytes(path, answer.encode()),
     }
-    try:
-        for name, write in files.items():
-            temporary = folder / f".{name}.part"
-            write(temporary)
-            temporary.replace(folder / name)
-    except (OSError, sqlite3.Error) as error:
-        raise ScenarioError(f"{folder}: cannot be written: {error}; choose another --out") from None
+    for name, write in files.items():
+        temporary = folder / f".{name}.part"
+        write(temporary)
+        temporary.replace(folder / name)
 
 
-def remove_empty(folder: Path) -> None:
-    """Take back a folder that nothing was written to."""
-    try:
+def remove_unused(folder: Path) -> None:
+    """Take back a folder in which nothing was finished."""
+    if {path.name for path in folder.iterdir()} <= OURS:
+        for path in folder.iterdir():
+            path.unlink()
         folder.rmdir()
-    except OSError:
-        return
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -97,22 +249,6 @@ def _plain(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else value
-
-
-def _write_sqlite(path: Path, axes: Sequence[Axis], rows: Sequence[Row]) -> None:
-    path.unlink(missing_ok=True)
-    hints = get_type_hints(Row)
-    columns = [f'"{name}" TEXT NOT NULL' for name in column_names(axes)[: len(axes)]]
-    columns += [f'"{name}" {_sql_type(hints[name])}' for name in COLUMNS]
-    places = ", ".join("?" * len(columns))
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"CREATE TABLE rows ({', '.join(columns)})")
-        connection.executemany(f"INSERT INTO rows VALUES ({places})", [cells(row) for row in rows])
-        connection.commit()
-    finally:
-        connection.close()
 
 
 def _sql_type(hint: object) -> str:

@@ -27,7 +27,7 @@ from tests.strategies import nodes, small_scenarios
 
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
 WORK = ("compute", "H2D", "D2H", "collective")
-FULL = Simulation(fold=False, steady_state=False)
+FULL = Simulation(fold=False, steady_state=False, block_period=False)
 ALIKE = {"count": st.sampled_from([2, 4]), "node": partial(nodes, alike=True), "unused_gpus": False}
 """Ranks that topology makes the same."""
 
@@ -59,8 +59,7 @@ def steps_of(program: StreamProgram) -> range:
 def durations(timeline: Timeline, program: StreamProgram, rank: int = 0) -> list[float]:
     """Every section's duration on one rank, repeated ones included."""
     recorded = [timeline.recorded_section(number) for number in range(len(program.sections))]
-    bounds = [timeline.step_bounds(rank, number) for number in recorded]
-    return [end - start for start, end in bounds]
+    return [timeline.step_seconds(rank, number) for number in recorded]
 
 
 def moved(timeline: Timeline) -> Counter[str]:
@@ -96,8 +95,8 @@ def done_on(timeline: Timeline, program: StreamProgram, rank: int) -> Iterator[t
 class CheckedNetwork(Network):
     """A network that looks at all rows whenever rates change."""
 
-    def _share(self) -> None:
-        super()._share()
+    def _share(self, now: float) -> None:
+        super()._share(now)
         copies = {flow.flow_class.copy_of for flow in self.flows}
         load: Counter[int] = Counter()
         for flow in self.flows:
@@ -117,7 +116,7 @@ class CheckedNetwork(Network):
 @given(small_scenarios(), st.booleans())
 def test_every_byte_of_the_program_is_moved_once(scenario, shortcuts):
     program = build(scenario)
-    simulation = Simulation(fold=shortcuts, steady_state=shortcuts)
+    simulation = Simulation(fold=shortcuts, steady_state=shortcuts, block_period=shortcuts)
     assert moved(simulate(replace(scenario, simulation=simulation), program)) == pytest.approx(asked(program))
 
 
@@ -328,18 +327,59 @@ def test_folding_charges_the_same_delays(scenario):
         assert track == pytest.approx(other, rel=1e-6, abs=1e-9)
 
 
-@QUICK
-@given(small_scenarios(**ALIKE))
-def test_skipping_repeated_steps_changes_no_time(scenario):
+def everything(timeline: Timeline, program: StreamProgram) -> list[tuple[object, ...]]:
+    """Every span of a device with its names and instants, repeated ones included.
+
+    Not what hosts did: where blocks were skipped that they had issued before, they catch up later than they would.
+    """
+    spans = [span for span in timeline.shifted_spans(program) if span.track != "host"]
+    return sorted((s.rank, s.track, s.kind, s.name, s.start, s.end) for s in spans)
+
+
+def assert_skipping_changes_nothing(scenario: Scenario, **switches: bool) -> Timeline:
+    """With and without the shortcuts: the same spans under the same names at the same instants."""
     program = build(scenario)
-    full = simulate(replace(scenario, simulation=Simulation(fold=True, steady_state=False)), program)
-    skipped = simulate(replace(scenario, simulation=Simulation(fold=True, steady_state=True)), program)
-    assert durations(skipped, program) == pytest.approx(durations(full, program), rel=1e-9, abs=1e-12)
-    expected = sorted((s.track, s.start, s.end) for s in full.spans)
-    found = sorted((s.track, s.start, s.end) for s in skipped.shifted_spans())
-    assert [s[0] for s in found] == [s[0] for s in expected]
-    for place in (1, 2):
-        assert [s[place] for s in found] == pytest.approx([s[place] for s in expected], rel=1e-9, abs=1e-9)
+    full = simulate(replace(scenario, simulation=FULL), program)
+    skipped = simulate(replace(scenario, simulation=replace(FULL, **switches)), program)
+    assert durations(skipped, program) == pytest.approx(durations(full, program), rel=1e-12, abs=1e-13)
+    found, expected = everything(skipped, program), everything(full, program)
+    assert [span[:4] for span in found] == [span[:4] for span in expected]
+    for place in (4, 5):
+        instants = [sorted(s[place] for s in spans) for spans in (found, expected)]
+        assert instants[0] == pytest.approx(instants[1], rel=1e-12, abs=1e-12)
+    return skipped
+
+
+MANY = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+@MANY
+@given(small_scenarios(most_blocks=12))
+def test_skipping_repeated_steps_changes_nothing(scenario):
+    assert_skipping_changes_nothing(scenario, steady_state=True)
+
+
+@MANY
+@given(small_scenarios(most_blocks=12))
+def test_skipping_repeated_blocks_changes_nothing(scenario):
+    assert_skipping_changes_nothing(scenario, block_period=True)
+
+
+@MANY
+@given(small_scenarios(most_blocks=12))
+def test_skipping_blocks_and_steps_changes_nothing(scenario):
+    assert_skipping_changes_nothing(scenario, steady_state=True, block_period=True)
+
+
+@MANY
+@given(small_scenarios(count=st.sampled_from([4, 2]), unused_gpus=False, most_blocks=2))
+def test_ranks_that_stand_for_others_take_as_long_as_in_a_full_run(scenario):
+    program = build(scenario)
+    full = simulate(scenario, program)
+    folded = simulate(replace(scenario, simulation=replace(FULL, fold=True)), program)
+    assert sum(folded.represented.values()) == program.ranks
+    for rank in folded.represented:
+        assert durations(folded, program, rank) == pytest.approx(durations(full, program, rank), rel=1e-12, abs=1e-13)
 
 
 @QUICK

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from calibration import orchestrate
-from calibration.inventory import Inventory
+from calibration.inventory import Gpu, Inventory, NoGPU, take_inventory, transport_of, visible
 from calibration.orchestrate import Order, calibrate_command, groups
 from calibration.probes.probe import Probe
 from calibration.samples import Header, SampleFile
@@ -194,6 +194,7 @@ def test_an_interrupt_ends_the_worker_and_says_how_to_go_on(capsys, monkeypatch,
 def here(monkeypatch, folder: Path) -> None:
     """A machine with one GPU and few probes."""
     fake_nvidia_smi(folder)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
     monkeypatch.setattr(orchestrate, "PROBES", GOOD)
 
@@ -261,7 +262,7 @@ def test_a_dry_run_lists_the_probes_without_a_gpu(capsys, monkeypatch, tmp_path)
 def fake_nvidia_smi(folder: Path) -> None:
     script = folder / "nvidia-smi"
     script.write_text(
-        "#!/bin/sh\ncase \"$1\" in --query-gpu*) echo 'GPU-1, NVIDIA H200, 580.1, 700.00, 143771, 9.0';; esac\n"
+        "#!/bin/sh\ncase \"$1\" in --query-gpu*) echo '0, GPU-1, NVIDIA H200, 580.1, 700.00, 143771, 9.0';; esac\n"
     )
     script.chmod(0o755)
 
@@ -299,6 +300,94 @@ def test_two_gpus_are_measured_alone_and_together_and_nothing_set_for_nccl_is_dr
     assert single.inventory.gpus == 1 and not any(p.several_gpus for p in single.probes)
     assert (both.file, both.environment) == ("samples-host-memory.jsonl", {"NCCL_P2P_DISABLE": "1"})
     assert {p.key for p in both.probes} >= {"all-to-all", "copy-collective", "overheads"}
+
+
+@pytest.mark.parametrize(("said", "transport"), [("1", "host-memory"), ("0", "nvlink"), (None, "nvlink")])
+def test_the_environments_nccl_setting_decides_the_transport_unless_told_otherwise(
+    monkeypatch, tmp_path, command, said, transport
+):
+    two = MACHINE.using(2, "nvlink")
+    monkeypatch.setattr(orchestrate, "take_inventory", lambda: two)
+    monkeypatch.setattr(orchestrate, "PROBES", GOOD)
+    monkeypatch.setattr(orchestrate, "fit_profile", lambda paths, name: _fitted(paths))
+    monkeypatch.setenv("NCCL_P2P_DISABLE", said) if said else monkeypatch.delenv("NCCL_P2P_DISABLE", raising=False)
+    assert calibrate_command(Order("full", tmp_path, False, False, 30.0), command("works")) == 0
+    profile = "profile-host-memory.toml" if transport == "host-memory" else "profile.toml"
+    assert {path.name for path in tmp_path.glob("*.*l*")} >= {f"samples-{transport}.jsonl", profile}
+    assert SampleFile(tmp_path / f"samples-{transport}.jsonl").header().transport == transport
+
+
+def test_two_calibrations_into_one_folder_are_one_sentence(monkeypatch, tmp_path, command):
+    here(monkeypatch, tmp_path)
+    with SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl").lock(), pytest.raises(ScenarioError, match="another"):
+        calibrate_command(Order("full", tmp_path / "out", False, False, 30.0), command("works"))
+
+
+def test_quick_and_full_calibrations_have_folders_of_their_own(monkeypatch, tmp_path, command):
+    here(monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(orchestrate, "fit_profile", lambda paths, name: _fitted(paths))
+    for mode in ("quick", "full"):
+        assert calibrate_command(Order(mode, None, False, False, 30.0), command("works")) == 0
+    headers = [SampleFile(path).header() for path in sorted(tmp_path.glob("offsim-results/*/samples-1-gpu.jsonl"))]
+    assert [header.mode for header in headers] == ["full", "quick"]
+    with pytest.raises(ScenarioError, match="holds samples of a quick calibration"):
+        folder = next(tmp_path.glob("offsim-results/*-quick"))
+        calibrate_command(Order("full", folder, False, False, 30.0), command("works"))
+
+
+def test_a_power_limit_that_the_driver_does_not_tell_is_no_error(monkeypatch, tmp_path):
+    here(monkeypatch, tmp_path)
+    script = tmp_path / "nvidia-smi"
+    script.write_text(script.read_text().replace("700.00", "[N/A]"))
+    assert take_inventory().power_limit_watts == 0
+    script.write_text(script.read_text().replace("143771", "[N/A]"))
+    with pytest.raises(NoGPU, match=r"memory\.total \[N/A\]"):
+        take_inventory()
+
+
+FOUR = [Gpu(str(i), f"GPU-{i}abc", "A100", "580", "400", "81920", "8.0") for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [(None, "0123"), ("2,0", "20"), ("GPU-1,3", "13"), ("1,7,2", "1"), ("1, 2", "12"), ("0,0", "0")],
+)
+def test_only_gpus_that_cuda_shows_are_there(chosen, shown):
+    assert "".join(gpu.number for gpu in visible(FOUR, chosen)) == shown
+
+
+@pytest.mark.parametrize("chosen", ["", "-1", "9", "GPU-"])
+def test_no_visible_gpu_is_one_sentence(chosen):
+    with pytest.raises(NoGPU, match=f"CUDA_VISIBLE_DEVICES={chosen} shows none of this machine's GPUs"):
+        visible(FOUR, chosen)
+
+
+def topology(*rows: str) -> str:
+    """What `nvidia-smi topo -m` prints: a header with escapes, rows with affinities, a legend that names every link."""
+    header = "\t\x1b[4m" + "\t".join(f"GPU{i}" for i in range(len(rows))) + "\tNIC0\tCPU Affinity\tNUMA Affinity\x1b[0m"
+    lines = [f"GPU{i}\t{row}\tSYS\t0-31\t0" for i, row in enumerate(rows)]
+    legend = "Legend:\n  X    = Self\n  SYS  = across NUMA\n  PIX  = one PCIe bridge\n  NV#  = NVLinks"
+    return "\n".join([header, *lines, "NIC0\t" + "SYS\t" * len(rows) + " X", "", legend])
+
+
+PAIRS = topology(" X \tNV4\tSYS\tSYS", "NV4\t X \tSYS\tSYS", "SYS\tSYS\t X \tNV4", "SYS\tSYS\tNV4\t X ")
+MIXED = topology(" X \tNV4\tPIX", "NV4\t X \tPXB", "PIX\tPXB\t X ")
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "transport"),
+    [
+        (PAIRS, "0123", "host-memory"),
+        (PAIRS, "01", "nvlink"),
+        (PAIRS, "12", "host-memory"),
+        (MIXED, "012", "pcie"),
+        (MIXED, "01", "nvlink"),
+        ("", "01", "host-memory"),
+    ],
+)
+def test_gpus_together_are_as_fast_as_their_worst_pair(text, gpus, transport):
+    assert transport_of(text, list(gpus)) == transport
 
 
 def test_a_live_worker_ends_with_whoever_started_it(tmp_path):

@@ -1,5 +1,7 @@
 """Fits: parameters that went into the simulator come back, and what the fit does not know shows."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,40 @@ def test_a_machine_with_quotes_in_its_name_and_no_pageable_samples_still_gives_a
     node = load_node(str(path))
     assert 'a "fast" one' in node.notes
     assert node.host.pageable_h2d.provenance == "guess"
+
+
+def test_without_a_power_limit_there_is_no_clock_model_and_the_summary_says_why(tmp_path):
+    headers, samples = committed("h200-x1-a")
+    quiet = structs.replace(headers[0], inventory=structs.replace(headers[0].inventory, power_limit_watts=0.0))
+    fitted = fit_samples([quiet], samples, "quiet")
+    path = tmp_path / "profile.toml"
+    path.write_text(fitted.toml)
+    assert load_node(str(path)).gpu.clock is None
+    assert [row.note for row in fitted.summary if row.parameter == "gpu.clock"] == ["nvidia-smi tells no power limit"]
+
+
+def test_a_cost_that_noise_makes_negative_is_zero_and_the_profile_loads(tmp_path):
+    """One call of a block that took longer than 27 and 100 calls: what a link does that others load too."""
+    headers, samples = committed("h200-x1-b")
+    noisy = [
+        structs.replace(s, readings={"seconds": [1.05 * t for t in s.readings["seconds"]]})
+        if s.probe == "chunks" and s.config["calls"] == 1
+        else s
+        for s in samples
+    ]
+    fitted = fit_samples(headers, noisy, "noisy")
+    path = tmp_path / "profile.toml"
+    path.write_text(fitted.toml)
+    further = load_node(str(path)).pcie.further_call
+    assert further is not None and further.value == 0
+    notes = [row.note for row in fitted.summary if row.parameter == "pcie.further_call"]
+    assert notes == ["not told from 0; not identified"]
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "samples"), ("hello\n", "not a file of samples")])
+def test_a_folder_without_samples_is_one_sentence_and_exit_code_2(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "samples.jsonl").write_text(content)
+    ran = subprocess.run([sys.executable, "-m", "calibration.fit", str(tmp_path)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert said in ran.stderr

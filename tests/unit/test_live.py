@@ -14,6 +14,7 @@ from calibration.live.communicator import Communicator  # noqa: E402
 from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
+from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
@@ -155,3 +156,21 @@ def test_a_replay_without_a_gpu_is_one_sentence(tmp_path, capsys):
     path.write_text(TINY)
     assert dispatch(["replay", str(path), "--node", "h200-x1"]) == 2
     assert capsys.readouterr().err == "offsim: replay: no CUDA GPU here; --cpu runs tiny scenarios without one\n"
+
+
+def test_copies_beside_accesses_are_doubled_until_they_last_twice_as_long(monkeypatch):
+    """Accesses from 0.5 to 9.5 s beside copies of 0.5 s each: 16 last 8 s, 32 last 16 s, 64 last 32 s."""
+    kernels = object.__new__(LiveKernels)
+    kernels._copies = FEWEST_COPIES
+    tried = []
+
+    def timed(self, direction, blocks, moved):
+        tried.append(self._copies)
+        return (0.5, 9.5), [0.5 * i for i in range(self._copies + 1)]
+
+    monkeypatch.setattr(LiveKernels, "_timed_beside", timed)
+    rates = kernels.sm_rates("read", 1, beside_copies=True)
+    assert tried == [16, 32, 64]
+    assert rates is not None
+    assert rates.accesses == pytest.approx(128 * 2**20 / 9)
+    assert rates.copies == pytest.approx(64 * 2**20 / 0.5)

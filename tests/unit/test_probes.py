@@ -14,6 +14,7 @@ from pytest import approx
 from calibration.bench import Reading, program_of
 from calibration.probes import PROBES, Probe
 from calibration.probes.copies import background_rate
+from calibration.probes.own_programs import Rates, rates_inside
 from calibration.probes.writing import moved_inside
 from calibration.samples import Config, Sample
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
@@ -264,6 +265,26 @@ def test_copies_on_one_rank_are_rated_there():
     reading = Reading(marked(0, 0.0, 2.0, 4.0) | marked(1, 0.0, 0.0, 0.0), 0.0, {})
     assert background_rate(reading, "H2D", 100.0, 2) is None
     assert background_rate(reading, "H2D", 100.0, 2, only_rank=0) == approx(50.0)
+
+
+def test_accesses_and_copies_beside_them_are_counted_over_the_accesses_own_window():
+    # Six copies of 50 bytes a second each; the accesses take seconds 1.5 to 4 of them and move 100 bytes.
+    ends = [float(i) for i in range(7)]
+    assert rates_inside(1.5, 4.0, 100.0, ends, 50.0) == Rates(accesses=40.0, copies=50.0)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(1.5, 5.0), (-0.5, 1.0), (5.5, 6.5)])
+def test_copies_that_last_less_than_twice_as_long_or_do_not_surround_the_accesses_say_nothing(begin, end):
+    assert rates_inside(begin, end, 100.0, [float(i) for i in range(7)], 50.0) is None
+
+
+def test_accesses_beside_copies_that_ended_early_leave_no_reading():
+    bench = types.SimpleNamespace(sm_rates=lambda *_, **__: next(answers))
+    config: Config = {"direction": "read", "blocks": 2, "beside": "H2D"}
+    answers = iter([Rates(10.0, 40.0), None, Rates(12.0, 38.0)])
+    assert PROBE["sm-read"].measure(bench, config, 3) == {"rate": [10.0, 12.0], "copy_rate": [40.0, 38.0]}
+    answers = iter([None])
+    assert PROBE["sm-read"].measure(bench, config, 1) == {"rate": [], "copy_rate": []}
 
 
 # --- all probes

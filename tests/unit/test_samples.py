@@ -2,7 +2,9 @@
 
 import json
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from calibration.inventory import Inventory
 from calibration.samples import Header, Sample, SampleFile
@@ -54,3 +56,50 @@ def test_a_foreign_file_is_named(tmp_path):
     path.write_text("hello\n")
     with pytest.raises(ScenarioError, match=r"x\.jsonl: not a file of samples"):
         SampleFile(path).header()
+
+
+@pytest.mark.parametrize("content", [b"my only notes, without a line's end", b'{"other": 1', b"hello\nand more"])
+def test_a_foreign_file_is_never_overwritten(tmp_path, content):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ScenarioError, match=r"x\.jsonl: not a file of samples"):
+        SampleFile(path).begin(header())
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"mode":"full","finger'])
+def test_a_header_that_was_torn_is_written_again(tmp_path, content):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    SampleFile(path).begin(header())
+    assert SampleFile(path).header() == header()
+
+
+def test_fewer_gpus_and_another_mode_are_refused(file):
+    with pytest.raises(ScenarioError, match=r"holds samples of 1 GPU, this is 2 GPUs; give another --out"):
+        file.begin(structs.replace(header(), inventory=MACHINE.using(2, "none")))
+    with pytest.raises(ScenarioError, match="holds samples of a full calibration, this is a quick calibration"):
+        file.begin(structs.replace(header(), mode="quick"))
+    assert file.samples() == [sample(1)]
+
+
+def test_a_schema_of_the_future_is_refused(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(msgspec.json.encode(structs.replace(header(), schema=99)) + b"\n")
+    with pytest.raises(ScenarioError, match=r"x\.jsonl: schema 99; this version reads 1"):
+        SampleFile(path).header()
+
+
+def test_a_second_calibration_waits_for_the_first_ones_end(file):
+    first = file.lock()
+    with pytest.raises(ScenarioError, match="another calibration writes here"):
+        SampleFile(file.path).lock()
+    first.close()
+    SampleFile(file.path).lock().close()
+    assert file.samples() == [sample(1)]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScenarioError, match=r"file: .*give another --out"):
+        SampleFile(tmp_path / "file" / "samples.jsonl").lock()

@@ -2,7 +2,12 @@
 
 import csv
 import os
+import random
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -16,6 +21,7 @@ from offsim.sweep.overlay import overlay
 from offsim.sweep.panels import Span, order, panels
 from offsim.sweep.row import Result, result_of
 from offsim.sweep.run import sweep_command
+from offsim.sweep.store import opened
 
 MODEL = """
 name = "tiny"
@@ -223,17 +229,154 @@ def stopping(error: BaseException, after: int):
     return result
 
 
-@pytest.mark.parametrize(
-    ("error", "said"), [(KeyboardInterrupt(), "interrupted"), (ValueError("odd"), "ValueError: odd")]
-)
-def test_what_is_finished_is_written_when_a_run_stops(grid_file, tmp_path, monkeypatch, capsys, error, said):
-    monkeypatch.setattr(execute, "result_of", stopping(error, after=3))
-    code = sweep_command(str(grid_file), tmp_path / "out", 1, True)
-    assert code == (130 if said == "interrupted" else 1)
-    assert [row["axis_gpus"] for row in rows_of(tmp_path / "out")] == ["1", "1", "2"]
+def test_what_is_finished_is_written_when_a_run_is_interrupted_and_resumed_from_there(
+    grid_file, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(execute, "result_of", stopping(KeyboardInterrupt(), after=3))
+        assert sweep_command(str(grid_file), out, 1, True) == 130
+    assert [row["axis_gpus"] for row in rows_of(out)] == ["1", "1", "2"]
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert "interrupted; go on with --resume" in printed.err
     assert "Not complete (3 of 6 combinations)" in printed.out
+    monkeypatch.setattr(execute, "result_of", stopping(KeyboardInterrupt(), after=3))
+    assert sweep_command(str(grid_file), out, 1, True, resume=True) == 0
+    assert sweep_command(str(grid_file), tmp_path / "undisturbed", 1, True) == 130
+    assert len(rows_of(out)) == 6
+
+
+def test_a_combination_that_fails_is_a_row_with_its_error_and_is_tried_again(grid_file, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(execute, "result_of", stopping(ValueError("odd"), after=3))
+        assert sweep_command(str(grid_file), out, 1, True) == 1
+    assert [row["status"] for row in rows_of(out)] == ["ok"] * 3 + ["error"] * 3
+    assert rows_of(out)[3]["reason"] == "2 / full-model: ValueError: odd"
+    assert "3 failed, the first: 2 / full-model: ValueError: odd" in capsys.readouterr().err
+    assert sweep_command(str(grid_file), out, 1, True, resume=True) == 0
+    assert sweep_command(str(grid_file), tmp_path / "undisturbed", 1, True) == 0
+    assert rows_of(out) == rows_of(tmp_path / "undisturbed")
+
+
+def test_what_cannot_be_resumed_is_an_error_that_says_why(grid_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScenarioError, match=r"no sweep to resume in offsim-results.tiny-"):
+        sweep_command(str(grid_file), None, 1, True, resume=True)
+    assert sweep_command(str(grid_file), tmp_path / "out", 1, True) == 0
+    with pytest.raises(ScenarioError, match="it has a sweep; go on with it with --resume"):
+        sweep_command(str(grid_file), tmp_path / "out", 1, True)
+    grid_file.write_text(GRID.replace("steps = 2", "steps = 3"))
+    with pytest.raises(ScenarioError, match="cannot be resumed: its grid_hash is"):
+        sweep_command(str(grid_file), tmp_path / "out", 1, True, resume=True)
+
+
+def test_without_a_folder_the_latest_sweep_of_the_grid_is_resumed(grid_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sweep_command(str(grid_file), None, 1, True) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(execute, "result_of", stopping(KeyboardInterrupt(), after=1))
+        assert sweep_command(str(grid_file), None, 1, True) == 130
+    assert sweep_command(str(grid_file), None, 1, True, resume=True) == 0
+    first, second = sorted(Path("offsim-results").iterdir())
+    assert rows_of(first) == rows_of(second)
+
+
+def test_two_sweeps_do_not_write_one_folder(grid_file, tmp_path):
+    grid = load_grid(str(grid_file))
+    with opened(grid, tmp_path / "out", resume=False):
+        for resume in (True, False):
+            with pytest.raises(ScenarioError, match="another sweep is writing here"):
+                sweep_command(str(grid_file), tmp_path / "out", 1, True, resume)
+
+
+def test_combinations_that_ask_the_same_are_simulated_once(tmp_path, monkeypatch):
+    same = GRID + '\n[[axes.policy]]\nlabel = "again"\npolicy = { name = "full-model" }\n'
+    path = tmp_path / "tiny.toml"
+    path.write_text(same)
+    monkeypatch.setattr(execute, "result_of", stopping(AssertionError("once more"), after=6))
+    assert sweep_command(str(path), tmp_path / "out", 1, True) == 0
+    rows = {(row["axis_gpus"], row["axis_policy"]): row["total_s"] for row in rows_of(tmp_path / "out")}
+    assert rows["1", "again"] == rows["1", "full-model"] and len(rows) == 9
+
+
+def test_a_full_disk_is_an_error_and_what_was_stored_stays_readable(grid_file, tmp_path):
+    """Files may not grow beyond 64 KiB: the operating system's own way to have no room."""
+    tokens = ", ".join(str(64 * i) for i in range(1, 61))
+    axis = f'\n[axes.tokens]\nkey = "workload.tokens"\nvalues = [{tokens}]\n'
+    grid_file.write_text(GRID.replace("values = [1, 2, 3]", "values = [1, 2]").replace("tokens = 512, ", "") + axis)
+    out = tmp_path / "out"
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16)); import signal; "
+    limited += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from offsim.cli import main; main(sys.argv[1:])"
+    words = ["sweep", str(grid_file), "--out", str(out), "--workers", "1", "--quiet"]
+    ended = subprocess.run([sys.executable, "-c", limited, *words], capture_output=True, text=True)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert "cannot be written" in ended.stderr and "--resume" in ended.stderr
+    connection = sqlite3.connect(out / "results.sqlite")
+    (stored,) = connection.execute("SELECT count(*) FROM rows").fetchone()
+    connection.close()
+    assert 0 < stored < 240
+    assert sweep_command(str(grid_file), out, 1, True, resume=True) == 0
+    assert len(rows_of(out)) == 240
+
+
+KILLS, ALL = 50, 180
+
+
+def test_killed_at_50_random_moments_nothing_is_lost_and_nothing_done_twice(tmp_path):
+    grid = tmp_path / "tiny.toml"
+    tokens = ", ".join(str(64 * i) for i in range(1, 31))
+    grid.write_text(
+        GRID.replace("tokens = 512, ", "") + f'\n[axes.tokens]\nkey = "workload.tokens"\nvalues = [{tokens}]\n'
+    )
+    assert sweep_command(str(grid), tmp_path / "undisturbed", 1, True) == 0
+    expected, numbers = (tmp_path / "undisturbed/results.csv").read_bytes(), random.Random(0)
+    kills = rounds = 0
+    while kills < KILLS:
+        out, before = tmp_path / f"killed {rounds}", 0
+        rounds += 1
+        while True:
+            process = start_sweep(grid, out, resume=before > 0)
+            wanted = before + numbers.randint(1, 12)
+            stored = kill_at(process, out, wanted)
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL
+            assert before < stored
+            # In mid-sweep: some rows were there before, some came since, some are missing.
+            kills, before = kills + (stored < ALL), stored
+        assert (out / "results.csv").read_bytes() == expected
+    assert kills >= KILLS
+
+
+def start_sweep(grid: Path, out: Path, *, resume: bool) -> "subprocess.Popen[bytes]":
+    words = [sys.executable, "-m", "offsim", "sweep", str(grid), "--out", str(out), "--workers", "1", "--quiet"]
+    words += ["--resume"] if resume else []
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def kill_at(process: "subprocess.Popen[bytes]", out: Path, wanted: int) -> int:
+    """Kill a sweep once so many rows are stored, unless it ends before; how many there are then."""
+    while process.poll() is None:
+        if stored_rows(out) >= wanted:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.001)
+    process.communicate()
+    return stored_rows(out)
+
+
+def stored_rows(out: Path) -> int:
+    try:
+        connection = sqlite3.connect(f"file:{out / 'results.sqlite'}?mode=ro", uri=True)
+    except sqlite3.OperationalError:
+        return 0
+    try:
+        return int(connection.execute("SELECT count(*) FROM rows").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        connection.close()
 
 
 def test_nothing_is_left_behind_when_nothing_was_finished(grid_file, tmp_path, monkeypatch):

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from calibration.replays.cases import Case, load_cases
 from calibration.validate.command import validate_command
 from calibration.validate.errors import all_errors, summary, winners
-from calibration.validate.records import NODES, read_records
+from calibration.validate.readings import READINGS, Predicted, all_pairs, error_of, memory_rows, steady_rows, table_of
+from calibration.validate.records import NODES, SEEN, Record, read_records
+from calibration.validate.thresholds import judge
+from offsim.results.layout import render
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
+from offsim.scenario.scenario import ScenarioError
 
 NAMES = ("x1-wan-14b-2000-layerwise-p1", "x1-wan-14b-8190-residents-4-leading", "x1-wan-14b-8190-layerwise-v0")
 
@@ -65,12 +70,65 @@ def test_kept_thresholds_are_exit_code_0_and_broken_ones_1(cases, tmp_path, caps
     assert "broken: all: median |error| 3.85 %, at most 1.00 % allowed" in capsys.readouterr().out
 
 
+def thresholds(path: Path, *bounds: tuple[str, str, float]) -> Path:
+    """A file of bounds: (group, statistic, limit)."""
+    tables = (f'[[threshold]]\ngroup = "{group}"\nstatistic = "{s}"\nlimit = {limit}\n' for group, s, limit in bounds)
+    path.write_text("".join(tables))
+    return path
+
+
+def test_a_threshold_without_data_is_neither_kept_nor_broken_and_says_so(cases, tmp_path, capsys):
+    root = write(tmp_path / "nodes", [line(cases[0])])
+    bounds = thresholds(
+        tmp_path / "t.toml", ("all", "median", 0.01), ("contended", "median", 0.01), ("winners", "wrong", 0)
+    )
+    assert validate_command(json=False, root=root, thresholds=bounds) == 0
+    out = capsys.readouterr().out
+    assert "no data for a threshold: contended: median (nothing measured)\n" in out
+    assert "no data for a threshold: winners: wrong (no pair of policies)\n" in out
+    assert out.endswith("1 of 1 thresholds kept; 2 without data\n")
+    assert validate_command(json=True, root=root, thresholds=bounds) == 0
+    verdicts = json.loads(capsys.readouterr().out)["thresholds"]
+    assert [verdict["kept"] for verdict in verdicts] == [True, None, None]
+
+
+def test_a_threshold_on_a_group_that_does_not_exist_is_refused(cases, tmp_path):
+    bounds = thresholds(tmp_path / "t.toml", ("copy bound", "median", 0.01))
+    with pytest.raises(ScenarioError, match="'copy bound': one of copy-bound, "):
+        judge([], bounds)
+
+
 def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):
     assert validate_command(json=True, root=write(tmp_path, [line(cases[0])])) == 0
     found = json.loads(capsys.readouterr().out)
     assert [case["name"] for case in found["cases"]] == [cases[0].name]
     assert set(found["cases"][0]["simpler"]) == {"max", "alone", "equal"}
-    assert all(threshold["kept"] for threshold in found["thresholds"])
+    assert {threshold["kept"] for threshold in found["thresholds"]} == {True, None}
+
+
+def test_json_has_the_statistics_of_every_class_and_the_winners(cases, tmp_path, capsys):
+    chosen = [line(cases[0], slower=1.25), line(cases[1]), line(cases[2])]
+    root = write(tmp_path, chosen)
+    validate_command(json=True, root=root)
+    found = json.loads(capsys.readouterr().out)
+    classes = {error.name: error.kind for error in all_errors(read_records(root)[0])}
+    own = found["classes"][classes[cases[0].name]]
+    assert own["worst"] == pytest.approx(-0.2)
+    assert (found["classes"]["all"]["n"], found["classes"]["all"]["median"]) == (3, pytest.approx(0.0, abs=1e-9))
+    assert set(found["classes"]["all"]["simpler_medians"]) == {"max", "alone", "equal"}
+    assert set(found["winners"]) == {"right", "wrong"}
+
+
+def test_nodes_measured_after_the_rule_have_a_table_of_their_own(cases, tmp_path, capsys):
+    root = write(tmp_path, [line(cases[0])])
+    (root / "h200-x1").rename(root / SEEN[0])
+    write(tmp_path, [line(cases[0], slower=1.02)])
+    validate_command(json=True, root=root)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["classes"]["all"]["n"], found["classes_since_the_rule"]["all"]["n"]) == (2, 1)
+    assert found["classes_since_the_rule"]["all"]["worst"] == pytest.approx(1 / 1.02 - 1)
+    validate_command(json=False, root=root)
+    assert "the same, of nodes that were measured after the rule was settled" in capsys.readouterr().out
 
 
 def test_a_case_that_failed_and_one_that_never_settled_are_listed_and_not_scored(cases, tmp_path):
@@ -106,3 +164,31 @@ def test_committed_nodes_keep_the_committed_thresholds(capsys):
     """The same as `python -m offsim validate`: exit code 0."""
     assert list(NODES.glob("*/profile.toml"))
     assert validate_command(json=False) == 0
+
+
+def test_a_steady_step_read_otherwise_has_the_error_of_that_reading(cases):
+    """Policy steps of 2, 2 and 5 s are 3 s in the mean; resident steps of 1, 1 and 4 s settle after the first."""
+    policy = [9.0, 9.0, *[2.0, 2.0, 5.0] * 3, 2.0]
+    record = Record("n", Path(), cases[0], [policy[:11]], [[1.0, 1.0, 4.0]])
+    told = Predicted([2.0] * 12, 1.0, 0.0)
+    case = record._replace(case=structs.replace(record.case, steps=11))
+    errors = {reading.name: error_of(case, told, reading) for reading in READINGS}
+    # Mean 3 / mean of 1 and 4 is 1.2, median 2 / 2.5 is 0.8; predicted is 2.
+    assert errors["mean, settled"] == pytest.approx(2 / 1.2 - 1)
+    assert errors["median, settled: scored"] == pytest.approx(2 / 0.8 - 1)
+
+
+def test_readings_tell_nodes_before_the_rule_from_those_since_and_peaks_that_count_from_all(cases, tmp_path):
+    root = write(tmp_path, [line(cases[0])])
+    (root / "h200-x1").rename(root / SEEN[0])
+    dropped = line(cases[1], memory=2.0) | {"memory_not_scored": "a reason"}
+    short = line(cases[2]) | {"resident_steps": [[0.01, 0.01]]}
+    write(tmp_path, [dropped, short])
+    pairs = all_pairs(root)
+    counts = {(row.reading, row.nodes): len(row.errors) for row in (*steady_rows(pairs), *memory_rows(pairs))}
+    assert [counts["median, settled: scored", nodes] for nodes in ("before the rule", "since", "all")] == [1, 1, 2]
+    assert [counts["median, step 1 on, every run", nodes] for nodes in ("before the rule", "since", "all")] == [1, 2, 3]
+    assert [counts[peaks, "since"] for peaks in ("every peak", "scored")] == [2, 1]
+    worst = next(row for row in memory_rows(pairs) if row.nodes == "since").errors
+    assert sorted(error for error, _ in worst) == pytest.approx([-0.5, 0.0], abs=1e-9)
+    assert "-50.00 %" in render(table_of("memory", memory_rows(pairs)))

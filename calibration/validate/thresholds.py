@@ -1,0 +1,83 @@
+"""What predictions are held to: bounds on one statistic of one group of cases, and what came out.
+
+A bound whose group has no measurements is neither kept nor broken, and says so; one of an unknown group is an error.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from offsim.scenario.scenario import ScenarioError
+
+from .errors import CaseError, memory_error, summary, winners
+from .records import CLASSES
+
+THRESHOLDS = Path(__file__).with_name("thresholds.toml")
+GROUPS = (*CLASSES, "all", "all but pageable", "memory", "winners")
+
+
+class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bound on one statistic of one group."""
+
+    group: str
+    statistic: Literal["median", "p95", "worst", "wrong"]
+    limit: float
+
+
+class Verdict(NamedTuple):
+    """A threshold and what came out."""
+
+    threshold: Threshold
+    value: float | None
+    """None where nothing was measured."""
+    detail: str
+
+    @property
+    def kept(self) -> bool | None:
+        return None if self.value is None else self.value <= self.threshold.limit
+
+    @property
+    def words(self) -> str:
+        """What came out beside what is allowed."""
+        bound = self.threshold
+        if self.value is None:
+            return f"{bound.group}: {bound.statistic} ({self.detail})"
+        if bound.group == "winners":
+            return f"{self.value:.0f} pairs in the wrong order, at most {bound.limit:.0f} allowed: {self.detail}"
+        value, limit = f"{100 * self.value:.2f} %", f"{100 * bound.limit:.2f} %"
+        return f"{bound.group}: {bound.statistic} |error| {value}, at most {limit} allowed ({self.detail})"
+
+
+def judge(errors: list[CaseError], path: Path = THRESHOLDS) -> list[Verdict]:
+    """A verdict on every threshold of the file."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        bounds = msgspec.convert(raw["threshold"], list[Threshold])
+    except (KeyError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ScenarioError(f"{path}: no list of thresholds ({error})") from None
+    unknown = [bound.group for bound in bounds if bound.group not in GROUPS]
+    if unknown:
+        raise ScenarioError(f"{path}: group {unknown[0]!r}: one of {', '.join(GROUPS)}")
+    return [_judge(bound, errors) for bound in bounds]
+
+
+def _judge(bound: Threshold, errors: list[CaseError]) -> Verdict:
+    if bound.group == "winners":
+        order = winners(errors)
+        count = len(order.wrong) if order.right or order.wrong else None
+        return Verdict(bound, count, "; ".join(f"{a} and {b}" for a, b in order.wrong) or "no pair of policies")
+    group = group_of(bound.group, errors)
+    found = summary(group, memory_error) if bound.group == "memory" else summary(group)
+    if found is None:
+        return Verdict(bound, None, "nothing measured")
+    values = {"median": found.median, "p95": found.p95, "worst": abs(found.worst)}
+    return Verdict(bound, values[bound.statistic], f"worst {found.worst_name} {100 * found.worst:+.1f} %")
+
+
+def group_of(name: str, errors: list[CaseError]) -> list[CaseError]:
+    """The cases of a threshold's group."""
+    if name == "all but pageable":
+        return [error for error in errors if "pageable" not in error.name]
+    return [error for error in errors if name in ("all", "memory", error.kind)]

@@ -1,0 +1,255 @@
+"""What the host thread will issue, worked out ahead: stream by stream, and in pieces.
+
+A program has no branches, so the order on every stream, the record that a wait refers to and the host's time between
+two places where it may block are known before anything runs. What remains for the simulation is when. A piece ends
+where the host blocks, where a part (a block with its hooks) ends, and after a sixteenth of the queue depth on one
+stream: before a piece the host waits until there is room for it. Parts that look alike share one plan: their places
+count from the part's begin, and names are left to whoever writes the record.
+"""
+
+from bisect import bisect_right
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+from offsim.program.commands import (
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    HostWork,
+    Part,
+    Passage,
+    Record,
+    Synchronize,
+    Wait,
+    passages_of,
+    stream_of,
+)
+
+from .host_costs import HostCosts
+
+Place = tuple[str, int]
+"""A stream and how many of its commands have been done, counted from the begin of a part (it may be negative)."""
+Awaited = Place | str
+"""The record that a wait refers to; or the event, where an earlier passage recorded it."""
+LONGEST_PERIOD = 8
+"""Parts after which a pattern may repeat: prefetching in groups of P blocks repeats after P."""
+
+
+class Item(NamedTuple):
+    """One command on its stream."""
+
+    command: Command
+    number: int
+    """Which of its part's commands."""
+    piece: int
+    offset: float
+    """Host seconds from the piece's release to this command's issue."""
+    awaited: Awaited | None
+    """Of a wait."""
+
+
+class HostSpan(NamedTuple):
+    """Host work within a piece."""
+
+    name: str
+    offset: float
+    duration: float
+
+
+class Piece(NamedTuple):
+    """Commands that the host issues one after the other without blocking, except at the end."""
+
+    cost: float
+    """Host seconds of all of them."""
+    ends: tuple[Place, ...]
+    """Streams that it adds to, with the place behind its last command."""
+    work: tuple[HostSpan, ...]
+    blocker: Synchronize | Copy | None
+    """What the host waits for at the end."""
+    event: Awaited | None = None
+    """Of a synchronisation with an event."""
+
+
+class PartPlan:
+    """A part as the engine reads it."""
+
+    def __init__(self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, longest: int) -> None:
+        self.items: dict[str, list[Item]] = {}
+        self.pieces: list[Piece] = []
+        self._awaited, self._costs, self._longest = iter(awaited), costs, longest
+        self._open()
+        for number, command in enumerate(part.commands()):
+            self._read(number, command)
+        self._close()
+        self.counts = {stream: len(items) for stream, items in self.items.items()}
+
+    def _open(self) -> None:
+        self._offset, self._added, self._work = 0.0, dict[str, int](), list[HostSpan]()
+
+    def _read(self, number: int, command: Command) -> None:
+        """Put a command on its stream, and look whether a piece ends with it."""
+        stream = stream_of(command)
+        if stream is not None:
+            self._offset += self._costs.of(command)
+            awaited = next(self._awaited) if isinstance(command, Wait) else None
+            item = Item(command, number, len(self.pieces), self._offset, awaited)
+            self.items.setdefault(stream, []).append(item)
+            self._added[stream] = self._added.get(stream, 0) + 1
+        if isinstance(command, Synchronize) or (isinstance(command, Copy) and command.host_memory != "pinned"):
+            self._close(command)
+        elif stream is not None:
+            if self._added[stream] >= self._longest:
+                self._close()
+        else:
+            if isinstance(command, HostWork):
+                self._work.append(HostSpan(command.name, self._offset, command.duration))
+            self._offset += self._costs.of(command)
+
+    def _close(self, blocker: Synchronize | Copy | None = None) -> None:
+        """End the current piece."""
+        if blocker is None and not self._offset and not self._added and not self._work:
+            return
+        ends = tuple((stream, len(self.items[stream])) for stream in self._added)
+        on_event = isinstance(blocker, Synchronize) and blocker.scope == "event"
+        event = next(self._awaited) if on_event else None
+        self.pieces.append(Piece(self._offset, ends, tuple(self._work), blocker, event))
+        self._open()
+
+
+class Plans:
+    """Plans of everything that one program issues, each different one made once."""
+
+    def __init__(self, costs: HostCosts, queue_depth: int) -> None:
+        self._costs = costs
+        self._longest = max(1, queue_depth // 16)
+        self._looks: dict[Hashable, tuple[int, PartPlan]] = {}
+        self._passages: dict[int, PassagePlan] = {}
+        self._sections: dict[int, list[PassagePlan]] = {}
+
+    def of_section(self, commands: Sequence[Command]) -> "list[PassagePlan]":
+        """The plans of a section's passages, the same ones for the same commands."""
+        if id(commands) not in self._sections:
+            self._sections[id(commands)] = [self._of_passage(passage) for passage in passages_of(commands)]
+        return self._sections[id(commands)]
+
+    def _of_passage(self, passage: Passage) -> "PassagePlan":
+        if id(passage) not in self._passages:
+            self._passages[id(passage)] = PassagePlan(passage, self)
+        return self._passages[id(passage)]
+
+    def of_part(self, part: Part, awaited: Sequence[Awaited]) -> tuple[int, PartPlan]:
+        """The plan of a part, and a number that parts have in common which look alike.
+
+        `awaited`: what its waits, and synchronisations with events, refer to, in order.
+        """
+        look = (
+            tuple(map(self._look, part.before)),
+            id(part.template),
+            tuple(map(self._look, part.after)),
+            tuple(awaited),
+        )
+        if look not in self._looks:
+            self._looks[look] = (len(self._looks), PartPlan(part, awaited, self._costs, self._longest))
+        return self._looks[look]
+
+    def _look(self, command: Command) -> Hashable:
+        """What the engine sees of a command: not its name, nor the name of an event."""
+        if isinstance(command, Compute):
+            return (0, command.stream, command.kernels)
+        if isinstance(command, Copy):
+            return (1, command.stream, command.direction, command.bytes, command.host_memory, command.calls)
+        if isinstance(command, Collective):
+            return (2, command.stream, command.kind, command.bytes, command.group)
+        if isinstance(command, Record):
+            return (3, command.stream)
+        if isinstance(command, Wait):
+            return (4, command.stream)
+        if isinstance(command, Synchronize):
+            return (5, command.scope, "" if command.scope == "event" else command.target)
+        if isinstance(command, HostWork):
+            return (6, command.name, command.duration)
+        return (7, self._costs.of(command))
+
+
+class PassagePlan:
+    """A passage as the engine reads it: the plans of its parts, and where each begins."""
+
+    def __init__(self, passage: Passage, plans: Plans) -> None:
+        self.passage = passage
+        self.parts: list[PartPlan] = []
+        self.begins: list[dict[str, int]] = []
+        """Per part and stream, commands of the passage before it."""
+        self.records: dict[str, Place] = {}
+        """The last record of each event, counted from the passage's begin."""
+        self.earlier: set[str] = set()
+        """Events that waits refer to and earlier passages recorded."""
+        self.items: dict[str, list[Item]] = {}
+        self._looks: list[int] = []
+        counts: dict[str, int] = {}
+        for part in passage:
+            look, plan = plans.of_part(part, self._places(part, counts))
+            self._looks.append(look)
+            self.parts.append(plan)
+            self.begins.append(dict(counts))
+            for stream, items in plan.items.items():
+                self.items.setdefault(stream, []).extend(items)
+                counts[stream] = counts.get(stream, 0) + len(items)
+        self._places_of_parts: dict[str, list[int]] = {}
+        self._alike: dict[int, list[bool]] = {}
+
+    def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
+        """For each wait of a part, its event's latest record, counted from the part's begin; or its name."""
+        awaited: list[Awaited] = []
+        counts = dict(begins)
+        for command in part.coarse():
+            kind = command.__class__
+            if kind is Wait:
+                awaited.append(self._record(command.event, begins))  # type: ignore[union-attr]
+            elif kind is Synchronize and command.scope == "event":  # type: ignore[union-attr]
+                awaited.append(self._record(command.target, begins))  # type: ignore[union-attr]
+            stream = stream_of(command)
+            if stream is not None:
+                added = 1 if part.template is not command else len(part.template.commands)
+                counts[stream] = counts.get(stream, 0) + added
+                if kind is Record:
+                    self.records[command.event] = (stream, counts[stream])  # type: ignore[union-attr]
+        return awaited
+
+    def _record(self, event: str, begins: dict[str, int]) -> Awaited:
+        if event not in self.records:
+            self.earlier.add(event)
+            return event
+        stream, count = self.records[event]
+        return (stream, count - begins.get(stream, 0))
+
+    def is_block(self, number: int) -> bool:
+        """Whether a part is a transformer block."""
+        return self.passage[number].template is not None
+
+    def last_alike(self, part: int, period: int) -> int:
+        """The last of the parts from `part` on that look like the ones `period` before; part - 1 if none does."""
+        if period not in self._alike:
+            looks = self._looks
+            self._alike[period] = [i >= period and looks[i] == looks[i - period] for i in range(len(looks))]
+        alike = self._alike[period]
+        while part < len(alike) and alike[part]:
+            part += 1
+        return part - 1
+
+    def may_repeat(self, part: int) -> bool:
+        """Whether this part looks like one of a few before, or the next ones may look like it."""
+        look, looks = self._looks[part], self._looks
+        return (
+            look in looks[max(0, part - LONGEST_PERIOD) : part] or look in looks[part + 1 : part + 1 + LONGEST_PERIOD]
+        )
+
+    def per_period(self, stream: str, before: int, part: int) -> int:
+        """Commands of a stream from one part to another."""
+        return self.begins[part].get(stream, 0) - self.begins[before].get(stream, 0)
+
+    def part_at(self, stream: str, place: int) -> int:
+        """The part that issues a stream's command number `place` of this passage; -1 before the first."""
+        if stream not in self._places_of_parts:
+            self._places_of_parts[stream] = [begins.get(stream, 0) for begins in self.begins]
+        return bisect_right(self._places_of_parts[stream], place) - 1

@@ -1,0 +1,58 @@
+"""Which ranks are alike: numbers of ranks per colour that can be counted by hand."""
+
+from collections import Counter
+
+import pytest
+from msgspec.structs import replace
+
+from experiments.speed import workload
+from offsim.engine.fabric import Fabric
+from offsim.engine.folding import fold
+from offsim.engine.symmetry import find_symmetry
+from offsim.scenario.node import Node, Switch
+
+
+def sizes(node: Node, groups: tuple[tuple[int, ...], ...]) -> list[int]:
+    """How many ranks each colour has, largest first."""
+    program = workload.program(8)._replace(groups=groups)
+    found = find_symmetry(Fabric(node, groups), program)
+    return sorted(Counter(found.ranks.values()).values(), reverse=True)
+
+
+def behind(*runs: tuple[int, ...]) -> Node:
+    """Eight GPUs, these behind switches."""
+    node = workload.node(8)
+    switch = node.switches[0]
+    return replace(node, switches=tuple(Switch(gpus=run, h2d=switch.h2d, d2h=switch.d2h) for run in runs))
+
+
+ALL = (tuple(range(8)),)
+HALVES = ((0, 1, 2, 3), (4, 5, 6, 7))
+
+
+@pytest.mark.parametrize(
+    ("runs", "groups", "expected"),
+    [
+        ((), ALL, [8]),
+        (((0, 1), (2, 3), (4, 5), (6, 7)), ALL, [8]),
+        (((0, 1, 2), (3, 4, 5, 6, 7)), ALL, [5, 3]),
+        (((0, 1),), ALL, [6, 2]),
+        (((0, 1), (2, 3)), ALL, [4, 4]),
+        (((0, 1), (2, 3), (4, 5), (6, 7)), HALVES, [8]),
+        # Rank 3 and 4 share a switch but no group; 2 and 5 have none.
+        (((0, 1), (3, 4), (6, 7)), HALVES, [4, 2, 2]),
+    ],
+)
+def test_ranks_are_alike_if_what_is_around_them_is(runs, groups, expected):
+    assert sizes(behind(*runs), groups) == expected
+
+
+def test_where_every_rank_differs_nothing_is_folded():
+    node = workload.node(8, distinct=True)
+    assert fold(Fabric(node, ALL), workload.program(8)) is None
+
+
+def test_one_rank_of_each_colour_stands_for_the_others():
+    folded = fold(Fabric(behind((0, 1, 2), (3, 4, 5, 6, 7)), ALL), workload.program(8))
+    assert folded is not None
+    assert folded.represented == {0: 3, 3: 5}
