@@ -56,24 +56,13 @@ def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
     return _read(path), path
 
 
-Known = dict[tuple[str, ...], Any]
-"""Sections that have been read before, as tables in SI and as structs, by what the document says of them."""
-
-
-def parse_scenario(raw: dict[str, Any], path: Path, known: Known | None = None) -> Scenario:
-    """The scenario of an already read TOML document; `path` names it in errors and anchors `extends`.
-
-    Scenarios that are read with the same `known` (and the same path) share what they say alike: sweeps name the same
-    few models and nodes again and again.
-    """
-    tables = _scenario_tables(raw, path, seen=(path.resolve(),), known=known)
+def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
+    """The scenario of an already read TOML document; `path` names it in errors and anchors `extends`."""
+    tables = _scenario_tables(raw, path, seen=(path.resolve(),))
     missing = [key for key in ("model", "workload", "node", "policy") if key not in tables]
     if missing:
         raise Place(path, missing[0]).fault("missing; a scenario needs model, workload, node and policy")
     scenario: Scenario = _convert(tables, Scenario, path)
-    if known is not None:
-        own = {key: known.setdefault(("struct", *_said(raw, key)), getattr(scenario, key)) for key in SECTIONS}
-        scenario = msgspec.structs.replace(scenario, **own)
     try:
         check(scenario)
     except RefusedScenario as refused:
@@ -81,6 +70,22 @@ def parse_scenario(raw: dict[str, Any], path: Path, known: Known | None = None) 
     except ScenarioError as error:
         raise Place(path).fault(str(error)) from None
     return scenario
+
+
+def inherited_tables(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a scenario document says outside its sections, and the sections that it extends, in SI."""
+    rest = {key: value for key, value in raw.items() if key not in SECTIONS}
+    return _scenario_tables(rest, path, seen=(path.resolve(),))
+
+
+def parse_section(value: Any, section: str, inherited: Any, path: Path) -> Any:
+    """One section of a scenario, typed: all of them together make what `parse_scenario` makes.
+
+    `inherited` is the section of the scenario that this one extends, or None. Messages are poorer than
+    `parse_scenario`'s: ask that for the one to show.
+    """
+    table = _section(value, section, inherited, Place(path, section), (path.resolve(),))
+    return _convert(table, SECTIONS[section], path)
 
 
 def load_model(name_or_path: str) -> Model:
@@ -149,14 +154,7 @@ def _own(raw: dict[str, Any], place: Place) -> dict[str, Any]:
     return own
 
 
-def _said(raw: dict[str, Any], section: str) -> tuple[str, str, str]:
-    """All that a document says of a section."""
-    return section, repr(raw.get("extends")), repr(raw.get(section))
-
-
-def _scenario_tables(
-    raw: dict[str, Any], path: Path, seen: tuple[Path, ...], known: Known | None = None
-) -> dict[str, Any]:
+def _scenario_tables(raw: dict[str, Any], path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A scenario document in SI with every `extends` and catalogue name resolved."""
     tables: dict[str, Any] = {}
     own = _own(raw, Place(path))
@@ -168,13 +166,7 @@ def _scenario_tables(
     sections = {key: own.pop(key) for key in SECTIONS if key in own}
     tables |= normalise(own, Scenario, path, allowed=("extends", *SECTIONS))
     for key, value in sections.items():
-        said = _said(raw, key) if known is not None else ()
-        if known is not None and said in known:
-            tables[key] = known[said]
-            continue
         tables[key] = _section(value, key, tables.get(key), Place(path, key), seen)
-        if known is not None:
-            known[said] = tables[key]
     return tables
 
 

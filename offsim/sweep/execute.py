@@ -48,7 +48,7 @@ def run_grid(grid: Grid, store: Store, workers: int | None, *, quiet: bool) -> O
             task = progress.add_task(grid.name, total=len(grid.combinations), completed=len(done))
             for index, result in results:
                 for number in alike[index]:
-                    store.add(number, result._replace(row=result.row._replace(labels=grid.combinations[number].labels)))
+                    store.add(number, result._replace(row=result.row._replace(labels=grid.combinations.labels(number))))
                 if result.row.status == "error":
                     failures.append(result.row.reason)
                 progress.advance(task, len(alike[index]))
@@ -63,10 +63,10 @@ def run_grid(grid: Grid, store: Store, workers: int | None, *, quiet: bool) -> O
 
 def _alike(grid: Grid, done: Iterable[int]) -> dict[int, list[int]]:
     """The combinations that are left: the first of each that ask the same, with all of these."""
-    finished, groups = set(done), dict[str, list[int]]()
-    for number, combination in enumerate(grid.combinations):
+    finished, groups = set(done), dict[int, list[int]]()
+    for number, first in enumerate(grid.firsts):
         if number not in finished:
-            groups.setdefault(combination.hash, []).append(number)
+            groups.setdefault(first, []).append(number)
     return {numbers[0]: numbers for numbers in groups.values()}
 
 
@@ -129,8 +129,8 @@ def _result(future: Future[Result], combination: Combination) -> Result:
 
 def _death(grid: Grid, store: Store) -> str:
     done = store.finished()
-    first = next(c for i, c in enumerate(grid.combinations) if i not in done)
+    first = next(grid.combinations.labels(i) for i in range(len(grid.combinations)) if i not in done)
     return (
-        f"a worker process died at or after {' / '.join(first.labels)}; it may have been killed for want of memory, "
+        f"a worker process died at or after {' / '.join(first)}; it may have been killed for want of memory, "
         "which fewer --workers need less of; --resume goes on"
     )

@@ -1,14 +1,14 @@
 """Grids: a partial scenario and axes of overrides, read as strictly as scenario files.
 
-The grid is the product of its axes. Each combination is merged and parsed like a scenario file. One that no
-real system would run is part of the answer (`refused`); anything else wrong is an error of the grid.
+A grid's combinations are the product of its axes, made when asked for: a grid of many holds positions on its
+axes, not scenarios. Every distinct section is parsed when the grid is read, so a wrong value is an error of
+the grid. A combination that no real system would run is part of the answer (`refused`).
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from functools import reduce
-from itertools import combinations, product
-from math import prod
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,17 +17,18 @@ from msgspec import Meta, Struct
 
 from offsim.scenario.decode import normalise
 from offsim.scenario.faults import Place
-from offsim.scenario.load import SECTIONS, Known, parse_scenario, read_document
-from offsim.scenario.scenario import RefusedScenario, Scenario
-from offsim.scenario.wording import choices
+from offsim.scenario.load import SECTIONS, read_document
+from offsim.scenario.scenario import Scenario
 
-from .overlay import leaves, overlay
+from .axis import Axis, check_axes, check_keys, read_axis
+from .product import Products
+from .ranges import Number, Sample, draw, read_sample
+from .sections import Assembly
 
-MOST = 100_000
-"""Combinations of one grid: beyond that an axis is wrong."""
 NAME = "lower-case letters, digits, - . _, beginning with a letter or digit"
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", description=NAME)]
 Labels = tuple[str, ...]
+HASH_DIGITS = 16
 
 
 class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,32 +41,8 @@ class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
     """What a reader must know: which values were fitted on what. Printed below the answer."""
     schema: Literal[1] = 1
     scenario: dict[str, Any] = {}
-
-
-class ShortAxis(Struct, frozen=True, forbid_unknown_fields=True):
-    """An axis over the values of one key: `{ key = "workload.gpus", values = [1, 2] }`."""
-
-    key: str
-    values: Annotated[tuple[bool | int | float | str, ...], Meta(min_length=1)]
-
-
-class Point(NamedTuple):
-    """One place on an axis: what it is called and what it changes."""
-
-    label: str
-    overrides: dict[str, Any]
-
-
-class Axis(NamedTuple):
-    """One thing that a grid varies."""
-
-    name: str
-    points: tuple[Point, ...]
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """The scenario keys that its points set, as `workload.gpus`."""
-        return frozenset(key for point in self.points for key in leaves(point.overrides))
+    sample: dict[str, Any] | None = None
+    """How to draw the values of ranges that have no steps."""
 
 
 class Combination(NamedTuple):
@@ -75,133 +52,133 @@ class Combination(NamedTuple):
     scenario: Scenario
     refused: str
     """Why no real system would run it; empty if one would."""
+    hash: str
+    """Of the complete scenario, catalogue values included."""
+    node_fingerprint: str
+    """Of the complete node."""
 
-    @property
-    def hash(self) -> str:
-        """12 hexadecimal digits of the complete scenario, catalogue values included."""
-        return _digest(self.scenario)[:12]
+
+class Combinations(Sequence[Combination]):
+    """A grid's combinations, each made when it is asked for."""
+
+    def __init__(self, axes: tuple[Axis, ...], positions: "array[int]", assembly: Assembly) -> None:
+        self._axes, self._positions, self._assembly = axes, positions, assembly
+
+    def __len__(self) -> int:
+        return len(self._positions) // len(self._axes)
+
+    def positions(self, index: int) -> tuple[int, ...]:
+        """Where a combination stands on every axis."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        width = len(self._axes)
+        return tuple(self._positions[index * width : (index + 1) * width])
+
+    def labels(self, index: int) -> Labels:
+        """What a combination is called on every axis."""
+        return tuple(axis.label(at) for axis, at in zip(self._axes, self.positions(index), strict=True))
+
+    def hash(self, index: int) -> str:
+        """The hash of a combination's scenario, without making it where its sections are known."""
+        return self._assembly.digest(self.positions(index)).hex()[:HASH_DIGITS]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        made = self._assembly.make(self.positions(index + len(self) if index < 0 else index))
+        digest, node = made.digest.hex()[:HASH_DIGITS], made.node_digest.hex()[:HASH_DIGITS]
+        return Combination(self.labels(index % len(self)), made.scenario, made.refused, digest, node)
+
+    def forget(self) -> None:
+        """Drop what only reading the grid needed."""
+        self._assembly.forget()
 
 
-class Grid(NamedTuple):
+@dataclass(frozen=True)
+class Grid:
     """Every combination of the axes, the last axis fastest."""
 
     path: Path
     name: str
     title: str
     axes: tuple[Axis, ...]
-    combinations: tuple[Combination, ...]
+    combinations: Combinations
+    firsts: "array[int]"
+    """Per combination the first one with the same scenario: mostly itself."""
+    hash: str
+    """8 hexadecimal digits of the resolved grid: axes, labels and complete scenarios."""
     source: bytes = b""
     """The grid file as it was read."""
     notes: str = ""
 
-    @property
-    def hash(self) -> str:
-        """8 hexadecimal digits of the resolved grid: axes, labels and complete scenarios."""
-        scenarios = [(combination.labels, combination.hash) for combination in self.combinations]
-        return _digest([self.name, [axis.name for axis in self.axes], scenarios])[:8]
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
-
 
 def load_grid(name_or_path: str) -> Grid:
-    """The grid in a file or of a catalogue name, every combination parsed; raises ScenarioError."""
+    """The grid in a file or of a catalogue name, every distinct section parsed; raises ScenarioError."""
     raw, path = read_document(name_or_path, "grids")
-    return parse_grid(raw, path)._replace(source=path.read_bytes())
+    return replace(parse_grid(raw, path), source=path.read_bytes())
 
 
 def parse_grid(raw: dict[str, Any], path: Path) -> Grid:
     """The grid of an already read TOML document; `path` names it in errors and anchors `extends`."""
     top = Place(path)
-    file: GridFile = _struct(raw, GridFile, top)
-    _check_keys(file.scenario, {"extends", *SECTIONS}, top.child("scenario"))
-    if not file.axes:
-        raise top.child("axes").fault("expected at least one axis")
-    axes = tuple(_axis(name, value, top.child("axes").child(name)) for name, value in file.axes.items())
-    _check_axes(axes, top.child("axes"))
-    found = tuple(_combine(file.scenario, axes, path))
-    if all(combination.refused for combination in found):
-        raise top.fault(f"no combination can run; the first: {found[0].refused}")
-    return Grid(path, file.name, file.title, axes, found, notes=file.notes)
+    file = _grid_file(raw, top)
+    check_keys(file.scenario, {"extends", *SECTIONS}, top.child("scenario"))
+    axes = _axes(file, top)
+    positions = Products(file.scenario, axes, top.child("axes")).positions(top.child("axes"))
+    combinations = Combinations(axes, positions, Assembly(file.scenario, axes, path))
+    hashes = [combinations.hash(i) for i in range(len(combinations))]
+    _check_any_runs(combinations, top)
+    combinations.forget()
+    name = _grid_hash(file.name, axes, combinations, hashes)
+    return Grid(path, file.name, file.title, axes, combinations, _firsts(hashes), name, notes=file.notes)
 
 
-def _struct(table: dict[str, Any], kind: type[Struct], place: Place) -> Any:
-    """A table as a struct of the grid file."""
-    fields = normalise(table, kind, place.path, place.key)
-    for field in msgspec.structs.fields(kind):
+def _grid_file(table: dict[str, Any], place: Place) -> GridFile:
+    fields = normalise(table, GridFile, place.path, place.key)
+    for field in msgspec.structs.fields(GridFile):
         if field.required and field.name not in fields:
             raise place.child(field.name).fault("missing")
-    return kind(**fields)
+    return GridFile(**fields)
 
 
-def _check_keys(table: dict[str, Any], allowed: Iterable[str], place: Place) -> None:
-    for key in table:
-        if key not in allowed:
-            raise place.child(key).fault(f"unknown key; {choices(allowed, key)}")
+def _axes(file: GridFile, top: Place) -> tuple[Axis, ...]:
+    place = top.child("axes")
+    if not file.axes:
+        raise place.fault("expected at least one axis")
+    sample = None if file.sample is None else read_sample(file.sample, top.child("sample"))
+    read = [read_axis(name, v, place.child(name), sampled=sample is not None) for name, v in file.axes.items()]
+    drawn = [axis for axis in read if axis.drawn]
+    if sample is not None and not drawn:
+        raise top.child("sample").fault("nothing to draw: every axis is a list or a range with step or count")
+    values = iter(_drawn(sample, drawn) if sample else ())
+    axes = tuple(replace(axis, values=next(values)) if axis.drawn else axis for axis in read)
+    check_axes(axes, place)
+    return axes
 
 
-def _axis(name: str, value: Any, place: Place) -> Axis:
-    if not name.isidentifier() or name != name.lower():
-        raise place.fault("an axis is named with lower-case letters, digits and _")
-    if isinstance(value, dict):
-        return Axis(name, _short_points(value, place))
-    if not isinstance(value, list) or not value:
-        raise place.fault(f"expected [[{place.key}]] tables or {{ key = ..., values = [...] }}", value)
-    return Axis(name, tuple(_point(entry, place.item(i)) for i, entry in enumerate(value)))
+def _drawn(sample: Sample, axes: list[Axis]) -> list[list[Number]]:
+    ends: list[Any] = [(*axis.values, axis.drawn) for axis in axes]
+    return draw(sample, ends)
 
 
-def _short_points(value: dict[str, Any], place: Place) -> tuple[Point, ...]:
-    """The points of `{ key, values }`: each labelled with its value."""
-    short: ShortAxis = _struct(value, ShortAxis, place)
-    section, *rest = short.key.split(".")
-    if section not in SECTIONS or "" in rest:
-        hint = f"expected a key of a scenario, as workload.gpus; it begins with {', '.join(SECTIONS)}"
-        raise place.child("key").fault(hint, short.key)
-    return tuple(Point(_text(item), _nest([section, *rest], item)) for item in short.values)
+def _check_any_runs(combinations: Combinations, top: Place) -> None:
+    first = combinations[0].refused
+    if first and all(combination.refused for combination in combinations):
+        raise top.fault(f"no combination can run; the first: {first}")
 
 
-def _text(value: bool | int | float | str) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _firsts(hashes: list[str]) -> "array[int]":
+    first: dict[str, int] = {}
+    return array("i", (first.setdefault(found, i) for i, found in enumerate(hashes)))
 
 
-def _nest(keys: list[str], value: object) -> dict[str, Any]:
-    return {keys[0]: _nest(keys[1:], value) if keys[1:] else value}
+def _grid_hash(name: str, axes: Sequence[Axis], combinations: Combinations, hashes: list[str]) -> str:
+    digest = sha256(msgspec.json.encode([name, [axis.name for axis in axes]]))
+    for part in _asked(combinations, hashes):
+        digest.update(part)
+    return digest.hexdigest()[:8]
 
 
-def _point(entry: Any, place: Place) -> Point:
-    if not isinstance(entry, dict):
-        raise place.fault("expected a table with a label and overrides", entry)
-    _check_keys(entry, {"label", *SECTIONS}, place)
-    if "label" not in entry:
-        raise place.child("label").fault("missing")
-    label = entry["label"]
-    if not isinstance(label, str) or not label.strip() or not label.isprintable():
-        raise place.child("label").fault("expected text on one line", label)
-    return Point(label, {key: value for key, value in entry.items() if key != "label"})
-
-
-def _check_axes(axes: tuple[Axis, ...], place: Place) -> None:
-    """Labels are unique on an axis, and no two axes set the same key."""
-    for axis in axes:
-        labels = [point.label for point in axis.points]
-        twice = next((label for label in labels if labels.count(label) > 1), None)
-        if twice is not None:
-            raise place.child(axis.name).fault(f"label {twice!r} is given twice")
-    for one, other in combinations(axes, 2):
-        for key in sorted(one.keys & other.keys):
-            raise place.child(other.name).fault(f"{key} is set by axes.{one.name} too")
-    count = prod(len(axis.points) for axis in axes)
-    if count > MOST:
-        raise place.fault(f"{count:,} combinations; at most {MOST:,}")
-
-
-def _combine(base: dict[str, Any], axes: tuple[Axis, ...], path: Path) -> Iterator[Combination]:
-    known: Known = {}
-    for points in product(*(axis.points for axis in axes)):
-        labels = tuple(point.label for point in points)
-        raw = reduce(overlay, (point.overrides for point in points), base)
-        try:
-            yield Combination(labels, parse_scenario(raw, path, known), "")
-        except RefusedScenario as refused:
-            yield Combination(labels, refused.scenario, refused.reason)
+def _asked(combinations: Combinations, hashes: list[str]) -> Iterator[bytes]:
+    for i, found in enumerate(hashes):
+        yield msgspec.json.encode([combinations.labels(i), found])

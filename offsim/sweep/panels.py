@@ -7,7 +7,8 @@ last other axis). Every combination of the remaining axes is a panel of its own.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .grid import Axis, Labels
+from .axis import EMPTY, Axis
+from .grid import Labels
 from .row import Row
 
 SAME = 0.005
@@ -102,9 +103,14 @@ def panels(axes: Sequence[Axis], rows: Iterable[Row]) -> list[Panel]:
         lines = found.setdefault(tuple(row.labels[i] for i in rest), {})
         label = row.labels[line] if line is not None else "all"
         entries = lines.setdefault(label, Line(label, {})).entries
-        entries[" ".join(row.labels[i] for i in competing) or row.policy] = row
+        entries[_joined(row.labels, competing) or row.policy] = row
     name = axes[line].name if line is not None else ""
     return [Panel(" / ".join(labels), name, list(lines.values())) for labels, lines in found.items()]
+
+
+def _joined(labels: Labels, chosen: Sequence[int]) -> str:
+    """The labels on the chosen axes, without those of axes that do not apply."""
+    return " ".join(labels[i] for i in chosen if labels[i] != EMPTY)
 
 
 def _roles(axes: Sequence[Axis]) -> tuple[list[int], int | None]:

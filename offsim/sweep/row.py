@@ -11,7 +11,8 @@ from offsim.results.predict import Prediction, predict
 from offsim.scenario.policy import SGLangLayerwise, prefetch_count
 from offsim.scenario.scenario import Scenario
 
-from .grid import Axis, Combination, Labels
+from .axis import Axis
+from .grid import Combination, Labels
 
 Status = Literal["ok", "out_of_memory", "invalid", "error"]
 GIB = 2.0**30
@@ -56,6 +57,7 @@ class Row(NamedTuple):
     calibrated: bool | None = None
     offsim_version: str = ""
     scenario_hash: str = ""
+    node_fingerprint: str = ""
 
     @property
     def ran(self) -> bool:
@@ -113,6 +115,7 @@ def _head(combination: Combination) -> Row:
         status="ok",
         offsim_version=offsim_version(),
         scenario_hash=combination.hash,
+        node_fingerprint=combination.node_fingerprint,
         steps=scenario.steps,
         tokens=None if combination.refused else scenario.tokens,
         prefetch_blocks=_prefetch(scenario),

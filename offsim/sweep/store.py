@@ -19,7 +19,8 @@ from typing import Any, get_type_hints
 
 from offsim.scenario.scenario import ScenarioError
 
-from .grid import Axis, Grid
+from .axis import Axis
+from .grid import Grid
 from .row import COLUMNS, Result, Row, cells, column_names, offsim_version
 
 DEFAULT_ROOT = Path("offsim-results")
@@ -115,7 +116,6 @@ def about(grid: Grid) -> dict[str, str]:
         "offsim": offsim_version(),
         "python": platform.python_version(),
         "simpy": version("simpy"),
-        "nodes": json.dumps({c.scenario.node.name: c.scenario.node.fingerprint for c in grid.combinations}),
     }
 
 
