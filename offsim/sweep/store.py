@@ -1,8 +1,8 @@
 """The folder of a sweep: every finished row is in results.sqlite at once, all else is written from there at the end.
 
-A row counts as finished when its transaction is in the write-ahead log: a process that is killed loses none of
-those, and nothing is ever half there. (A power failure may cost the last few: the log is not forced to disk for each.)
-One sweep at a time writes a folder: a lock on `.lock` ends with its process, however that ends.
+A row counts as finished when its transaction is in the write-ahead log on disk: neither a kill nor a power failure
+loses any of those, and nothing is ever half there. One sweep at a time writes a folder: a lock on `.lock` ends with
+its process, however that ends.
 """
 
 import csv
@@ -38,6 +38,7 @@ class Store:
         self.grid = grid
         self._connection = sqlite3.connect(folder / DATABASE)
         self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
         places = ", ".join("?" * (2 + len(column_names(grid.axes))))
         self._insert = f"INSERT INTO rows VALUES ({places})"
         self._unmeasured: dict[tuple[tuple[str, str], ...], int] = {}
@@ -167,10 +168,8 @@ def _locked(folder: Path) -> Iterator[None]:
             raise ScenarioError(
                 f"{folder}: another sweep is writing here; wait for it or choose another --out"
             ) from None
-        try:
-            yield
-        finally:
-            (folder / LOCK).unlink(missing_ok=True)
+        # The file stays: were it removed, another process might lock the old one and a third a new one.
+        yield
 
 
 def _to_resume(grid: Grid, out: Path | None) -> Path:

@@ -174,7 +174,7 @@ def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys):
     out = tmp_path / "out"
     assert sweep_command(str(grid_file), out, 1, True) == 0
     names = {path.name for path in out.iterdir()}
-    assert names == {"answer.txt", "grid.toml", "results.csv", "results.sqlite"}
+    assert names == {".lock", "answer.txt", "grid.toml", "results.csv", "results.sqlite"}
     assert (out / "grid.toml").read_text() == GRID
     assert (out / "answer.txt").read_text() == capsys.readouterr().out
     rows = rows_of(out)
