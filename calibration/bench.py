@@ -15,6 +15,17 @@ class Unsupported(Exception):
     """This bench cannot run these commands in that way; says why."""
 
 
+class Watched(NamedTuple):
+    """What the device's sensors said at one moment of a long run."""
+
+    seconds: float
+    """Since the watching began, shortly before the run."""
+    sm_clock_MHz: float  # noqa: N815
+    power_W: float  # noqa: N815
+    energy_J: float  # noqa: N815
+    """A counter: differences are what was drawn."""
+
+
 class Reading(NamedTuple):
     """What one execution of a probe's commands showed."""
 
@@ -24,6 +35,8 @@ class Reading(NamedTuple):
     """Time that the host of the slowest rank needed to issue the commands after the leading allocations."""
     state: dict[str, float]
     """sm_clock_MHz, power_W, temperature_C; empty in simulation."""
+    watched: tuple[Watched, ...] = ()
+    """Of runs that are not gated, every 25 ms; empty in simulation."""
 
     def between(self, begin: str, end: str) -> float:
         """Seconds from one event to another on the rank where that takes longest."""

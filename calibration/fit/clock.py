@@ -2,8 +2,9 @@
 
 Fitted by least squares over the engine's own rule: energy per FLOP of products and of attention, energy per byte, the
 sensitivities of products and attention, and the window. Data: settled times of every load against the same kernels at
-full clock, the clock that NVML reads during continuous loads, and the first 150 ms of each load, where the window
-shows.
+full clock, the clock that NVML reads during continuous loads, the power that it reads where the clock stays high
+(loads that memory bounds: nothing else tells energy per byte from energy per FLOP), and the first 150 ms of each load,
+where the window shows.
 Left out: a second, slower regulation about a second after a load begins, which slows it by 10 to 20 % for a tenth of a
 second; and temperature: kernels of a warm chip are 1 to 2 % slower at the same nominal clock.
 """
@@ -28,6 +29,8 @@ from .estimate import Estimate
 
 SLOWED = 1.03
 """A load whose kernels take this much longer than at full clock is limited by power."""
+UNLIMITED = 0.97
+"""Share of the highest clock from which on a load is not limited."""
 SETTLED = (0.15, 0.7)
 """Seconds of a soak in which the clock has settled and the slower regulation has not begun."""
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
@@ -69,6 +72,8 @@ class Load(NamedTuple):
     held_out: bool = False
     clock: float | None = None
     """As a share of the highest, while continuous."""
+    power: float | None = None
+    """Watts drawn while continuous, where the clock stayed high: of a load at the limit it says nothing."""
     early: tuple[tuple[float, float], ...] = ()
     """(instant, seconds of a round) from a cool start."""
 
@@ -148,10 +153,13 @@ def _solve(loads: list[Load], limit: float, start: np.ndarray, evaluations: int 
 
 def _residuals(load: Load, clock: Clock) -> Iterator[float]:
     yield log(settled(load, clock) / load.measured)
-    if load.clock is not None and load.clock < 0.97:
+    if load.clock is not None and load.clock < UNLIMITED:
         demand = sum(kernel_energy(kernel, clock) for kernel, _ in load.kernels) / load.alone
         predicted = min(1.0, (clock.limit.value - clock.idle.value) / demand)
         yield CLOCK_WEIGHT * log(predicted / load.clock)
+    if load.power is not None:
+        demand = sum(kernel_energy(kernel, clock) for kernel, _ in load.kernels) / load.measured
+        yield log((clock.idle.value + demand) / load.power)
     if load.early:
         simulated = early(load, clock)
         for (_, seconds), predicted in zip(load.early, simulated, strict=True):
@@ -198,7 +206,8 @@ def _soak(sample: Sample, gpu: GPU, highest: float) -> Load:
     clock = None if reading is None else min(1.0, reading / highest * (late / measured) ** 1.5)
     found = [((low + high) / 2, inside(low, high)) for low, high in BINS]
     first = tuple((at, seconds) for at, seconds in found if seconds is not None)
-    return Load(name, _kernels(name, gpu), 1, 0.0, measured, False, clock, first)
+    power = sample.state.get("power_W") if clock is not None and clock >= UNLIMITED else None
+    return Load(name, _kernels(name, gpu), 1, 0.0, measured, sample.held_out, clock, power, first)
 
 
 def _duty(sample: Sample, gpu: GPU) -> Load:

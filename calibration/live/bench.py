@@ -9,7 +9,7 @@ import threading
 import time
 from statistics import median
 
-from calibration.bench import Reading
+from calibration.bench import Reading, Watched
 from calibration.inventory import Inventory
 from calibration.probes.own_programs import Rates
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
@@ -35,12 +35,17 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.session = session
         self.readings: list[dict[str, float]] = []
+        self.trail: list[Watched] = []
         self._stop_now = threading.Event()
 
     def run(self) -> None:
         """Until `finish`."""
+        begin = time.perf_counter()
         while not self._stop_now.wait(0.025):
-            self.readings.append(device_state(self.session))
+            now, state = time.perf_counter() - begin, device_state(self.session)
+            self.readings.append(state)
+            if state:
+                self.trail.append(Watched(now, state["sm_clock_MHz"], state["power_W"], state.get("energy_J", 0.0)))
 
     def finish(self) -> dict[str, float]:
         """Medians of the second half of what was read."""
@@ -79,7 +84,7 @@ class LiveBench:
         whole = merged(self.session, timeline)
         self._kept[key] = (executor, self._issue_seconds(whole))
         executor.memory.clear()
-        return Reading(whole.instants, self._issue_seconds(whole), self.state)
+        return Reading(whole.instants, self._issue_seconds(whole), self.state, tuple(watch.trail) if watch else ())
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
         """See calibration.probes.own_programs.OwnKernels."""

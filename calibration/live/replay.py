@@ -107,9 +107,23 @@ def device_state(session: Session) -> dict[str, float]:
             "sm_clock_MHz": float(torch.cuda.clock_rate()),
             "power_W": torch.cuda.power_draw() / 1e3,
             "temperature_C": float(torch.cuda.temperature()),
+            **_energy(),
         }
     except (ModuleNotFoundError, RuntimeError) as error:
         print(f"no device state: {error}", file=sys.stderr)
+        return {}
+
+
+def _energy() -> dict[str, float]:
+    """The energy counter of this process's device, where the driver has one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+        return {"energy_J": pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(uuid)) / 1e3}
+    except pynvml.NVMLError as error:
+        print(f"no energy counter: {error}", file=sys.stderr)
         return {}
 
 

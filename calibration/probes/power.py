@@ -1,10 +1,10 @@
 """What load does to the clock: continuous kernels, and bursts with idle gaps between them.
 
-The burst's durations against the same kernels at full clock show how far the clock falls; readings of clock and power
-come with the sample's state.
+The burst's durations against the same kernels at full clock show how far the clock falls; what clock, power and energy
+read meanwhile is kept. Loads that memory bounds never reach the limit: their power shows the energy per byte.
 """
 
-from calibration.bench import Bench
+from calibration.bench import Bench, Reading, Watched
 from calibration.inventory import Inventory
 from calibration.samples import Config
 from offsim.program.commands import COMPUTE, Command, Compute, HostWork, Kernel, Record, Synchronize
@@ -12,7 +12,7 @@ from offsim.scenario.load import load_model
 
 from .kernels_time import guessed_seconds
 from .probe import Mode, Probe, Readings
-from .writing import attention, compute, elementwise, product, timed, working_memory
+from .writing import attention, compute, elementwise, product, relayout, timed, working_memory
 
 SOAK = 1.6
 """Seconds of continuous load."""
@@ -32,7 +32,9 @@ def load_kernels(name: str) -> tuple[Kernel, ...]:
         return (attention(40, TOKENS, TOKENS, 128),)
     if name == "elementwise":
         return (elementwise(600 * 10**6),)
-    return mixed_kernels(TOKENS)
+    if name == "relayout":
+        return (relayout(TOKENS, 3, 5120),)
+    return mixed_kernels(int(name.removeprefix("mix-")) if name.startswith("mix-") else TOKENS)
 
 
 def mixed_kernels(tokens: int) -> tuple[Kernel, ...]:
@@ -57,7 +59,11 @@ class Soak(Probe):
     usual_seconds = 5.8
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
-        return [{"kernels": name} for name in ("gemm", "attention", "elementwise", "mix")]
+        more = ("relayout", "mix-2048", "mix-32768") if mode == "full" else ()
+        return [{"kernels": name} for name in ("gemm", "attention", "elementwise", "mix", *more)]
+
+    def held_out(self, config: Config) -> bool:
+        return config["kernels"] == "mix-2048"
 
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
         kernels = load_kernels(str(config["kernels"]))
@@ -73,7 +79,15 @@ class Soak(Probe):
             for i in range(parts):
                 found["start"].append(reading.between("part 0", f"part {i}"))
                 found["seconds"].append(reading.between(f"part {i}", f"part {i + 1}") / per_part)
+            keep_watched(found, reading)
         return found
+
+
+def keep_watched(found: Readings, reading: Reading) -> None:
+    """Add what was watched during a run, if anything was, field by field."""
+    for seen in reading.watched:
+        for name, value in zip(Watched._fields, seen, strict=True):
+            found.setdefault(f"watched_{name}", []).append(value)
 
 
 class Duty(Probe):
@@ -105,4 +119,5 @@ class Duty(Probe):
             reading = bench.run(tuple(commands), settle=0.3, gated=False)
             kept = range(round(DROPPED * bursts), bursts)
             found["seconds"] += [reading.between(f"begin {i}", f"end {i}") / per_burst for i in kept]
+            keep_watched(found, reading)
         return found
