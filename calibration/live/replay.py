@@ -6,6 +6,8 @@ timed; the policy's own first steps are.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any
@@ -34,6 +36,9 @@ class Measured(Struct):
     resident_peak_allocated: int
     state: dict[str, float]
     time: str
+    policy_energy_J: list[float]  # noqa: N815
+    """Drawn by the first rank's GPU in each run, the load phase included; empty without a counter."""
+    resident_energy_J: list[float]  # noqa: N815
 
 
 class Alternating:
@@ -48,12 +53,14 @@ class Alternating:
 
     def measure(self, repetitions: int = REPETITIONS) -> Measured:
         """Warm up, then alternate."""
-        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"))
+        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [])
         found.resident_peak_allocated = self._load_resident()
         self._warm_up()
         for _ in range(repetitions):
-            found.resident_steps.append(self._resident_steps())
-            steps, peak = self._policy_steps()
+            with counted_energy(self.session, found.resident_energy_J):
+                found.resident_steps.append(self._resident_steps())
+            with counted_energy(self.session, found.policy_energy_J):
+                steps, peak = self._policy_steps()
             found.policy_steps.append(steps)
             found.peak_allocated = max(found.peak_allocated, peak)
         found.state = device_state(self.session)
@@ -114,6 +121,15 @@ def device_state(session: Session) -> dict[str, float]:
         return {}
 
 
+@contextmanager
+def counted_energy(session: Session, found: list[float]) -> Iterator[None]:
+    """Add what the device draws meanwhile, where it tells."""
+    before = device_state(session).get("energy_J")
+    yield
+    if before is not None:
+        found.append(device_state(session)["energy_J"] - before)
+
+
 def _energy() -> dict[str, float]:
     """The energy counter of this process's device, where the driver has one."""
     import pynvml
@@ -136,6 +152,8 @@ def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: s
         "resident_steps": measured.resident_steps,
         "peak_allocated": measured.peak_allocated,
         "resident_peak_allocated": measured.resident_peak_allocated,
+        "policy_energy_J": measured.policy_energy_J,
+        "resident_energy_J": measured.resident_energy_J,
         "order": ["resident", "policy"] * len(measured.policy_steps),
         "state": measured.state,
         "time": measured.time,

@@ -62,9 +62,12 @@ def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict
         pair = Alternating(session, case.scenario(node), case.resident(node))
         return record_of(case.name, case.raw(), pair.measure(), options.fingerprint, options.run)
     except (RuntimeError, ValueError, KeyError) as error:
-        if session.communicator.world > 1:
-            raise  # the other ranks wait in a collective: the launcher ends them, and a new start resumes
-        return {"case": case.name, "error": f"{type(error).__name__}: {error}"}
+        line = {"case": case.name, "error": f"{type(error).__name__}: {error}"}
+        if session.communicator.world == 1:
+            return line
+        if session.communicator.rank == 0:
+            _append(options.out, line)
+        raise  # the other ranks wait in a collective: the launcher ends them, and a new start goes on with the next case
 
 
 def _done(path: Path) -> set[str]:
