@@ -14,6 +14,7 @@ from math import log
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import structs
 from scipy.optimize import least_squares
 
 from calibration.probes.kernels_time import guessed_seconds
@@ -86,6 +87,14 @@ class Load(NamedTuple):
     def alone(self) -> float:
         """Seconds of a round at full clock."""
         return sum(seconds for _, seconds in self.kernels)
+
+
+def of_slowest(soaks: list[Sample], together: list[Sample]) -> list[Sample]:
+    """Soaks of the slowest GPU: those of all at once where there are some, with the clock and power that go with them
+    left out, since they are the first GPU's.
+    """
+    found = {str(sample.config["kernels"]): structs.replace(sample, state={}) for sample in together}
+    return [found.get(str(sample.config["kernels"]), sample) for sample in soaks]
 
 
 def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float) -> ClockFit | None:

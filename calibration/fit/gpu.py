@@ -4,7 +4,7 @@ from offsim.scenario.node import GPU
 from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
-from .clock import IDLE_POWER, fit_clock
+from .clock import IDLE_POWER, fit_clock, of_slowest
 from .fitting import Fit, SummaryRow, bytes_of, note_table
 from .tables import (
     attention_key,
@@ -123,7 +123,8 @@ def add_clock(fit: Fit, gpu: GPU) -> None:
     if not fit.inventory.power_limit_watts:
         fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, "nvidia-smi tells no power limit"))
         return
-    found = fit_clock(fit.of("soak"), fit.of("duty"), gpu, fit.inventory.power_limit_watts)
+    soaks = of_slowest(fit.of("soak"), fit.of("soak-together"))
+    found = fit_clock(soaks, fit.of("duty"), gpu, fit.inventory.power_limit_watts)
     if found is None:
         fit.rows.append(
             SummaryRow("gpu.clock", "none", "", "", 0, "no load reached the power limit, or no clock was read")

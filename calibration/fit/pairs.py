@@ -14,6 +14,8 @@ from calibration.samples import Sample
 from .estimate import Blocks, Estimate, bootstrap
 
 UNEXPLAINED = 0.1
+BELOW = 0.9
+"""Of the host's read rate: pairs above it may be held up there."""
 SHARED = 0.05
 """A collective that copies slow by more than this shares a link with them; less is interference."""
 
@@ -75,6 +77,35 @@ def weight(samples: list[Sample], latency: float, kind: str) -> Estimate | None:
     errors = [abs(value / float(np.median(ratios(s, latency))) - 1) for s in kept if s.readings["beside"]]
     error = float(np.median(errors)) if errors else None
     return Estimate(value, (min(low, value), max(high, value)), sum(map(len, blocks)), error, note)
+
+
+def link_cost(samples: list[Sample], latency: float, kind: str, link: float, host_read: float) -> Estimate | None:
+    """What a byte of the collective takes of the GPU's link, from the same pairs: (link - copies) / collective.
+
+    Only pairs that leave host memory some of its rate tell: what all ranks read there stays below it. None if all reach
+    it, or if the link is full with the payload alone.
+    """
+    chosen = [s for s in samples if _saturating(s, kind, "H2D") and not s.held_out]
+    blocks = [_costs(s, latency, link) for s in chosen if _read_by_all(s, latency) < BELOW * host_read]
+    if not blocks:
+        return None
+
+    def middle(drawn: Blocks) -> float:
+        return float(np.median([np.median(b) for b in drawn]))
+
+    value, (low, high) = middle(blocks), bootstrap(blocks, middle)
+    return Estimate(value, (low, high), sum(map(len, blocks))) if low > 1 else None
+
+
+def _costs(sample: Sample, latency: float, link: float) -> list[float]:
+    rates = zip(ratios(sample, latency), sample.readings["copy_rate"], strict=True)
+    return [(link - copies) / (ratio * copies) for ratio, copies in rates]
+
+
+def _read_by_all(sample: Sample, latency: float) -> float:
+    """Bytes a second that copies and collective of both ranks read of host memory."""
+    rates = zip(ratios(sample, latency), sample.readings["copy_rate"], strict=True)
+    return 2 * float(np.median([(1 + ratio) * copies for ratio, copies in rates]))
 
 
 def _saturating(sample: Sample, kind: str, direction: str) -> bool:

@@ -6,9 +6,10 @@ from calibration.samples import Sample
 from offsim.scenario.scenario import ScenarioError
 
 from . import toml
+from .copies import link, together
 from .estimate import Estimate
 from .fitting import Fit, bytes_of, note_table
-from .pairs import slowdown, weight
+from .pairs import link_cost, slowdown, weight
 from .tables import curve, merged_points
 
 LONG = 1e6
@@ -50,8 +51,21 @@ def _collective(fit: Fit, kind: str) -> None:
             fit.entry(f"collectives.{key}.latency", fixed, "us", 1e-6, "shortest call"),
             fit.entry(f"collectives.{key}.weight", share, "", 1.0, "back-to-back collectives beside H2D")
             or ("weight", toml.quantity(0.3, "guess", unshared)),
+            _link_cost(fit, kind, latency),
         ],
     )
+
+
+def _link_cost(fit: Fit, kind: str, latency: float) -> tuple[str, str] | None:
+    """What small reads take of the link beside their payload, where copies share it."""
+    if fit.inventory.transport == "nvlink":
+        return None
+    alone = link(fit.of("h2d"))[0].value
+    read = together(fit.of("together"), "H2D")
+    host_read = read.value if read is not None else fit.inventory.gpus * alone
+    found = link_cost(fit.of("copy-collective"), latency, kind, alone, host_read)
+    key = f"collectives.{kind.replace('-', '_')}.link_cost"
+    return fit.entry(key, found, "", 1.0, "link less copies, over the collective's rate beside them")
 
 
 def _seconds(sample: Sample) -> float:

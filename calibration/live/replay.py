@@ -18,6 +18,7 @@ from msgspec import Struct
 from offsim.scenario.scenario import Scenario
 
 from .executor import Executor
+from .host_read import HostRead
 from .session import Session, merged, step_seconds
 
 REPETITIONS = 2
@@ -39,6 +40,8 @@ class Measured(Struct):
     policy_energy_J: list[float]  # noqa: N815
     """Drawn by the first rank's GPU in each run, the load phase included; empty without a counter."""
     resident_energy_J: list[float]  # noqa: N815
+    host_read_Bps: list[float]  # noqa: N815
+    """What all ranks read of host memory at once, before and after each repetition."""
 
 
 class Alternating:
@@ -47,21 +50,24 @@ class Alternating:
     def __init__(self, session: Session, policy: Scenario, resident: Scenario) -> None:
         self.session = session
         session.device.pinned.reset()  # type: ignore[attr-defined]
+        self.host_read = HostRead(session)
         self.resident = session.executor(resident)
         self.policy = session.executor(policy)
         self.resident_steps: list[int] = []
 
     def measure(self, repetitions: int = REPETITIONS) -> Measured:
         """Warm up, then alternate."""
-        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [])
+        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [], [])
         found.resident_peak_allocated = self._load_resident()
         self._warm_up()
         for _ in range(repetitions):
+            found.host_read_Bps.append(self.host_read.measure())
             with counted_energy(self.session, found.resident_energy_J):
                 found.resident_steps.append(self._resident_steps())
             with counted_energy(self.session, found.policy_energy_J):
                 steps, peak = self._policy_steps()
             found.policy_steps.append(steps)
+            found.host_read_Bps.append(self.host_read.measure())
             found.peak_allocated = max(found.peak_allocated, peak)
         found.state = device_state(self.session)
         self._release()
@@ -154,6 +160,7 @@ def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: s
         "resident_peak_allocated": measured.resident_peak_allocated,
         "policy_energy_J": measured.policy_energy_J,
         "resident_energy_J": measured.resident_energy_J,
+        "host_read_Bps": measured.host_read_Bps,
         "order": ["resident", "policy"] * len(measured.policy_steps),
         "state": measured.state,
         "time": measured.time,

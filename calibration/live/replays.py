@@ -67,7 +67,7 @@ def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict
             return line
         if session.communicator.rank == 0:
             _append(options.out, line)
-        raise  # the other ranks wait in a collective: the launcher ends them, and a new start goes on with the next case
+        raise  # the other ranks wait in a collective: the launcher ends them, a new start goes on with the next case
 
 
 def _done(path: Path) -> set[str]:

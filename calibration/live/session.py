@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from offsim.program.build import build
+from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
 from offsim.results.steps import step_rows
 from offsim.scenario.scenario import Scenario
@@ -42,6 +43,10 @@ class Session:
         batch, text = scenario.workload.batch(scenario.model), scenario.model.text_tokens
         rows = (batch * text, batch)
         return Executor(build(scenario), self.device, self.communicator, contents, side_rows=rows, spans=spans)
+
+    def plain_executor(self, program: StreamProgram) -> Executor:
+        """An executor of a program without a model."""
+        return Executor(program, self.device, self.communicator, Contents(self.device.torch_device))
 
     def allocated(self) -> int:
         """Bytes that the framework's device allocator has handed out."""

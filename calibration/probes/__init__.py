@@ -10,7 +10,7 @@ from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageab
 from .kernels_time import Attentions, Elementwise, Products, Relayouts
 from .overheads import Overheads
 from .own_programs import SmAccess, Triad
-from .power import Duty, Soak
+from .power import Duty, Soak, SoakTogether
 from .probe import Probe
 
 __all__ = ["PROBES", "Probe"]
@@ -37,4 +37,5 @@ PROBES: tuple[Probe, ...] = (
     AllGather(),
     CopyCollective(),
     KernelCollective(),
+    SoakTogether(),
 )

@@ -108,7 +108,13 @@ class CopyCollective(Probe):
     """
 
     key, title = "copy-collective", "collectives beside copies"
-    identifies = ("collectives.all_to_all.weight", "collectives.all_gather.weight", "interference")
+    identifies = (
+        "collectives.all_to_all.weight",
+        "collectives.all_gather.weight",
+        "collectives.all_to_all.link_cost",
+        "collectives.all_gather.link_cost",
+        "interference",
+    )
     several_gpus = True
     rounds = (3, 5)
     usual_seconds = 2.0

@@ -4,6 +4,8 @@ The burst's durations against the same kernels at full clock show how far the cl
 read meanwhile is kept. Loads that memory bounds never reach the limit: their power shows the energy per byte.
 """
 
+from typing import ClassVar
+
 from calibration.bench import Bench, Reading, Watched
 from calibration.inventory import Inventory
 from calibration.samples import Config
@@ -54,7 +56,7 @@ class Soak(Probe):
     """Continuous load from a cool chip on."""
 
     key, title = "soak", "clock under continuous load"
-    identifies = ("gpu.clock.energy", "gpu.clock.sensitivity", "gpu.clock.window")
+    identifies: ClassVar[tuple[str, ...]] = ("gpu.clock.energy", "gpu.clock.sensitivity", "gpu.clock.window")
     rounds = (1, 2)
     usual_seconds = 5.8
 
@@ -88,6 +90,17 @@ def keep_watched(found: Readings, reading: Reading) -> None:
     for seen in reading.watched:
         for name, value in zip(Watched._fields, seen, strict=True):
             found.setdefault(f"watched_{name}", []).append(value)
+
+
+class SoakTogether(Soak):
+    """The same on all GPUs at once: chips of one part differ by some percent, and the slowest one sets the pace."""
+
+    key, title = "soak-together", "clock of the slowest GPU under continuous load"
+    identifies = ("gpu.clock.energy",)
+    several_gpus = True
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        return [{"kernels": name} for name in ("gemm", "attention", "mix")]
 
 
 class Duty(Probe):

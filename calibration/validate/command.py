@@ -19,6 +19,7 @@ from .simpler import SIMPLER
 from .thresholds import THRESHOLDS, Verdict, judge
 
 FINE, BROKEN = 0, 1
+BESIDE = "cases beside which host memory was read: the same with that rate in place of the profile's"
 TITLE = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
 
 
@@ -55,6 +56,9 @@ def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]
     parts: list[Renderable] = [classes(errors)]
     if 0 < len(since) < len(errors):
         parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
+    beside = [e._replace(predicted=e.predicted_beside) for e in errors if e.predicted_beside is not None]
+    if beside:
+        parts.append(classes(beside, BESIDE))
     parts += [quantities(errors), cases(errors), _order(winners(errors))]
     if failures:
         parts.append(pairs(_reasons(failures)))

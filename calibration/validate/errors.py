@@ -5,7 +5,11 @@ from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from offsim.results.predict import predict
+from offsim.scenario.quantity import Quantity
+from offsim.scenario.scenario import Scenario
 
 from .records import FIRST_STEPS, Record, class_of
 from .simpler import SIMPLER, steady, sums_of, with_equal_shares, without_contention
@@ -33,6 +37,8 @@ class CaseError(NamedTuple):
     noise: float | None
     simpler: tuple[float, ...]
     """Errors of the simpler models' ratios, in the order of SIMPLER."""
+    predicted_beside: float | None = None
+    """The ratio if host memory is as fast as it was read beside the case; None where that was not read."""
 
     @property
     def error(self) -> float:
@@ -70,7 +76,29 @@ def case_error(record: Record) -> CaseError:
         None if not peak else prediction.peak_allocated / peak - 1,
         record.noise,
         tuple(ratio / record.ratio - 1 for ratio in ratios),
+        _beside(record, scenario, reference, indices),
     )
+
+
+def _beside(record: Record, scenario: Scenario, reference: Scenario, indices: list[int]) -> float | None:
+    """Predicted ratio on the node with its host memory as it was then."""
+    if record.host_read is None:
+        return None
+    own = steady(with_host_read(scenario, record.host_read), indices)
+    return own / predict(with_host_read(reference, record.host_read)).steps[-1].duration
+
+
+def with_host_read(scenario: Scenario, read: float) -> Scenario:
+    """The same on a node of one socket whose GPUs together read `read` bytes/s; its total in proportion."""
+    sockets = scenario.node.host.sockets
+    if len(sockets) > 1:
+        return scenario
+    factor, source = read / sockets[0].read.value, "read beside the replay"
+    changed = {
+        name: Quantity(getattr(sockets[0], name).value * factor, "measured", source) for name in ("read", "total")
+    }
+    host = structs.replace(scenario.node.host, sockets=(structs.replace(sockets[0], **changed),))
+    return structs.replace(scenario, node=structs.replace(scenario.node, host=host))
 
 
 def _against(record: Record, steps: list[float], index: int) -> float:

@@ -39,6 +39,8 @@ class Record(NamedTuple):
     peak_allocated: float | None = None
     memory_not_scored: str = ""
     """Why the peak does not count."""
+    host_read: float | None = None
+    """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
 
     @property
     def scored_peak(self) -> float | None:
@@ -141,9 +143,15 @@ def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
 
 def _record(folder: Path, line: dict[str, Any]) -> Record:
     case = msgspec.convert(line["scenario"], Case)
-    peak, reason = line.get("peak_allocated"), line.get("memory_not_scored", "")
     return Record(
-        folder.name, folder / "profile.toml", case, line["policy_steps"], line["resident_steps"], peak, reason
+        folder.name,
+        folder / "profile.toml",
+        case,
+        line["policy_steps"],
+        line["resident_steps"],
+        line.get("peak_allocated"),
+        line.get("memory_not_scored", ""),
+        median(line["host_read_Bps"]) if line.get("host_read_Bps") else None,
     )
 
 

@@ -90,30 +90,30 @@ class Fabric:
             self.rows.append(Row(name, kind, bound, slowdowns, rank, owner))
         return self._row_index[name]
 
-    def _use_link(self, usage: Usage, direction: Direction, gpu: int) -> None:
-        """A GPU's own link in one direction, and what both directions share."""
+    def _use_link(self, usage: Usage, direction: Direction, gpu: int, cost: float = 1.0) -> None:
+        """A GPU's own link in one direction (`cost` bytes of it a byte), and what both directions share."""
         pcie = self.node.pcie
         rate = pcie.h2d if direction == "H2D" else pcie.d2h
         owner: Owner = ("rank", gpu)
-        _add(usage, self._row(f"{direction} link of gpu {gpu}", f"{direction} link", rate.value, owner))
+        _add(usage, self._row(f"{direction} link of gpu {gpu}", f"{direction} link", rate.value, owner), cost)
         # Both directions together: x_down / C_down + x_up / C_up <= gamma.
         duplex = self._row(f"duplex of gpu {gpu}", "duplex", pcie.duplex.value, owner)
         _add(usage, duplex, 1 / rate.value)
 
-    def _use_uplink(self, usage: Usage, direction: Direction, gpu: int) -> None:
+    def _use_uplink(self, usage: Usage, direction: Direction, gpu: int, cost: float) -> None:
         """The link between a GPU's switch and the host, if it is behind one."""
         number = self._switch.get(gpu)
         if number is not None:
             switch = self.node.switches[number]
             rate = switch.h2d if direction == "H2D" else switch.d2h
             name = f"{direction} uplink of switch {number}"
-            _add(usage, self._row(name, f"{direction} uplink", rate.value, ("switch", number)))
+            _add(usage, self._row(name, f"{direction} uplink", rate.value, ("switch", number)), cost)
 
-    def _use_way(self, usage: Usage, direction: Direction, gpu: int, socket: int) -> None:
+    def _use_way(self, usage: Usage, direction: Direction, gpu: int, socket: int, cost: float = 1.0) -> None:
         """The way between a GPU and a socket's memory."""
         own, between = self._socket[gpu], self.node.host.cross_socket
-        self._use_link(usage, direction, gpu)
-        self._use_uplink(usage, direction, gpu)
+        self._use_link(usage, direction, gpu, cost)
+        self._use_uplink(usage, direction, gpu, cost)
         if own != socket:
             assert between is not None
             a, b = (socket, own) if direction == "H2D" else (own, socket)
@@ -177,7 +177,7 @@ class Fabric:
         key = ("pair", name, bytes_, group, i, j)
         if key not in self._class_index:
             usage: Usage = {}
-            self._use_transport(usage, i, j)
+            self._use_transport(usage, name, i, j)
             for end, rank in (("send", i), ("receive", j)):
                 _add(usage, self._bundle_row(name, bytes_, end, rank))
             weight = self._weight(name, len(group) - 1) / (len(group) - 1)
@@ -193,7 +193,7 @@ class Fabric:
             usage: Usage = {}
             for j in peers:
                 part: Usage = {}
-                self._use_transport(part, i, j)
+                self._use_transport(part, name, i, j)
                 _add(part, self._bundle_row(name, bytes_, "receive", j))
                 for row, a in part.items():
                     _add(usage, row, a / len(peers))
@@ -217,7 +217,7 @@ class Fabric:
         if key not in self._class_index:
             usage: Usage = {}
             for i, j in zip(group, (*group[1:], group[0]), strict=True):
-                self._use_transport(usage, i, j)
+                self._use_transport(usage, name, i, j)
                 for end, rank in (("send", i), ("receive", j)):
                     _add(usage, self._bundle_row(name, bytes_, end, rank))
             self._add_class(key, name, self._weight(name, len(group) - 1), inf, usage, (bytes_, group))
@@ -235,10 +235,10 @@ class Fabric:
             rank=rank,
         )
 
-    def _use_transport(self, usage: Usage, i: int, j: int) -> None:
+    def _use_transport(self, usage: Usage, name: CollectiveName, i: int, j: int) -> None:
         """The route of a collective's transfer: NVLink, a common switch, or host memory at the receiver."""
         assert self.node.collectives is not None
-        transport = self.node.collectives.transport
+        transport, cost = self.node.collectives.transport, self.kind(name).link_cost.value
         if transport == "nvlink":
             assert self.node.nvlink is not None
             send, receive = self.node.nvlink.send.value, self.node.nvlink.receive.value
@@ -246,12 +246,12 @@ class Fabric:
             _add(usage, self._row(f"NVLink receive of gpu {j}", "NVLink receive", receive, ("rank", j)))
         elif transport == "pcie" and self._switch.get(i, -1) == self._switch.get(j, -2):
             self._use_link(usage, "D2H", i)
-            self._use_link(usage, "H2D", j)
+            self._use_link(usage, "H2D", j, cost)
         else:
             # NCCL's SHM transport keeps its buffers at the receiver: sender's kernels write, receiver's read.
             self._use_way(usage, "D2H", i, self._socket[j])
             self._use_host(usage, self._socket[j], "write", "read")
-            self._use_way(usage, "H2D", j, self._socket[j])
+            self._use_way(usage, "H2D", j, self._socket[j], cost)
 
 
 def _add(usage: Usage, row: int, coefficient: float = 1.0) -> None:
