@@ -1,8 +1,8 @@
 """Runs a stream program on a live device, command by command, and writes the Timeline that the engine writes.
 
 Reads commands exactly as the engine does and knows no policy. Each section is planned once into a list of calls, so
-that a command costs the host about what the framework's own call costs. A copy smaller than its buffer is this rank's
-part.
+that a command costs the host about what the framework's own call costs. A copy smaller than (its piece of) its buffer
+is this rank's part.
 Left out: priorities, graphs.
 """
 
@@ -33,7 +33,7 @@ from .communicator import Communicator
 from .contents import Contents
 from .device import Device
 from .kernels import Planner, block_key
-from .memory import Memory
+from .memory import Memory, piece_of
 
 SHORT_WAIT = 2e-3
 Call = Callable[[], object]
@@ -209,7 +209,7 @@ class Executor:
         if command.reads:
 
             def gather() -> None:
-                buffer = self.memory.buffers[command.reads[0]]
+                buffer = piece_of(self.memory.buffers[command.reads[0]], command.piece)
                 work = lambda: self.communicator.all_gather(buffer, group)  # noqa: E731
                 self._put(command.stream, "collective", command.name, command.bytes, work)
 
