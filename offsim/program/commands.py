@@ -2,7 +2,7 @@
 
 Semantics are CUDA's and PyTorch's. Streams are FIFO; `Wait` refers to the latest `Record` of its event at the moment
 the host issues it; pageable copies block the host; memory is counted when the host allocates or frees it. Every
-command is a plain tuple: printable, comparable, checkable. Left out: graphs, host callbacks, priorities.
+command is a plain tuple: printable, comparable, checkable. Left out: graphs, host callbacks, priorities of kernels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -257,6 +257,8 @@ class StreamProgram(NamedTuple):
     sections: tuple[Section, ...]
     groups: tuple[tuple[int, ...], ...]
     """Sequence-parallel groups of ranks."""
+    high_priority: tuple[str, ...] = ()
+    """Streams that are made with the highest priority. They hold copies only, and copy engines know no priority."""
 
     @property
     def ranks(self) -> int:

@@ -18,7 +18,7 @@ from offsim.program.commands import (
     Wait,
 )
 from offsim.program.text import format_program
-from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, FullModel, Resident, ScheduledLayerwise, SGLangLayerwise
 from tests.golden.conftest import HERE
 from tests.golden.tiny import tiny_program
 
@@ -41,6 +41,31 @@ PROGRAMS = {
     "full-model-pinned": (FullModel(version="pinned"), {}),
     "fsdp-1-rank": (FSDP(), {}),
     "fsdp-2-ranks": (FSDP(), {"gpus": 2}),
+    "scheduled-plain": (ScheduledLayerwise(), {}),
+    "scheduled-residents": (ScheduledLayerwise(resident_layers=2), {}),
+    "scheduled-after-first-all-to-all": (ScheduledLayerwise(placement="after-first-all-to-all"), {"gpus": 2}),
+    "scheduled-after-attention": (ScheduledLayerwise(placement="after-attention"), {"gpus": 2}),
+    "scheduled-chunks-on-2-streams": (ScheduledLayerwise(chunks=4, copy_streams=2), {}),
+    "scheduled-spread": (ScheduledLayerwise(placement="spread", chunks=4), {"gpus": 2}),
+    "scheduled-gated": (ScheduledLayerwise(placement="gated", chunks=4), {"gpus": 2}),
+    "scheduled-int8": (ScheduledLayerwise(transfer_dtype="int8"), {}),
+    "scheduled-sharded": (ScheduledLayerwise(sharded=True), {"gpus": 2}),
+    "scheduled-sharded-chunks": (ScheduledLayerwise(sharded=True, chunks=2), {"gpus": 2}),
+    "scheduled-across-switch": (ScheduledLayerwise(across_switch="prefetched"), {"cfg": "sequential"}),
+    "scheduled-everything": (
+        ScheduledLayerwise(
+            prefetch=2,
+            resident_layers=1,
+            placement="gated",
+            chunks=4,
+            copy_streams=2,
+            copy_priority="high",
+            transfer_dtype="int4",
+            sharded=True,
+            across_switch="fetched",
+        ),
+        {"gpus": 2},
+    ),
 }
 SIZED = "every-command-with-sizes"
 
