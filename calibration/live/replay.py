@@ -1,7 +1,8 @@
 """Replays: a scenario's program on live devices beside an interleaved resident run of the same shape.
 
 Clocks drift with load and temperature, so the policy's steps are compared with resident steps taken just before and
-after them. The order is: resident, policy, resident, policy, ... Warm-up (library handles, first launches) is not
+after them. The order is: resident, policy, resident, policy, ..., or with a second policy beside: resident, beside,
+policy, resident, beside, policy, ... Warm-up (library handles, first launches) is not
 timed; the policy's own first steps are.
 """
 
@@ -39,16 +40,19 @@ class Measured(Struct):
     policy_energy_J: list[float]  # noqa: N815
     """Drawn by the first rank's GPU in each run, the load phase included; empty without a counter."""
     resident_energy_J: list[float]  # noqa: N815
+    beside_steps: list[list[float]] = []
+    """Of the second policy, if there is one."""
 
 
 class Alternating:
-    """A policy's run and the resident one, in turns."""
+    """A policy's run and the resident one, in turns; and a second policy's, if there is one."""
 
-    def __init__(self, session: Session, policy: Scenario, resident: Scenario) -> None:
+    def __init__(self, session: Session, policy: Scenario, resident: Scenario, beside: Scenario | None = None) -> None:
         self.session = session
         session.device.pinned.reset()  # type: ignore[attr-defined]
         self.resident = session.executor(resident)
         self.policy = session.executor(policy)
+        self.beside = None if beside is None else session.executor(beside)
         self.resident_steps: list[int] = []
 
     def measure(self, repetitions: int = REPETITIONS) -> Measured:
@@ -59,8 +63,10 @@ class Alternating:
         for _ in range(repetitions):
             with counted_energy(self.session, found.resident_energy_J):
                 found.resident_steps.append(self._resident_steps())
+            if self.beside is not None:
+                found.beside_steps.append(self._steps(self.beside)[0])
             with counted_energy(self.session, found.policy_energy_J):
-                steps, peak = self._policy_steps()
+                steps, peak = self._steps(self.policy)
             found.policy_steps.append(steps)
             found.peak_allocated = max(found.peak_allocated, peak)
         found.state = device_state(self.session)
@@ -78,26 +84,31 @@ class Alternating:
         return self.session.peak_since(level)
 
     def _warm_up(self) -> None:
-        """The policy's program once, through its first step."""
-        self.policy.run(range(steps_of(self.policy)[0] + 1))
-        self.policy.memory.clear()
+        """Each policy's program once, through its first step."""
+        for executor in self._policies():
+            executor.run(range(steps_of(executor)[0] + 1))
+            executor.memory.clear()
+
+    def _policies(self) -> list[Executor]:
+        return [executor for executor in (self.beside, self.policy) if executor is not None]
 
     def _resident_steps(self) -> list[float]:
         chosen = self.resident_steps
         return step_seconds(self.resident, merged(self.session, self.resident.run(chosen)), chosen)
 
-    def _policy_steps(self) -> tuple[list[float], int]:
+    def _steps(self, executor: Executor) -> tuple[list[float], int]:
+        """A policy's whole program: its steps, and its peak."""
         level = self.session.begin_peak()
-        timeline = merged(self.session, self.policy.run())
+        timeline = merged(self.session, executor.run())
         peak = max(self.session.communicator.gathered(self.session.peak_since(level)))
-        self.policy.memory.clear()
-        everything = list(range(len(self.policy.program.sections)))
-        return step_seconds(self.policy, timeline, everything), peak
+        executor.memory.clear()
+        everything = list(range(len(executor.program.sections)))
+        return step_seconds(executor, timeline, everything), peak
 
     def _release(self) -> None:
         self.resident.memory.clear()
-        self.resident.memory.host.clear()
-        self.policy.memory.host.clear()
+        for executor in (self.resident, *self._policies()):
+            executor.memory.host.clear()
 
 
 def steps_of(executor: Executor) -> list[int]:
@@ -145,7 +156,8 @@ def _energy() -> dict[str, float]:
 
 def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: str, run: int) -> dict[str, Any]:
     """One line of a replay file."""
-    return {
+    turns = ["resident", "beside", "policy"] if measured.beside_steps else ["resident", "policy"]
+    line = {
         "case": case,
         "scenario": raw,
         "policy_steps": measured.policy_steps,
@@ -154,9 +166,10 @@ def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: s
         "resident_peak_allocated": measured.resident_peak_allocated,
         "policy_energy_J": measured.policy_energy_J,
         "resident_energy_J": measured.resident_energy_J,
-        "order": ["resident", "policy"] * len(measured.policy_steps),
+        "order": turns * len(measured.policy_steps),
         "state": measured.state,
         "time": measured.time,
         "fingerprint": fingerprint,
         "run": run,
     }
+    return line | ({"beside_steps": measured.beside_steps} if measured.beside_steps else {})

@@ -15,6 +15,8 @@ from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
+from calibration.live.replay import Alternating, record_of  # noqa: E402
+from calibration.live.session import Session  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
@@ -111,6 +113,17 @@ def test_two_ranks_compute_under_every_policy_what_the_resident_model_computes()
     )
     # Two processes write to one pipe: their line ends may come after both words.
     assert "".join(result.stdout.split()) == "samesame", result.stderr[-2000:]
+
+
+def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeypatch):
+    monkeypatch.setattr("calibration.live.replay.RESIDENT_SECONDS", 0.0)
+    policies = ScheduledLayerwise(placement="spread", chunks=4), Resident(), SGLangLayerwise(version="v2")
+    session = Session(CpuDevice(), Communicator())
+    measured = Alternating(session, *(tiny(policy, tokens=TOKENS) for policy in policies)).measure()
+    assert [len(steps) for steps in (*measured.policy_steps, *measured.beside_steps)] == [4, 4, 4, 4]
+    line = record_of("tiny", {}, measured, "", 1)
+    assert line["order"] == ["resident", "beside", "policy"] * 2
+    assert line["beside_steps"] == measured.beside_steps
 
 
 TINY = """
