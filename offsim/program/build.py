@@ -124,6 +124,9 @@ def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
             ranks = scenario.workload.gpus if placement == "sharded" else 1
             yield Allocate(f"{component.name} on host", component.weight_bytes / ranks, "pinned")
     yield from policy.load()
+    work = scenario.workload
+    if work.communicator_start and work.communicator_warm_up:
+        yield HostWork("communicator start", work.communicator_start)
 
 
 def _components(scenario: Scenario) -> list[tuple[Component, str]]:
@@ -204,7 +207,7 @@ def _step(scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: i
     begin: list[Command] = []
     if step == 0 and work.compile:
         begin.append(HostWork("compile", work.compile))
-    if step == 0 and work.communicator_start:
+    if step == 0 and work.communicator_start and not work.communicator_warm_up:
         begin.append(HostWork("communicator start", work.communicator_start))
     begin += policy.begin_step(expert)
     if begin:

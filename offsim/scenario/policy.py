@@ -52,6 +52,9 @@ class FullModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name
 
     version: Literal["pageable", "pinned"] = "pageable"
     """pageable: D2H into fresh pageable memory, then H2D, blocking. pinned: later, H2D only, asynchronous."""
+    background_steps: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Over so many steps before the switch the next expert comes in pieces, while both are on the device: no system
+    offers it (pinned only)."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 

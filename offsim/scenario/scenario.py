@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import Policy, Resident, ScheduledLayerwise, SGLangLayerwise, gathers
+from .policy import FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise, gathers
 from .quantity import Curve, Quantity
 from .schedule import experts
 from .units import Name
@@ -150,6 +150,8 @@ def _policy_problem(scenario: Scenario) -> str | None:
     policy = scenario.policy
     if isinstance(policy, ScheduledLayerwise):
         return _schedule_problem(scenario, policy)
+    if isinstance(policy, FullModel) and policy.background_steps and policy.version != "pinned":
+        return f"policy.background_steps={policy.background_steps}: needs version = 'pinned', got {policy.version!r}"
     if not isinstance(policy, SGLangLayerwise):
         return None
     if policy.resident_layers and policy.version != "v3":

@@ -39,6 +39,7 @@ PROGRAMS = {
     ),
     "full-model-pageable": (FullModel(version="pageable"), {}),
     "full-model-pinned": (FullModel(version="pinned"), {}),
+    "full-model-in-background": (FullModel(version="pinned", background_steps=2), {"steps": 6}),
     "fsdp-1-rank": (FSDP(), {}),
     "fsdp-2-ranks": (FSDP(), {"gpus": 2}),
     "scheduled-plain": (ScheduledLayerwise(), {}),

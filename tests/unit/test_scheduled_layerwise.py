@@ -13,7 +13,7 @@ from offsim.program.timeline import Span, Timeline
 from offsim.results.predict import Prediction, predict
 from offsim.results.steps import traffic
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import Placing, Policy, ScheduledLayerwise, SGLangLayerwise
+from offsim.scenario.policy import FullModel, Placing, Policy, ScheduledLayerwise, SGLangLayerwise
 from offsim.scenario.scenario import RefusedScenario, Scenario, Simulation, check
 from offsim.scenario.workload import Workload
 
@@ -200,3 +200,25 @@ def test_chunks_go_where_the_flops_are():
     assert shares(9, windows(block)) == [0, 2, 2, 2, 2, 2, 2, 5, 5]
     assert shares(1, windows(block)) == [2]
     assert shares(3, windows(template(*"gg"))) == [0, 0, 0]
+
+
+def test_over_the_last_steps_before_the_switch_the_next_expert_comes_in_the_background():
+    """The switch costs nothing then, and one more expert of memory; all bytes are still moved once."""
+    at_once, background = (steady(FullModel(version="pinned", background_steps=k)) for k in (0, 2))
+    copy = 28_576_424_960 / 53.7e9  # both GPUs at once
+    assert at_once.switch.duration - at_once.steady == pytest.approx(copy, rel=0.02)
+    assert background.switch.duration == pytest.approx(at_once.steady, rel=1e-3)
+    assert sum(s.h2d_bytes for s in at_once.steps) == pytest.approx(sum(s.h2d_bytes for s in background.steps))
+    assert background.total < at_once.total
+    assert background.peak_allocated - at_once.peak_allocated == pytest.approx(28_576_424_960, rel=0.01)
+
+
+def test_only_pinned_experts_come_in_the_background():
+    with pytest.raises(RefusedScenario, match="needs version = 'pinned'"):
+        wan(FullModel(version="pageable", background_steps=2))
+
+
+def test_a_warmed_up_communicator_starts_while_the_model_is_loaded():
+    cold, warm = (steady(SGLangLayerwise(), communicator_start=2.0, communicator_warm_up=w) for w in (False, True))
+    assert cold.steps[0].duration - warm.steps[0].duration == pytest.approx(2.0)
+    assert cold.steps[1].duration == warm.steps[1].duration

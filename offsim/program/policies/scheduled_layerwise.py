@@ -77,9 +77,13 @@ class ScheduledLayerwiseProgram(PolicyProgram):
     def _bring_first(self, expert: int) -> Iterator[Command]:
         """The first P blocks, at once."""
         for position in range(self.policy.prefetch):
-            if (expert, position) not in self.on_device:
-                yield from self.transfers[expert].bring(self._chunks(expert, position))
-                self.on_device.add((expert, position))
+            yield from self._bring_now(expert, position)
+
+    def _bring_now(self, expert: int, position: int) -> Iterator[Command]:
+        """A block that nobody has requested."""
+        if (expert, position) not in self.on_device:
+            yield from self.transfers[expert].bring(self._chunks(expert, position))
+            self.on_device.add((expert, position))
 
     def begin_step(self, expert: int) -> Iterator[Command]:
         """At a switch the first expert's blocks go, but for the first P if they are held."""
@@ -92,6 +96,7 @@ class ScheduledLayerwiseProgram(PolicyProgram):
 
     def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
         position = self.chain.index((index, block))
+        yield from self._bring_now(expert, position)
         if (expert, position) not in self.arrived:
             yield from self.transfers[expert].arrive(self._chunks(expert, position))
             self.arrived.add((expert, position))
