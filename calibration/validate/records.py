@@ -39,6 +39,8 @@ class Record(NamedTuple):
     peak_allocated: float | None = None
     memory_not_scored: str = ""
     """Why the peak does not count."""
+    beside_steps: list[list[float]] = []
+    """Of the policy that took turns with this one, where there was one [s]."""
 
     @property
     def scored_peak(self) -> float | None:
@@ -143,7 +145,14 @@ def _record(folder: Path, line: dict[str, Any]) -> Record:
     case = msgspec.convert(line["scenario"], Case)
     peak, reason = line.get("peak_allocated"), line.get("memory_not_scored", "")
     return Record(
-        folder.name, folder / "profile.toml", case, line["policy_steps"], line["resident_steps"], peak, reason
+        folder.name,
+        folder / "profile.toml",
+        case,
+        line["policy_steps"],
+        line["resident_steps"],
+        peak,
+        reason,
+        line.get("beside_steps", []),
     )
 
 
