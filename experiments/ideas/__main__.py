@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-QUESTIONS = ("confirmation",)
+QUESTIONS = ("confirmation", "ranking")
 RESULTS = Path(__file__).with_name("results")
 
 

@@ -184,8 +184,9 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
     forwards, previous = Forwards(scenario, policy, layout), None
     state: tuple[object, ...] = ()
     experts, times = scenario.expert_of_step(), scenario.workload.forwards(scenario.model)
+    of_forwards = tuple(expert for expert in experts for _ in range(times))
     for step, expert in enumerate(experts):
-        policy.upcoming = tuple(e for e in experts[step:] for _ in range(times))
+        policy.upcoming = of_forwards[step * times :]
         # A step that begins as the one before did issues the same commands and ends as it did.
         now = (expert, policy.state())
         repeats = now == state and step > 1

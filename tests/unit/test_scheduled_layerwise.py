@@ -127,9 +127,10 @@ def test_a_late_copy_begins_when_the_place_in_its_block_is_reached(placing):
     assert last.name.startswith("blocks.2 ") and last.name.endswith(expected[placing])
 
 
-def test_a_switch_costs_the_first_blocks_copy_only_where_it_is_fetched_then():
+@pytest.mark.parametrize("cfg", ["none", "sequential"])
+def test_a_switch_costs_the_first_blocks_copy_only_where_it_is_fetched_then(cfg):
     held, prefetched, fetched = (
-        steady(ScheduledLayerwise(across_switch=way)) for way in ("held", "prefetched", "fetched")
+        steady(ScheduledLayerwise(across_switch=way), cfg=cfg) for way in ("held", "prefetched", "fetched")
     )
     copy = BLOCK / 55.2e9
     assert held.switch.duration == pytest.approx(held.steady, rel=1e-3)

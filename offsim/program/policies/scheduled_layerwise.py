@@ -35,6 +35,7 @@ class ScheduledLayerwiseProgram(PolicyProgram):
         policy = scenario.policy
         assert isinstance(policy, ScheduledLayerwise)
         self.policy = policy
+        self.forwards = scenario.workload.forwards(scenario.model)
         self.chain = [(index, block) for index, count in enumerate(self.sizes.count) for block in range(count)]
         self.kept = resident_blocks(policy.resident_layers, len(self.chain), policy.residency)
         self.transfers = [Transfer(scenario, policy, name) for name in EXPERT_NAMES[: self.sizes.experts]]
@@ -55,7 +56,8 @@ class ScheduledLayerwiseProgram(PolicyProgram):
         """Per block list, the places before collectives, if they are gated."""
 
     def state(self) -> Hashable:
-        return self.active, frozenset(self.on_device), frozenset(self.arrived), self.outstanding, self.upcoming[:2]
+        coming = self.upcoming[: self.forwards + 1]
+        return self.active, frozenset(self.on_device), frozenset(self.arrived), self.outstanding, coming
 
     def stops(self, index: int, template: Template) -> list[Place]:
         chunks, placing = self.policy.chunks, self.policy.placement
