@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-QUESTIONS = ("confirmation", "ranking")
+QUESTIONS = ("confirmation", "ranking", "combinations", "six_gpus")
 RESULTS = Path(__file__).with_name("results")
 
 

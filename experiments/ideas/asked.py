@@ -93,14 +93,12 @@ IDEAS = (
     scheduled("after all-to-alls", placement="after-all-to-alls"),
     scheduled("8 chunks", chunks=8),
     scheduled("8 chunks spread", **SPREAD),
+    scheduled("8 chunks spread, P=2", prefetch=2, **SPREAD),
     scheduled("8 chunks gated", placement="gated", chunks=8, offered="SGLang PR 34805, open"),
     scheduled("2 copy streams", chunks=8, copy_streams=2),
     scheduled("copy stream priority", copy_priority="high"),
-    scheduled("int8, unpacked", transfer_dtype="int8"),
-    scheduled("int4, unpacked", transfer_dtype="int4"),
-    scheduled("int8, native", {"weight_dtype": "int8"}, offered="LightX2V"),
-    scheduled("int4, native", {"weight_dtype": "int4"}, offered="Nunchaku"),
     scheduled("sharded", sharded=True, offered="vLLM-Omni"),
+    scheduled("sharded, P=2", sharded=True, prefetch=2),
     scheduled("sharded, 8 chunks", sharded=True, chunks=8, offered="vLLM-Omni PR 6374, open"),
     scheduled("hybrid, 20 leading", resident_layers=20, residency="leading"),
     scheduled("hybrid, 20 strided", resident_layers=20, offered="SGLang (reloads at the switch)"),
@@ -109,9 +107,18 @@ IDEAS = (
     Idea("switch: expert ahead, 2 steps", FullModel(version="pinned", background_steps=2)),
     Idea("CFG split, layerwise P=1", PLAIN.policy, {"cfg": "split"}, "SGLang"),
     Idea("Ulysses P/2, 2 requests", PLAIN.policy, {"ulysses": "half"}, "SGLang"),
+)
+LOW_BIT = (
+    scheduled("int8, unpacked", transfer_dtype="int8"),
+    scheduled("int4, unpacked", transfer_dtype="int4"),
+    scheduled("int8, native", {"weight_dtype": "int8"}, offered="LightX2V"),
+    scheduled("int4, native", {"weight_dtype": "int4"}, offered="Nunchaku"),
+)
+"""Ideas that change weights."""
+COMBINED = (
     scheduled("sharded, int8 unpacked", sharded=True, transfer_dtype="int8"),
-    scheduled("spread, int8 unpacked", transfer_dtype="int8", **SPREAD),
-    scheduled("CFG split, spread", {"cfg": "split"}, **SPREAD),
+    scheduled("spread, P=2, int8 unpacked", transfer_dtype="int8", prefetch=2, **SPREAD),
+    scheduled("CFG split, spread, P=2", {"cfg": "split"}, prefetch=2, **SPREAD),
 )
 
 
@@ -166,19 +173,20 @@ def node_of(topology: str, name: str) -> Node:
     return structs.replace(node, collectives=structs.replace(node.collectives, transport="host-memory"))
 
 
-def scenario_of(cell: Cell, idea: Idea) -> Scenario:
-    """An idea in a cell; RefusedScenario where it is not legal."""
+def scenario_of(cell: Cell, idea: Idea, gpus: int | None = None) -> Scenario:
+    """An idea in a cell, on as many of its GPUs as one request can use; RefusedScenario where it is not legal."""
+    used = gpus or cell.used
     node, own = node_of(cell.topology, cell.node), dict(idea.work)
     width, height = SIZES[cell.size]
-    degree = cell.used // 2 if own.pop("ulysses", "") == "half" else None
+    if own.pop("ulysses", "") == "half":
+        own["sequence_parallel"] = used // 2
     work = Workload(
-        gpus=cell.used,
+        gpus=used,
         width=width,
         height=height,
         frames=81,
         steps=STEPS,
         flow_shift=12.0,
-        sequence_parallel=degree,
         compute_efficiency=EFFICIENCY[node.nvlink is not None],
         **own,
     )
@@ -223,7 +231,7 @@ def _steady(rows: list[StepRow]) -> StepRow:
 def answers(cell: Cell) -> list[Answer]:
     """Every idea that is legal in a cell."""
     found = []
-    for idea in (*REFERENCES, *IDEAS):
+    for idea in (*REFERENCES, *IDEAS, *LOW_BIT, *COMBINED):
         try:
             found.append(answered(idea, scenario_of(cell, idea)))
         except RefusedScenario:

@@ -14,6 +14,10 @@ WORDS = {
     "exposed collective": ("less time in exchanges and gathers", "more time in exchanges and gathers"),
     "host": ("the host is less late", "the host is later"),
     "exchanges, H2D copy": ("exchanges meet fewer copies on their links", "exchanges meet more copies on their links"),
+    "exchanges, all-to-all": (
+        "exchanges of different groups meet less on shared links",
+        "exchanges of different groups meet on shared links",
+    ),
     "exchanges, all-gather": ("exchanges meet fewer gathers", "exchanges meet gathers on their links"),
     "kernels, interference": ("kernels are slowed less by copies", "kernels are slowed more by copies"),
     "weights, H2D copy": (

@@ -1,8 +1,7 @@
 """What the committed replays of ideas should show, and what they showed.
 
 The list (calibration/replays/ideas.toml) has the ideas with the largest predicted gains, gating and late placement, and
-some that are predicted to lose. Predictions are for catalogue nodes of two GPUs; a node that was measured is predicted
-from its own profile. Gain: how much less a step takes than plain layerwise's, of the step that plain layerwise takes.
+some that are predicted to lose. Predictions are for catalogue nodes of two GPUs and for calibrated ones. Gain: how much less a step takes than plain layerwise's, of the step that plain layerwise takes.
 """
 
 from collections.abc import Iterator
@@ -11,10 +10,11 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.replays.cases import Case, load_cases
-from calibration.validate.records import Record, read_records
+from calibration.replays.cases import GPUS, Case, load_cases
+from calibration.validate.records import NODES, Record, read_records
 from offsim.results.layout import new_table, render
 from offsim.results.predict import predict
+from offsim.scenario.load import load_node
 from offsim.scenario.node import Node
 
 CATALOGUE = {
@@ -55,14 +55,25 @@ def measured(record: Record) -> Steps:
     return Steps(record.resident(), plain, record.policy())
 
 
+def nodes_of(kind: str) -> list[tuple[str, str]]:
+    """Names of nodes of a kind, each with what a scenario calls it: catalogue nodes, then calibrated ones."""
+    found = [(name, name) for name in CATALOGUE[kind]]
+    for path in sorted(NODES.glob("*/profile.toml")):
+        node = load_node(str(path))
+        transport = node.collectives.transport if node.collectives is not None else ""
+        if node.gpus == GPUS[kind] and kind.endswith(transport):
+            found.append((f"{path.parent.name}, calibrated", str(path)))
+    return found
+
+
 def answer() -> str:
-    """A table per catalogue node, and one per node where the list was replayed."""
+    """A table per node, and one per node where the list was replayed."""
     parts = [
         render(
-            _table(f"predicted for {node}", [(case.name, predicted(case, node)) for case in load_cases(kind, "ideas")])
+            _table(f"predicted for {name}", [(case.name, predicted(case, node)) for case in load_cases(kind, "ideas")])
         )
-        for kind, nodes in CATALOGUE.items()
-        for node in nodes
+        for kind in CATALOGUE
+        for name, node in nodes_of(kind)
     ]
     records = [record for record in read_records()[0] if record.beside_steps]
     nodes = dict.fromkeys(record.node for record in records)

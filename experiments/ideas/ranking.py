@@ -1,4 +1,4 @@
-"""What each idea comes to on each topology: one ranked table, what the total changes everywhere else, and why.
+"""What each idea comes to: over all cells, and on each topology one ranked table, what the total changes everywhere else, and why.
 
 Ranked by the denoising total of the first cell (H100, 720p, 4 GPUs); what does not fit there stands last. Range: against
 plain layerwise under both extremes of what is known about NCCL's weight beyond two ranks; where it contains 0, nothing
@@ -12,8 +12,9 @@ from typing import Any
 
 from offsim.results.layout import GIB, new_table
 
-from .asked import GPUS, PLAIN, SIZES, STEPS, TOPOLOGIES, USABLE, Answer, Cell, all_answers, cells, node_of
-from .causes import cause
+from .asked import GPUS, SIZES, TOPOLOGIES, USABLE, Answer, Cell, all_answers, cells, node_of
+from .gains import gains, plain_of, why
+from .overview import overview
 from .paper import paragraphs, shown
 
 CSV = Path(__file__).with_name("results") / "answers.csv"
@@ -25,25 +26,8 @@ def answer() -> str:
     """All topologies."""
     found = {name: all_answers(cells(name)) for name in TOPOLOGIES}
     _write(found)
-    return "\n".join(_topology(name, answers) for name, answers in found.items())
-
-
-def plain_of(answers: list[Answer]) -> Answer:
-    """Plain layerwise in the same cell."""
-    return next(a for a in answers if a.idea.name == PLAIN.name)
-
-
-def gains(own: Answer, plain: Answer, *, total: bool = False) -> tuple[float, float]:
-    """Percent that a step (or the total) changes against plain layerwise: least and most over both extremes."""
-    pairs = zip(*_spread(own.total if total else own.steady, plain.total if total else plain.steady), strict=True)
-    changes = [100 * (a / b - 1) for a, b in pairs]
-    return min(changes), max(changes)
-
-
-def _spread(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Both with as many extremes: one that doesn't depend on the weight has the same value at both."""
-    most = max(len(one), len(other))
-    return one * (most // len(one)), other * (most // len(other))
+    everything = {cell: answers for by_cell in found.values() for cell, answers in by_cell.items()}
+    return "\n".join([overview(everything), *(_topology(name, answers) for name, answers in found.items())])
 
 
 def _topology(name: str, found: Answers) -> str:
@@ -60,12 +44,6 @@ def _topology(name: str, found: Answers) -> str:
         + paragraphs(f"{_offered(a)}: {why(a, plain)}" for a in ranked if a is not plain),
     ]
     return "\n".join(parts)
-
-
-def why(own: Answer, plain: Answer) -> str:
-    """The cause of the difference from plain layerwise."""
-    outside = own.total[0] - plain.total[0] - STEPS * (own.steady[0] - plain.steady[0])
-    return cause(own.losses, plain.losses, outside)
 
 
 def _offered(own: Answer) -> str:

@@ -223,3 +223,31 @@ def test_a_warmed_up_communicator_starts_while_the_model_is_loaded():
     cold, warm = (steady(SGLangLayerwise(), communicator_start=2.0, communicator_warm_up=w) for w in (False, True))
     assert cold.steps[0].duration - warm.steps[0].duration == pytest.approx(2.0)
     assert cold.steps[1].duration == warm.steps[1].duration
+
+
+def exchanges(**workload: Any) -> tuple[list[tuple[int, ...]], int, float, float]:
+    """Groups, all-to-alls and their bytes, and H2D bytes of a rank in a steady step on four GPUs of one uplink."""
+    scenario = wan(
+        SGLangLayerwise(), gpus=4, node="h100-pcie-uplink", cfg=workload.pop("cfg", "sequential"), **workload
+    )
+    commands = build(scenario).sections[4].commands
+    calls = [c for c in commands if isinstance(c, Collective) and c.kind == "all-to-all"]
+    return scenario.groups(), len(calls), sum(c.bytes for c in calls), traffic(commands)[0]
+
+
+def test_cfg_split_runs_one_forward_a_rank_in_two_groups():
+    """A call of two ranks sends S d / 2 each, of four 3 S d / 8: with half the calls, two thirds of the bytes."""
+    groups, calls, sent, copied = exchanges()
+    assert (groups, calls) == ([(0, 1, 2, 3)], 2 * 40 * 4)
+    halves, fewer, less, half = exchanges(cfg="split")
+    assert (halves, fewer) == ([(0, 1), (2, 3)], 40 * 4)
+    assert less / sent == pytest.approx(2 / 3)
+    assert half / copied == pytest.approx(1 / 2)
+
+
+def test_a_smaller_ulysses_degree_runs_two_requests_at_once():
+    """Each group does all of a step's forwards on half of the GPUs."""
+    groups, calls, sent, copied = exchanges(sequence_parallel=2)
+    assert (groups, calls) == ([(0, 1), (2, 3)], 2 * 40 * 4)
+    assert sent == pytest.approx(2 * exchanges(cfg="split")[2])
+    assert copied == exchanges()[3]
