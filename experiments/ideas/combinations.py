@@ -81,11 +81,7 @@ def _cells(first: Range, second: Range, both: Range) -> list[str]:
 
 
 def verdict(first: float, second: float, both: float) -> str:
-    """What two changes in percent come to together.
-
-    >>> verdict(-5.0, -4.0, -8.8), verdict(-5.0, -4.0, -5.1), verdict(-5.0, -4.0, -7.0), verdict(-5.0, 1.0, -4.5)
-    ('add up', 'no more than the better one', 'partly', 'less than the better one')
-    """
+    """What two changes in percent come to together."""
     added, better = 100 * ((1 + first / 100) * (1 + second / 100) - 1), min(first, second)
     if both > better + NONE:
         return "less than the better one"

@@ -60,7 +60,8 @@ def format_program(program: StreamProgram, steps: Collection[int] | None = None,
 def _title(program: StreamProgram) -> str:
     ranks = "1 rank" if program.ranks == 1 else f"{program.ranks} ranks"
     groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in program.groups)
-    return f"{program.name}: {ranks}, sequence-parallel groups {groups}"
+    priority = f"; high priority: {', '.join(program.high_priority)}" if program.high_priority else ""
+    return f"{program.name}: {ranks}, sequence-parallel groups {groups}{priority}"
 
 
 def _headings(sections: list[Section]) -> Iterator[tuple[str, Section | None]]:
