@@ -261,7 +261,7 @@ def scheduled(draw: DrawFn, blocks: int) -> ScheduledLayerwise:
         placement=draw(st.sampled_from(get_args(Placing)[::-1])),
         chunks=draw(st.integers(1, 6)),
         copy_streams=draw(st.integers(1, 3)),
-        transfer_dtype=draw(st.sampled_from([None, "int4"])),
+        transfer_dtype=draw(st.sampled_from(["stored", "int4"])),
         sharded=draw(st.booleans()),
         across_switch=draw(st.sampled_from(["held", "prefetched", "fetched"])),
     )

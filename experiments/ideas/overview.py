@@ -11,7 +11,7 @@ from typing import Any
 
 from offsim.results.layout import new_table
 
-from .asked import COMBINED, LOW_BIT, PLAIN, REFERENCES, Answer, Cell
+from .asked import COMBINED, IDEAS, LOW_BIT, PLAIN, REFERENCES, Answer, Cell
 from .gains import gains, plain_of
 from .paper import shown
 
@@ -51,7 +51,7 @@ def _row(name: str, found: Answers) -> list[str]:
 def _best(found: Answers) -> str:
     apart = {idea.name for idea in (*COMBINED, *LOW_BIT, *REFERENCES)} - {PLAIN.name}
     exact = _counted(answers_without(found, apart))
-    split = {name for name in exact if "CFG" in name or "Ulysses" in name}
+    split = {idea.name for idea in IDEAS if {"cfg", "ulysses"} & idea.work.keys()}
     return (
         f"Best of single ideas that leave weights as they are: {_listed(exact)}.\n"
         f"The same with one layout of ranks only: {_listed(_counted(answers_without(found, apart | split)))}.\n"

@@ -79,8 +79,8 @@ class ScheduledLayerwise(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     """Copies take turns on so many streams."""
     copy_priority: Literal["normal", "high"] = "normal"
     """Of the copy streams: copy engines ignore it."""
-    transfer_dtype: Literal["fp8", "int8", "int4"] | None = None
-    """What weights are copied as; a kernel then unpacks them. Weights that kernels read as they come: weight_dtype."""
+    transfer_dtype: Literal["stored", "fp8", "int8", "int4"] = "stored"
+    """What weights are copied as; if not as stored, a kernel unpacks them. What kernels read: workload.weight_dtype."""
     sharded: bool = False
     """Each rank copies 1/N of a block, and gathers the rest from the others."""
     across_switch: Literal["held", "prefetched", "fetched"] = "held"

@@ -174,7 +174,7 @@ def _schedule_problem(scenario: Scenario, policy: ScheduledLayerwise) -> str | N
     for key, count in (("prefetch", policy.prefetch), ("resident_layers", policy.resident_layers)):
         if count > scenario.model.block_count:
             return f"policy.{key}={count}: {blocks}"
-    if policy.transfer_dtype is not None:
+    if policy.transfer_dtype != "stored":
         stored = scenario.workload.weight_dtype
         if DTYPE_BYTES[policy.transfer_dtype] >= DTYPE_BYTES[stored]:
             return f"policy.transfer_dtype={policy.transfer_dtype!r}: must be smaller than weight_dtype = {stored!r}"

@@ -42,7 +42,7 @@ class Transfer:
         self.ranks = scenario.workload.gpus if policy.sharded else 1
         self.packing = 1.0
         """Bytes that are moved per byte that kernels read."""
-        if policy.transfer_dtype is not None:
+        if policy.transfer_dtype != "stored":
             self.packing = DTYPE_BYTES[policy.transfer_dtype] / DTYPE_BYTES[scenario.workload.weight_dtype]
 
     def arriving(self, buffer: str) -> str:
