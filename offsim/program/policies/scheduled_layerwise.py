@@ -50,9 +50,9 @@ class ScheduledLayerwiseProgram(PolicyProgram):
         """Requested in this block: at which place which expert's chunks are issued."""
         self.outstanding: tuple[str, ...] = ()
         """Streams on which chunks were admitted that no collective has waited for."""
-        self.places: list[list[Place]] = []
+        self.places: dict[int, list[Place]] = {}
         """Per block list, where each chunk is issued."""
-        self.gates: list[list[Place]] = []
+        self.gates: dict[int, list[Place]] = {}
         """Per block list, the places before collectives, if they are gated."""
 
     def state(self) -> Hashable:
@@ -64,8 +64,7 @@ class ScheduledLayerwiseProgram(PolicyProgram):
         paced = placing in ("spread", "gated")
         places = shares(chunks, windows(template)) if paced else [place_of(placing, template)] * chunks
         gates = collectives(template) if placing == "gated" else []
-        self.places.append(places)
-        self.gates.append(gates)
+        self.places[index], self.gates[index] = places, gates
         return sorted({*places, *gates} - {0})
 
     def load(self) -> Iterator[Command]:
