@@ -6,9 +6,11 @@ property needs (one GPU, no overheads, alike ranks) is a parameter.
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import get_args
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
+from msgspec.structs import replace
 
 from offsim.scenario.architectures.wan import wan
 from offsim.scenario.model import BlockList, Model
@@ -26,7 +28,7 @@ from offsim.scenario.node import (
     Switch,
 )
 from offsim.scenario.operations import parameter_count
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, FullModel, Placing, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario, Simulation, check
 from offsim.scenario.workload import Workload
@@ -249,12 +251,29 @@ def layerwise(draw: DrawFn, blocks: int, version: str | None = None) -> SGLangLa
     )
 
 
+@st.composite
+def scheduled(draw: DrawFn, blocks: int) -> ScheduledLayerwise:
+    """Layerwise with options that no system offers."""
+    return ScheduledLayerwise(
+        prefetch=draw(st.integers(1, blocks)),
+        resident_layers=draw(st.one_of(st.integers(0, blocks), st.sampled_from([0.2, 0.5]))),
+        residency=draw(st.sampled_from(["leading", "strided"])),
+        placement=draw(st.sampled_from(get_args(Placing)[::-1])),
+        chunks=draw(st.integers(1, 6)),
+        copy_streams=draw(st.integers(1, 3)),
+        transfer_dtype=draw(st.sampled_from(["stored", "int4"])),
+        sharded=draw(st.booleans()),
+        across_switch=draw(st.sampled_from(["held", "prefetched", "fetched"])),
+    )
+
+
 def policies(blocks: int) -> SearchStrategy[Policy]:
     """Every policy with random parameters."""
     full_model = st.builds(FullModel, version=st.sampled_from(["pageable", "pinned"]))
     fsdp = st.builds(FSDP, prefetch=st.integers(1, 8))
     # Hypothesis tries the first choice most: the richest policy, not the emptiest.
-    return st.one_of(layerwise(blocks), fsdp, full_model, layerwise(blocks, "v0"), st.just(Resident()))
+    others = (fsdp, full_model, layerwise(blocks, "v0"), st.just(Resident()))
+    return st.one_of(scheduled(blocks), layerwise(blocks), *others)
 
 
 @st.composite
@@ -272,11 +291,14 @@ def small_scenarios(
     gpus_used = draw(st.sampled_from([2, 1, 4]) if count is None else count)
     spare = draw(st.integers(0, 4 - gpus_used)) if unused_gpus else 0
     model = draw(models(most=most_blocks))
+    chosen = draw(policy(model.block_count))
+    if isinstance(chosen, ScheduledLayerwise) and gpus_used == 1:
+        chosen = replace(chosen, sharded=False)
     scenario = Scenario(
         model=model,
         workload=draw(workloads(gpus_used)),
         node=draw(node(gpus_used + spare)),
-        policy=draw(policy(model.block_count)),
+        policy=chosen,
         simulation=simulation or Simulation(fold=False, steady_state=False, block_period=False),
     )
     check(scenario)

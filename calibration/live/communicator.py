@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-from offsim.program.commands import CollectiveName
+from offsim.program.commands import COMPUTE, CollectiveName
 
 
 class Group(NamedTuple):
@@ -24,7 +24,7 @@ class Communicator:
     def __init__(self, rank: int = 0, world: int = 1, device: Any = None) -> None:
         self.rank, self.world = rank, world
         self._device = device
-        self._groups: dict[tuple[int, ...], Group] = {}
+        self._groups: dict[tuple[tuple[int, ...], str], Group] = {}
 
     def barrier(self) -> None:
         """Returns when every rank is here."""
@@ -39,14 +39,19 @@ class Communicator:
         dist.all_gather_object(values, value)
         return values
 
-    def group(self, name: str, sequences: tuple[tuple[int, ...], ...]) -> Group:
-        """This rank's sequence group, or all ranks."""
+    def group(self, name: str, sequences: tuple[tuple[int, ...], ...], stream: str = COMPUTE) -> Group:
+        """This rank's sequence group, or all ranks; each stream has communicators of its own.
+
+        Collectives of one communicator run one after the other, whatever their streams.
+        """
         everyone = tuple(range(self.world))
         own = next((g for g in sequences if self.rank in g), everyone) if name == "sequence" else everyone
-        if own not in self._groups:
-            handles = {g: dist.new_group(list(g)) for g in sequences} if own != everyone else {own: None}
-            self._groups[own] = Group(len(own), own.index(self.rank), handles[own])
-        return self._groups[own]
+        if (own, stream) not in self._groups:
+            groups = sequences if own != everyone else (everyone,)
+            default = own == everyone and stream == COMPUTE
+            handles = {g: None if default else dist.new_group(list(g)) for g in groups}
+            self._groups[own, stream] = Group(len(own), own.index(self.rank), handles[own])
+        return self._groups[own, stream]
 
     def operation(self, kind: CollectiveName) -> Callable[[Any, Any, Group], object]:
         """What runs a kind of collective from an input to an output tensor of bytes."""

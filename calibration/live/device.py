@@ -1,7 +1,7 @@
 """Streams, events and memory of a live device: CUDA, or a CPU that imitates streams for tests.
 
 The CPU device keeps a queue per stream and runs queued work only when something waits for it, choosing among the
-streams at random: a program that lacks a wait gives wrong results there, as it may on a GPU. Left out: priorities.
+streams at random: a program that lacks a wait gives wrong results there, as it may on a GPU.
 """
 
 import random
@@ -32,6 +32,8 @@ class Device(Protocol):
 
     torch_device: Any
     timed: bool
+    high_priority: frozenset[str]
+    """Streams that are made with the highest priority from now on."""
 
     def put(self, stream: str, work: Work) -> None:
         """Run `work` in order on a stream."""
@@ -79,14 +81,16 @@ class CudaDevice:
         self.torch_device = torch.device("cuda", index)
         self.timed = True
         self.pinned = PinnedMemory(pin=True)
-        self._streams: dict[str, Any] = {COMPUTE: torch.cuda.current_stream()}
+        self.high_priority: frozenset[str] = frozenset()
+        self._streams: dict[tuple[str, int], Any] = {(COMPUTE, 0): torch.cuda.current_stream()}
         self._cycles_per_second = 0.0
 
     def stream(self, name: str) -> Any:
-        """The CUDA stream of that name, made on first use."""
-        if name not in self._streams:
-            self._streams[name] = torch.cuda.Stream()
-        return self._streams[name]
+        """The CUDA stream of that name and priority, made on first use."""
+        key = (name, -1 if name in self.high_priority else 0)
+        if key not in self._streams:
+            self._streams[key] = torch.cuda.Stream(priority=key[1])
+        return self._streams[key]
 
     def put(self, stream: str, work: Work) -> None:
         """See Device: kernels of the compute stream need no stream context."""
@@ -165,6 +169,7 @@ class CpuDevice:
         self.torch_device = torch.device("cpu")
         self.timed = True
         self.pinned = PinnedMemory(pin=False)
+        self.high_priority: frozenset[str] = frozenset()
         self._random = None if seed is None else random.Random(seed)
         self._queues: dict[str, deque[Work | CpuEvent | tuple[CpuEvent]]] = {COMPUTE: deque()}
 

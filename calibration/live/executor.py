@@ -1,9 +1,9 @@
 """Runs a stream program on a live device, command by command, and writes the Timeline that the engine writes.
 
 Reads commands exactly as the engine does and knows no policy. Each section is planned once into a list of calls, so
-that a command costs the host about what the framework's own call costs. A copy smaller than its buffer is this rank's
-part.
-Left out: priorities, graphs.
+that a command costs the host about what the framework's own call costs. A copy smaller than (its piece of) its buffer
+is this rank's part.
+Left out: graphs.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,8 +32,8 @@ from offsim.program.timeline import Span, SpanKind, Timeline, Window
 from .communicator import Communicator
 from .contents import Contents
 from .device import Device
-from .kernels import Planner, block_key
-from .memory import Memory
+from .kernels import Planner, block_key, device_copy
+from .memory import Memory, piece_of
 
 SHORT_WAIT = 2e-3
 Call = Callable[[], object]
@@ -107,6 +107,7 @@ class Executor:
         instants then count from the release.
         """
         device, rank = self.device, self.communicator.rank
+        device.high_priority = frozenset(self.program.high_priority)
         chosen = list(range(len(self.program.sections)) if sections is None else sections)
         calls = [(number, self.planned(self.program.sections[number])) for number in chosen]
         self.notes.clear()
@@ -177,9 +178,7 @@ class Executor:
     def _device_copy(self, command: Compute) -> Call:
         def call() -> None:
             source, target = self.memory.buffers[command.reads[0]], self.memory.buffers[command.writes[0]]
-            size = min(source.numel(), target.numel())
-            work = lambda: target[:size].copy_(source[:size])  # noqa: E731
-            self._put(command.stream, "compute", command.name, 0.0, work)
+            self._put(command.stream, "compute", command.name, 0.0, lambda: device_copy(source, target))
 
         return call
 
@@ -205,11 +204,11 @@ class Executor:
         return call
 
     def _collective(self, command: Collective, planner: Planner) -> Call:
-        group = self.communicator.group(command.group, self.program.groups)
+        group = self.communicator.group(command.group, self.program.groups, command.stream)
         if command.reads:
 
             def gather() -> None:
-                buffer = self.memory.buffers[command.reads[0]]
+                buffer = piece_of(self.memory.buffers[command.reads[0]], command.piece)
                 work = lambda: self.communicator.all_gather(buffer, group)  # noqa: E731
                 self._put(command.stream, "collective", command.name, command.bytes, work)
 

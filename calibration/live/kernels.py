@@ -17,6 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from offsim.program.commands import Collective, Compute, Kernel
 
 BLEND = 0.7
+UNPACKED_SCALE = 2e-4
+"""Bytes of bf16 weights, read as integers, are about 70 in size; weights 0.014."""
 ELEMENT = 2
 """Bytes of a bf16 activation."""
 
@@ -230,6 +232,20 @@ def _multiply(inputs: Tensor, matrix: Tensor, outputs: Tensor, shape: tuple[int,
     """x W^T with the weight stored as (outputs, inputs), as torch.nn.Linear stores it."""
     rows, n_in, n_out = shape
     torch.mm(inputs.view(rows, n_in), matrix.view(n_out, n_in).t(), out=outputs.view(rows, n_out))
+
+
+def device_copy(source: Tensor, target: Tensor) -> None:
+    """Bytes as they are; or unpacked: each byte of a smaller source becomes a bf16 value, or (4 bits) two.
+
+    Unpacked values are scaled to the size that weights have here. Of two in a byte both are the byte: time, not value.
+    """
+    if source.numel() >= target.numel():
+        target.copy_(source[: target.numel()])
+        return
+    values, packed = target.view(torch.bfloat16), source.view(torch.int8)
+    each = values.view(packed.numel(), -1)
+    for column in range(each.shape[1]):
+        torch.mul(packed, UNPACKED_SCALE, out=each[:, column])
 
 
 def block_key(name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any
 
-from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Compute, Copy, Free, StreamProgram
+from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Compute, Copy, Free, Piece, StreamProgram
 
 from .contents import HOST_SUFFIX, SHARD_SUFFIX, Contents, weights_name
 from .device import Device
@@ -27,7 +27,7 @@ class Memory:
     def __init__(
         self, program: StreamProgram, device: Device, contents: Contents, rank: int, side_rows: frozenset[int]
     ) -> None:
-        self.device, self.contents, self.rank = device, contents, rank
+        self.device, self.contents, self.rank, self.ranks = device, contents, rank, program.ranks
         self.buffers: dict[str, Any] = {}
         self.host: dict[str, Any] = {}
         self.loading = False
@@ -36,6 +36,7 @@ class Memory:
         self.activations = Activations(device.torch_device, side_rows)
         self.activations.reserve_noise(LEAST_NOISE)
         self._filled: set[int] = set()
+        self._pieces = _pieces(program)
         self._spare = ELEMENT * max((output_elements(k) for k in _attentions(program)), default=0)
         self.activations.spare_bytes = self._spare
 
@@ -47,14 +48,14 @@ class Memory:
 
     def ends(self, command: Copy, bytes_: int) -> tuple[Any, Any]:
         """The device side and the host side of a copy."""
-        device_side = self.buffers[command.buffer]
+        device_side = piece_of(self.buffers[command.buffer], command.piece)
         if bytes_ < device_side.numel():
             start = self.rank * bytes_
             start = start if start + bytes_ <= device_side.numel() else 0
             device_side = device_side[start : start + bytes_]
         names = (f"{command.name} on host", f"{command.buffer} on host")
         found = next((name for name in names if name in self.buffers), None) or self._whole_of(command.name)
-        return device_side, self.buffers[found][:bytes_]
+        return device_side, piece_of(self.buffers[found], command.piece)[: device_side.numel()]
 
     def _whole_of(self, name: str) -> str:
         """The host's copy of what `name` is a part of: of `encoder layer`, `encoder on host`."""
@@ -84,7 +85,12 @@ class Memory:
         if name not in self.host or self.host[name].numel() != bytes_:
             self.host[name] = self.device.empty(bytes_, pool)
             shard = name.endswith(SHARD_SUFFIX + HOST_SUFFIX)
-            self.contents.fill(self.host[name], weights_name(name), self.rank * bytes_ if shard else 0)
+            count = self._pieces.get(name.removesuffix(HOST_SUFFIX), 1)
+            for k in range(count) if shard else ():
+                part = piece_of(self.host[name], (k, count))
+                self.contents.fill(part, weights_name(name), (k * self.ranks + self.rank) * part.numel())
+            if not shard:
+                self.contents.fill(self.host[name], weights_name(name))
         return self.host[name]
 
     def _allocate_activations(self, bytes_: int) -> None:
@@ -122,6 +128,18 @@ class Memory:
             state.hold_spare()
 
         self.device.put(COMPUTE, change)
+
+
+def piece_of(buffer: Any, piece: Piece) -> Any:
+    """One of so many pieces, equal but for rounding."""
+    which, count = piece
+    return buffer[which * buffer.numel() // count : (which + 1) * buffer.numel() // count]
+
+
+def _pieces(program: StreamProgram) -> dict[str, int]:
+    """In how many pieces copies are made, by the copy's name."""
+    distinct = {id(section.commands): section.commands for section in program.sections}.values()
+    return {c.name: c.piece[1] for commands in distinct for c in commands if isinstance(c, Copy)}
 
 
 def _attentions(program: StreamProgram) -> list[Any]:

@@ -1,7 +1,8 @@
 """Replays: a scenario's program on live devices beside an interleaved resident run of the same shape.
 
 Clocks drift with load and temperature, so the policy's steps are compared with resident steps taken just before and
-after them. The order is: resident, policy, resident, policy, ... Warm-up (library handles, first launches) is not
+after them. The order is: resident, policy, resident, policy, ..., or with a second policy beside: resident, beside,
+policy, resident, beside, policy, ... Warm-up (library handles, first launches) is not
 timed; the policy's own first steps are.
 """
 
@@ -42,17 +43,20 @@ class Measured(Struct):
     resident_energy_J: list[float]  # noqa: N815
     host_read_Bps: list[float]  # noqa: N815
     """What all ranks read of host memory at once, before and after each repetition."""
+    beside_steps: list[list[float]] = []
+    """Of the second policy, if there is one."""
 
 
 class Alternating:
-    """A policy's run and the resident one, in turns."""
+    """A policy's run and the resident one, in turns; and a second policy's, if there is one."""
 
-    def __init__(self, session: Session, policy: Scenario, resident: Scenario) -> None:
+    def __init__(self, session: Session, policy: Scenario, resident: Scenario, beside: Scenario | None = None) -> None:
         self.session = session
         session.device.pinned.reset()  # type: ignore[attr-defined]
         self.host_read = HostRead(session)
         self.resident = session.executor(resident)
         self.policy = session.executor(policy)
+        self.beside = None if beside is None else session.executor(beside)
         self.resident_steps: list[int] = []
 
     def measure(self, repetitions: int = REPETITIONS) -> Measured:
@@ -64,8 +68,10 @@ class Alternating:
             found.host_read_Bps.append(self.host_read.measure())
             with counted_energy(self.session, found.resident_energy_J):
                 found.resident_steps.append(self._resident_steps())
+            if self.beside is not None:
+                found.beside_steps.append(self._steps(self.beside)[0])
             with counted_energy(self.session, found.policy_energy_J):
-                steps, peak = self._policy_steps()
+                steps, peak = self._steps(self.policy)
             found.policy_steps.append(steps)
             found.host_read_Bps.append(self.host_read.measure())
             found.peak_allocated = max(found.peak_allocated, peak)
@@ -84,26 +90,31 @@ class Alternating:
         return self.session.peak_since(level)
 
     def _warm_up(self) -> None:
-        """The policy's program once, through its first step."""
-        self.policy.run(range(steps_of(self.policy)[0] + 1))
-        self.policy.memory.clear()
+        """Each policy's program once, through its first step."""
+        for executor in self._policies():
+            executor.run(range(steps_of(executor)[0] + 1))
+            executor.memory.clear()
+
+    def _policies(self) -> list[Executor]:
+        return [executor for executor in (self.beside, self.policy) if executor is not None]
 
     def _resident_steps(self) -> list[float]:
         chosen = self.resident_steps
         return step_seconds(self.resident, merged(self.session, self.resident.run(chosen)), chosen)
 
-    def _policy_steps(self) -> tuple[list[float], int]:
+    def _steps(self, executor: Executor) -> tuple[list[float], int]:
+        """A policy's whole program: its steps, and its peak."""
         level = self.session.begin_peak()
-        timeline = merged(self.session, self.policy.run())
+        timeline = merged(self.session, executor.run())
         peak = max(self.session.communicator.gathered(self.session.peak_since(level)))
-        self.policy.memory.clear()
-        everything = list(range(len(self.policy.program.sections)))
-        return step_seconds(self.policy, timeline, everything), peak
+        executor.memory.clear()
+        everything = list(range(len(executor.program.sections)))
+        return step_seconds(executor, timeline, everything), peak
 
     def _release(self) -> None:
         self.resident.memory.clear()
-        self.resident.memory.host.clear()
-        self.policy.memory.host.clear()
+        for executor in (self.resident, *self._policies()):
+            executor.memory.host.clear()
 
 
 def steps_of(executor: Executor) -> list[int]:
@@ -151,7 +162,8 @@ def _energy() -> dict[str, float]:
 
 def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: str, run: int) -> dict[str, Any]:
     """One line of a replay file."""
-    return {
+    turns = ["resident", "beside", "policy"] if measured.beside_steps else ["resident", "policy"]
+    line = {
         "case": case,
         "scenario": raw,
         "policy_steps": measured.policy_steps,
@@ -161,9 +173,10 @@ def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: s
         "policy_energy_J": measured.policy_energy_J,
         "resident_energy_J": measured.resident_energy_J,
         "host_read_Bps": measured.host_read_Bps,
-        "order": ["resident", "policy"] * len(measured.policy_steps),
+        "order": turns * len(measured.policy_steps),
         "state": measured.state,
         "time": measured.time,
         "fingerprint": fingerprint,
         "run": run,
     }
+    return line | ({"beside_steps": measured.beside_steps} if measured.beside_steps else {})

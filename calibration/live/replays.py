@@ -2,6 +2,7 @@
 
     python -m calibration.live.replays --kind x1 --out replays.jsonl
     torchrun --nproc_per_node 2 -m calibration.live.replays --kind x2-nvlink --out replays.jsonl
+    NCCL_P2P_DISABLE=1 torchrun ... --kind x2-host-memory --list ideas --out replays-ideas.jsonl
 
 A case that fails leaves a line with its error; the rest goes on. A case that is already in the file is skipped.
 """
@@ -27,6 +28,7 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", required=True, choices=sorted(NODES))
+    parser.add_argument("--list", default="cases", choices=["cases", "ideas"], help="which committed list")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", type=int, default=1, help="which repetition on another day or machine this is")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after this long")
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     session = open_session(cpu=options.cpu)
-    cases = [case for case in load_cases(options.kind) if not options.only or case.name in options.only]
+    cases = [case for case in load_cases(options.kind, options.list) if not options.only or case.name in options.only]
     run_cases(session, cases, options)
     close_session(session)
 
@@ -59,7 +61,7 @@ def run_cases(session: Session, cases: list[Case], options: argparse.Namespace) 
 def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     node = NODES[options.kind]
     try:
-        pair = Alternating(session, case.scenario(node), case.resident(node))
+        pair = Alternating(session, case.scenario(node), case.resident(node), case.other(node))
         return record_of(case.name, case.raw(), pair.measure(), options.fingerprint, options.run)
     except (RuntimeError, ValueError, KeyError) as error:
         line = {"case": case.name, "error": f"{type(error).__name__}: {error}"}
@@ -86,7 +88,8 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 def _brief(line: dict[str, Any]) -> str:
     policy, resident = line["policy_steps"][-1][-1], line["resident_steps"][-1][-1]
-    return f"{policy * 1e3:.2f} ms a step, resident {resident * 1e3:.2f} ms, {line['spent_s']} s spent"
+    beside = f"beside {line['beside_steps'][-1][-1] * 1e3:.2f} ms, " if "beside_steps" in line else ""
+    return f"{policy * 1e3:.2f} ms a step, {beside}resident {resident * 1e3:.2f} ms, {line['spent_s']} s spent"
 
 
 if __name__ == "__main__":

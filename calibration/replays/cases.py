@@ -1,4 +1,6 @@
-"""The committed list of replays, and the scenarios that it means.
+"""The committed lists of replays, and the scenarios that they mean.
+
+cases.toml: schedules that systems offer. ideas.toml: schedules that none offers, each beside plain layerwise.
 
 A case takes the blocks of a catalogue model, fewer of them, without text encoder and VAE: the time of a step grows with
 the number of blocks and nothing else does, so a part of a model shows what its schedule does.
@@ -13,13 +15,13 @@ import msgspec
 from msgspec import Struct, structs
 
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.model import Model
+from offsim.scenario.model import Dtype, Model
 from offsim.scenario.node import Node
 from offsim.scenario.policy import Policy, Resident
 from offsim.scenario.scenario import Scenario, check
 from offsim.scenario.workload import Workload
 
-LIST = Path(__file__).with_name("cases.toml")
+ListName = Literal["cases", "ideas"]
 SHAPES = {"wan-14b": "wan2.2-t2v-a14b", "wan-5b": "wan2.2-ti2v-5b", "flux.1": "flux.1-dev"}
 Kind = Literal["x1", "x2-nvlink", "x2-host-memory"]
 GPUS: dict[str, int] = {"x1": 1, "x2-nvlink": 2, "x2-host-memory": 2}
@@ -38,16 +40,24 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     steps: int = 12
     step_end: Literal["stream", "device", "none"] = "stream"
     all_to_all_calls: Literal[2, 4, 8] = 4
+    weight_dtype: Dtype = "bf16"
+    """Of the policy's run; the others' is bf16, and so are all products."""
+    beside: Policy | None = None
+    """A second policy that takes turns with the first and the resident run."""
 
     def scenario(self, node: str | Node) -> Scenario:
         """The case on a node: a profile's path, a catalogue name, or a node."""
-        return self._on(node, self.policy)
+        return self._on(node, self.policy, self.weight_dtype)
+
+    def other(self, node: str | Node) -> Scenario | None:
+        """The same shape under the policy beside it."""
+        return None if self.beside is None else self._on(node, self.beside)
 
     def resident(self, node: str | Node) -> Scenario:
         """The same shape with every weight on the device."""
         return self._on(node, Resident())
 
-    def _on(self, node: str | Node, policy: Policy) -> Scenario:
+    def _on(self, node: str | Node, policy: Policy, weight_dtype: Dtype = "bf16") -> Scenario:
         work = Workload(
             gpus=GPUS[self.kind],
             tokens=self.tokens,
@@ -56,6 +66,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
             flow_shift=1.0,
             step_end=self.step_end,
             all_to_all_calls=self.all_to_all_calls,
+            weight_dtype=weight_dtype,
         )
         machine = load_node(node) if isinstance(node, str) else node
         scenario = Scenario(_model(self.shape, self.blocks, self.experts), work, machine, policy, name=self.name)
@@ -78,8 +89,9 @@ def _model(shape: str, blocks: tuple[int, ...], experts: int) -> Model:
     return structs.replace(whole, **changed, text_encoder=None, vae=None)
 
 
-def load_cases(kind: str | None = None) -> list[Case]:
-    """The list, or its part for one kind of node."""
-    raw = tomllib.loads(LIST.read_text(encoding="utf-8"))["case"]
+def load_cases(kind: str | None = None, name: ListName = "cases") -> list[Case]:
+    """A list, or its part for one kind of node."""
+    path = Path(__file__).with_name(f"{name}.toml")
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))["case"]
     cases = msgspec.convert(raw, list[Case])
     return [case for case in cases if kind in (None, case.kind)]

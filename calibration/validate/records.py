@@ -41,6 +41,8 @@ class Record(NamedTuple):
     """Why the peak does not count."""
     host_read: float | None = None
     """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
+    beside_steps: list[list[float]] = []
+    """Of the policy that took turns with this one, where there was one [s]."""
 
     @property
     def scored_peak(self) -> float | None:
@@ -152,6 +154,7 @@ def _record(folder: Path, line: dict[str, Any]) -> Record:
         line.get("peak_allocated"),
         line.get("memory_not_scored", ""),
         median(line["host_read_Bps"]) if line.get("host_read_Bps") else None,
+        line.get("beside_steps", []),
     )
 
 

@@ -10,7 +10,15 @@ from rich.console import Console
 
 from .common import HERE
 
-QUESTIONS = ("nvlink_8x_h100", "pcie_4x_h100", "ablation", "job_matrix", "contradictions", "contention")
+QUESTIONS = (
+    "nvlink_8x_h100",
+    "pcie_4x_h100",
+    "ablation",
+    "job_matrix",
+    "contradictions",
+    "contention",
+    "open_questions",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -47,7 +47,9 @@ class Forwards:
         self.activations = max(
             activation_bytes(own, layout, blocks.hidden) for own, blocks in zip(operations, lists, strict=True)
         )
-        self._templates = [Template(tuple(_shared(block_commands(own, layout, "", ())))) for own in operations]
+        whole = [Template(tuple(_shared(block_commands(own, layout, "", ())))) for own in operations]
+        self._stops = [tuple(policy.stops(index, template)) for index, template in enumerate(whole)]
+        self._templates = [_cut(template, stops) for template, stops in zip(whole, self._stops, strict=True)]
         self._breaks = [graph_break(layout, blocks.hidden, "") for blocks in lists]
         self._outside = (elementwise(layout.rows("image"), 2 * lists[0].hidden),)
         self._forwards: dict[Hashable, Passage] = {}
@@ -68,19 +70,28 @@ class Forwards:
         begin = Allocate("activations", self.activations, COMPUTE)
         parts = [Part((begin, Compute(COMPUTE, "embeddings", self._outside, outside)))]
         for index, blocks in enumerate(self.scenario.model.blocks):
-            parts += [self._block(expert, index, i) for i in range(blocks.count)]
+            parts += [part for i in range(blocks.count) for part in self._block(expert, index, i)]
         parts.append(Part((Compute(COMPUTE, "head", self._outside, outside), Free("activations"))))
         return tuple(parts)
 
-    def _block(self, expert: int, index: int, i: int) -> Part:
-        """A block of list `index` with what the policy's hooks issue around it."""
+    def _block(self, expert: int, index: int, i: int) -> Iterator[Part]:
+        """A block of list `index` with what the policy's hooks issue around it and where it stops within."""
         policy, name = self.policy, f"{self.scenario.model.blocks[index].name}.{i}"
         before = [*policy.before_block(expert, index, i)]
         if policy.breaks_graph and self.scenario.workload.compiled and (index or i):
             before.append(self._breaks[index]._replace(name=name + self._breaks[index].name))
         reads = (policy.weights(expert, index, i),)
-        after = tuple(policy.after_block(expert, index, i))
-        return Part(tuple(before), self._templates[index], name, reads, after)
+        *inner, last = self._templates[index]
+        for template, stop in zip(inner, self._stops[index], strict=True):
+            yield Part(tuple(before), template, name, reads)
+            before = [*policy.within_block(expert, index, i, stop)]
+        yield Part(tuple(before), last, name, reads, tuple(policy.after_block(expert, index, i)))
+
+
+def _cut(template: Template, stops: tuple[int, ...]) -> list[Template]:
+    """A template before, between and after these places."""
+    ends = (*stops, len(template.commands))
+    return [Template(template.commands[a:b]) for a, b in zip((0, *stops), ends, strict=True)]
 
 
 def _shared(commands: Iterator[Command]) -> Iterator[Compute | Collective]:
@@ -101,7 +112,7 @@ def build(scenario: Scenario) -> StreamProgram:
     sections += _steps(scenario, policy, layout)
     sections.append(Section("decode", "decode", None, tuple(_decode(scenario, policy))))
     title = scenario.name or f"{scenario.model.name} {policy.name}"
-    return StreamProgram(title, tuple(sections), tuple(scenario.groups()))
+    return StreamProgram(title, tuple(sections), tuple(scenario.groups()), policy.high_priority)
 
 
 def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
@@ -113,6 +124,9 @@ def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
             ranks = scenario.workload.gpus if placement == "sharded" else 1
             yield Allocate(f"{component.name} on host", component.weight_bytes / ranks, "pinned")
     yield from policy.load()
+    work = scenario.workload
+    if work.communicator_start and work.communicator_warm_up:
+        yield HostWork("communicator start", work.communicator_start)
 
 
 def _components(scenario: Scenario) -> list[tuple[Component, str]]:
@@ -169,7 +183,10 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
     sections: list[Section] = []
     forwards, previous = Forwards(scenario, policy, layout), None
     state: tuple[object, ...] = ()
-    for step, expert in enumerate(scenario.expert_of_step()):
+    experts, times = scenario.expert_of_step(), scenario.workload.forwards(scenario.model)
+    of_forwards = tuple(expert for expert in experts for _ in range(times))
+    for step, expert in enumerate(experts):
+        policy.upcoming = of_forwards[step * times :]
         # A step that begins as the one before did issues the same commands and ends as it did.
         now = (expert, policy.state())
         repeats = now == state and step > 1
@@ -191,13 +208,14 @@ def _step(scenario: Scenario, policy: PolicyProgram, forwards: Forwards, step: i
     begin: list[Command] = []
     if step == 0 and work.compile:
         begin.append(HostWork("compile", work.compile))
-    if step == 0 and work.communicator_start:
+    if step == 0 and work.communicator_start and not work.communicator_warm_up:
         begin.append(HostWork("communicator start", work.communicator_start))
     begin += policy.begin_step(expert)
     if begin:
         yield (Part(tuple(begin)),)
     for _ in range(work.forwards(scenario.model)):
         yield forwards.forward(expert)
+        policy.upcoming = policy.upcoming[1:]
     yield (Part(tuple(_step_end(scenario, forwards.layout))),)
 
 

@@ -9,16 +9,19 @@ the host.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from .commands import (
     HOST_POOLS,
+    WHOLE,
     Allocate,
     Collective,
     Command,
     Compute,
     Copy,
     Free,
+    Piece,
     Record,
     Section,
     StreamProgram,
@@ -40,8 +43,8 @@ class Problem(NamedTuple):
 
 Work = Compute | Collective | Copy
 """What uses buffers."""
-Uses = dict[str, tuple[int, str]]
-"""Stream -> tick of its last command that uses some memory, and the buffer that it knows the memory as."""
+Uses = dict[tuple[str, Piece], tuple[int, str]]
+"""Stream and piece -> tick of its last command that uses that memory, and the buffer that it knows the memory as."""
 
 
 class Buffer:
@@ -53,13 +56,41 @@ class Buffer:
         self.section = section
         self.position = position
         self.allocate = allocate
-        self.written: tuple[str, int] | None = None
-        """Stream and tick of the last write."""
+        self.written: dict[Piece, tuple[str, int]] = {}
+        """Stream and tick of the last write, by piece."""
         self.copied = False
         """Whether the last write was a copy from the host."""
         self.read = False
         self.uses = uses
         """Of this buffer, and of those that were freed into its pool before it was allocated."""
+
+    def lacks(self, piece: Piece) -> str:
+        """What of a piece nothing has written, for messages; empty if it has all been."""
+        if not self.written:
+            return "which nothing has written"
+        reached, (start, end) = Fraction(0), _span(piece)
+        for a, b in sorted(map(_span, self.written)):
+            reached = max(reached, b) if a <= max(reached, start) else reached
+        return "" if reached >= end else "of which a piece was never written"
+
+    def write(self, piece: Piece, stream: str, tick: int) -> None:
+        """Note a write."""
+        if piece == WHOLE:
+            self.written.clear()
+        self.written[piece] = (stream, tick)
+
+
+def _span(piece: Piece) -> tuple[Fraction, Fraction]:
+    """Where a piece begins and ends, in shares of the whole."""
+    which, count = piece
+    return Fraction(which, count), Fraction(which + 1, count)
+
+
+def _overlap(one: Piece, other: Piece) -> bool:
+    if WHOLE in (one, other) or one == other:
+        return True
+    (a, b), (c, d) = _span(one), _span(other)
+    return a < d and c < b
 
 
 def problems(program: StreamProgram) -> list[Problem]:
@@ -169,27 +200,28 @@ class _Check:
             return
         self._freed.add(free.buffer)
         pool = self._pools.setdefault(buffer.allocate.pool, {})
-        for stream, use in buffer.uses.items():
-            if stream not in pool or pool[stream][0] < use[0]:
-                pool[stream] = use
+        for (stream, _), use in buffer.uses.items():
+            if (stream, WHOLE) not in pool or pool[stream, WHOLE][0] < use[0]:
+                pool[stream, WHOLE] = use
 
     def _use(self, work: Work, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
         """Check a command against all before it, then note what it uses."""
+        piece = WHOLE if work.__class__ is Compute else work.piece  # type: ignore[union-attr]
         read = [buffer for name in reads if (buffer := self._find(work, "reads", name))]
         written = [buffer for name in writes if (buffer := self._find(work, "writes", name))]
         for buffer in read:
-            self._check_read(work, buffer)
+            self._check_read(work, buffer, piece)
         for buffer in written:
-            self._check_write(work, buffer)
+            self._check_write(work, buffer, piece)
         stream = work.stream
         tick = self._order.issue(stream)
         for buffer in read:
             buffer.read = True
-            buffer.uses[stream] = (tick, buffer.allocate.buffer)
+            buffer.uses[stream, piece] = (tick, buffer.allocate.buffer)
         for buffer in written:
-            buffer.written = (stream, tick)
+            buffer.write(piece, stream, tick)
             buffer.copied = work.__class__ is Copy
-            buffer.uses[stream] = (tick, buffer.allocate.buffer)
+            buffer.uses[stream, piece] = (tick, buffer.allocate.buffer)
 
     def _find(self, work: Work, verb: str, name: str) -> Buffer | None:
         buffer = self.live.get(name)
@@ -198,20 +230,20 @@ class _Check:
             self._report(f"{_title(work)} {verb} buffer {name!r}, {state}")
         return buffer
 
-    def _check_read(self, work: Work, buffer: Buffer) -> None:
+    def _check_read(self, work: Work, buffer: Buffer, piece: Piece) -> None:
         what = f"reads buffer {buffer.allocate.buffer!r}"
-        if buffer.written is None:
-            if buffer.section.phase != "load":
-                self._report(f"{_title(work)} {what}, which nothing has written")
+        lacking = buffer.lacks(piece)
+        if lacking and (buffer.written or buffer.section.phase != "load"):
+            self._report(f"{_title(work)} {what}, {lacking}")
             return
-        writer, tick = buffer.written
-        if self._order.clock(work.stream).get(writer, 0) < tick:
-            self._report(f"{_title(work)} {what} without waiting for stream {writer!r}, which writes it")
+        for written, (writer, tick) in buffer.written.items():
+            if _overlap(written, piece) and self._order.clock(work.stream).get(writer, 0) < tick:
+                self._report(f"{_title(work)} {what} without waiting for stream {writer!r}, which writes it")
 
-    def _check_write(self, work: Work, buffer: Buffer) -> None:
+    def _check_write(self, work: Work, buffer: Buffer, piece: Piece) -> None:
         clock, name = self._order.clock(work.stream), buffer.allocate.buffer
-        for user, (tick, used) in buffer.uses.items():
-            if clock.get(user, 0) >= tick:
+        for (user, part), (tick, used) in buffer.uses.items():
+            if clock.get(user, 0) >= tick or not _overlap(part, piece):
                 continue
             memory = "" if used == name else f", maybe in the memory of freed buffer {used!r},"
             what = f"writes buffer {name!r}{memory} without waiting for stream {user!r}, which still uses it"

@@ -2,7 +2,7 @@
 
 Semantics are CUDA's and PyTorch's. Streams are FIFO; `Wait` refers to the latest `Record` of its event at the moment
 the host issues it; pageable copies block the host; memory is counted when the host allocates or frees it. Every
-command is a plain tuple: printable, comparable, checkable. Left out: graphs, host callbacks, priorities.
+command is a plain tuple: printable, comparable, checkable. Left out: graphs, host callbacks, priorities of kernels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +16,9 @@ CollectiveName = Literal["all-to-all", "all-gather", "all-reduce"]
 COMPUTE = "compute"
 """The stream that kernels run on: the framework's current stream."""
 HOST_POOLS = ("pinned", "pageable")
+Piece = tuple[int, int]
+"""Which of so many equal pieces of a buffer."""
+WHOLE: Piece = (0, 1)
 
 
 class Kernel(NamedTuple):
@@ -44,7 +47,7 @@ class Compute(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A copy between host and device; `calls` is how many tensors it is made of."""
+    """A copy between host and device of its buffer, or of a piece of it; `calls` is how many tensors it is made of."""
 
     stream: str
     name: str
@@ -53,10 +56,14 @@ class Copy(NamedTuple):
     host_memory: HostMemory
     buffer: str
     calls: int = 1
+    piece: Piece = WHOLE
 
 
 class Collective(NamedTuple):
-    """A collective over the sequence group (or all ranks); `bytes` go from each rank to the others."""
+    """A collective over the sequence group (or all ranks); `bytes` go from each rank to the others.
+
+    Of the buffers that it reads and writes, `piece` says which part.
+    """
 
     stream: str
     name: str
@@ -65,6 +72,7 @@ class Collective(NamedTuple):
     group: Literal["sequence", "world"] = "sequence"
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    piece: Piece = WHOLE
 
 
 class Record(NamedTuple):
@@ -249,6 +257,8 @@ class StreamProgram(NamedTuple):
     sections: tuple[Section, ...]
     groups: tuple[tuple[int, ...], ...]
     """Sequence-parallel groups of ranks."""
+    high_priority: tuple[str, ...] = ()
+    """Streams that are made with the highest priority. They hold copies only, and copy engines know no priority."""
 
     @property
     def ranks(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .commands import (
     HOST_POOLS,
+    WHOLE,
     Allocate,
     Collective,
     Command,
@@ -17,6 +18,7 @@ from .commands import (
     Free,
     HostWork,
     Kernel,
+    Piece,
     Record,
     Section,
     StreamProgram,
@@ -58,7 +60,8 @@ def format_program(program: StreamProgram, steps: Collection[int] | None = None,
 def _title(program: StreamProgram) -> str:
     ranks = "1 rank" if program.ranks == 1 else f"{program.ranks} ranks"
     groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in program.groups)
-    return f"{program.name}: {ranks}, sequence-parallel groups {groups}"
+    priority = f"; high priority: {', '.join(program.high_priority)}" if program.high_priority else ""
+    return f"{program.name}: {ranks}, sequence-parallel groups {groups}{priority}"
 
 
 def _headings(sections: list[Section]) -> Iterator[tuple[str, Section | None]]:
@@ -105,6 +108,7 @@ def _kernels(kernels: tuple[Kernel, ...]) -> Iterator[str]:
 def _copy(command: Copy) -> Words:
     preposition = "to" if command.direction == "H2D" else "from"
     buffer = "" if command.buffer == command.name else f" {preposition} {command.buffer}"
+    buffer = _piece(command.piece) + buffer
     memory = "never touched pageable" if command.host_memory == "fresh" else command.host_memory
     calls = f" in {command.calls} calls" if command.calls > 1 else ""
     return command.direction, command.name + buffer, f"{_megabytes(command.bytes)} {memory}{calls}"
@@ -112,7 +116,12 @@ def _copy(command: Copy) -> Words:
 
 def _collective(command: Collective) -> Words:
     group = "" if command.group == "sequence" else " over all ranks"
-    return command.kind, command.name + group + _uses(command), f"{_megabytes(command.bytes)} sent"
+    what = command.name + _piece(command.piece) + group + _uses(command)
+    return command.kind, what, f"{_megabytes(command.bytes)} sent"
+
+
+def _piece(piece: Piece) -> str:
+    return "" if piece == WHOLE else f" piece {piece[0] + 1} of {piece[1]}"
 
 
 def _uses(command: Compute | Collective) -> str:

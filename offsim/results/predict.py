@@ -11,7 +11,7 @@ from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Copy, StreamProgram
 from offsim.program.timeline import Timeline
-from offsim.scenario.policy import FSDP
+from offsim.scenario.policy import gathers
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario, quantities_in_use
 
@@ -110,7 +110,7 @@ def _range(values: list[float]) -> tuple[float, float]:
 def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
     """Whether collectives of more than two ranks meet weight copies on a link: then both extremes are simulated."""
     node, group = scenario.node, max(len(group) for group in scenario.groups())
-    if isinstance(scenario.policy, FSDP):
+    if gathers(scenario.policy):
         group = scenario.workload.gpus
     shared = node.collectives is not None and node.collectives.transport != "nvlink"
     return group > 2 and shared and _copies_ahead(program)

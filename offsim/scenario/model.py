@@ -23,9 +23,9 @@ Parameters = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 Steps = Annotated[int, Meta(ge=1, le=10_000)]
 FlowShift = Annotated[float, Meta(gt=0, le=1000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Dtype = Literal["bf16", "fp16", "fp32", "fp8", "int8"]
+Dtype = Literal["bf16", "fp16", "fp32", "fp8", "int8", "int4"]
 
-DTYPE_BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8": 1.0, "int8": 1.0}
+DTYPE_BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 
 
 class BlockList(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,9 @@ Placement = Literal["resident", "swap", "sharded"]
 """resident: always on the device. swap: moved in for its phase and out again. sharded: streamed by layer."""
 
 
+Placing = Literal["block-start", "after-first-all-to-all", "after-attention", "after-all-to-alls", "spread", "gated"]
+
+
 class Resident(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="resident"):
     """Every weight of every component stays on the device."""
 
@@ -49,6 +52,40 @@ class FullModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name
 
     version: Literal["pageable", "pinned"] = "pageable"
     """pageable: D2H into fresh pageable memory, then H2D, blocking. pinned: later, H2D only, asynchronous."""
+    background_steps: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Over so many steps before the switch the next expert comes in pieces, while both are on the device: no system
+    offers it (pinned only)."""
+    text_encoder: Placement = "sharded"
+    vae: Placement = "swap"
+
+
+class ScheduledLayerwise(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="scheduled-layerwise"):
+    """Layerwise streaming with what no system offers together: when, in which pieces and in which form blocks come.
+
+    With no option set it does what SGLang's v2 does with one block ahead.
+    """
+
+    prefetch: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Blocks ahead."""
+    resident_layers: Annotated[int, Meta(ge=0, le=1000)] | Annotated[float, Meta(ge=0, lt=1)] = 0
+    """Blocks that stay on the device from their first use to the end of their expert's: count, or share below 1."""
+    residency: Literal["leading", "strided"] = "strided"
+    placement: Placing = "block-start"
+    """Where in a block the next one is requested: see program.places. spread: chunks over the windows between
+    collectives, by their FLOPs. gated: as spread, and a collective waits for the chunks before it."""
+    chunks: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Copies that a block comes in."""
+    copy_streams: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Copies take turns on so many streams."""
+    copy_priority: Literal["normal", "high"] = "normal"
+    """Of the copy streams: copy engines ignore it."""
+    transfer_dtype: Literal["stored", "fp8", "int8", "int4"] = "stored"
+    """What weights are copied as; if not as stored, a kernel unpacks them. What kernels read: workload.weight_dtype."""
+    sharded: bool = False
+    """Each rank copies 1/N of a block, and gathers the rest from the others."""
+    across_switch: Literal["held", "prefetched", "fetched"] = "held"
+    """held: the first blocks of both experts stay (SGLang v2). prefetched: the last forward before the switch requests
+    the next expert's. fetched: the switch step does (SGLang v3)."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 
@@ -62,7 +99,12 @@ class FSDP(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", ta
     vae: Placement = "swap"
 
 
-Policy = Resident | SGLangLayerwise | FullModel | FSDP
+Policy = Resident | SGLangLayerwise | FullModel | FSDP | ScheduledLayerwise
+
+
+def gathers(policy: Policy) -> bool:
+    """Whether ranks hold parts of the weights and gather them from each other."""
+    return isinstance(policy, FSDP) or (isinstance(policy, ScheduledLayerwise) and policy.sharded)
 
 
 def prefetch_count(prefetch: int | float, blocks: int) -> int:
@@ -73,6 +115,15 @@ def prefetch_count(prefetch: int | float, blocks: int) -> int:
     """
     count = 1 + round(prefetch * (blocks - 1)) if prefetch < 1 else int(prefetch)
     return min(max(1, count), blocks)
+
+
+def resident_blocks(resident: int | float, blocks: int, residency: Literal["leading", "strided"]) -> set[int]:
+    """Which blocks stay: the first R, or all but s = n - R evenly spread streamed ones, round(k n / s)."""
+    count = resident_count(resident, blocks)
+    streamed = blocks - count
+    if residency == "leading" or 0 in (count, streamed):
+        return set(range(count))
+    return set(range(blocks)) - {round(k * blocks / streamed) for k in range(streamed)}
 
 
 def resident_count(resident: int | float, blocks: int) -> int:

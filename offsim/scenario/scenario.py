@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import FSDP, Policy, Resident, SGLangLayerwise
+from .policy import FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise, gathers
 from .quantity import Curve, Quantity
 from .schedule import experts
 from .units import Name
@@ -148,6 +148,10 @@ def _parallel_problem(scenario: Scenario) -> str | None:
 
 def _policy_problem(scenario: Scenario) -> str | None:
     policy = scenario.policy
+    if isinstance(policy, ScheduledLayerwise):
+        return _schedule_problem(scenario, policy)
+    if isinstance(policy, FullModel) and policy.background_steps and policy.version != "pinned":
+        return f"policy.background_steps={policy.background_steps}: needs version = 'pinned', got {policy.version!r}"
     if not isinstance(policy, SGLangLayerwise):
         return None
     if policy.resident_layers and policy.version != "v3":
@@ -162,6 +166,20 @@ def _policy_problem(scenario: Scenario) -> str | None:
         return f"policy.prefetch={policy.prefetch}: {blocks} (or give a share below 1)"
     if policy.version == "v0" and policy.prefetch not in (0, 1):
         return f"policy.prefetch={policy.prefetch}: version 'v0' always prefetches one block; use v1 or later"
+    return None
+
+
+def _schedule_problem(scenario: Scenario, policy: ScheduledLayerwise) -> str | None:
+    blocks = f"{scenario.model.name} has {scenario.model.block_count} blocks"
+    for key, count in (("prefetch", policy.prefetch), ("resident_layers", policy.resident_layers)):
+        if count > scenario.model.block_count:
+            return f"policy.{key}={count}: {blocks}"
+    if policy.transfer_dtype != "stored":
+        stored = scenario.workload.weight_dtype
+        if DTYPE_BYTES[policy.transfer_dtype] >= DTYPE_BYTES[stored]:
+            return f"policy.transfer_dtype={policy.transfer_dtype!r}: must be smaller than weight_dtype = {stored!r}"
+    if policy.sharded and scenario.workload.gpus == 1:
+        return "policy.sharded=true: needs more than one GPU"
     return None
 
 
@@ -202,7 +220,7 @@ def _unused(scenario: Scenario) -> set[str]:
     skip |= {f"switches[{i}]" for i, switch in enumerate(node.switches) if min(switch.gpus) >= work.gpus}
     if work.gpus == 1:
         skip |= {"collectives", "nvlink", "gpu.relayout_bandwidth", "overheads.collective", "host.cross_socket"}
-    elif not isinstance(policy, FSDP) and work.cfg_mode(scenario.model) != "split":
+    elif not gathers(policy) and work.cfg_mode(scenario.model) != "split":
         skip.add("collectives.all_gather")
     if over_pcie:
         skip.add("nvlink")
@@ -225,7 +243,7 @@ def _unused_interference(scenario: Scenario) -> list[int]:
     absent = {"D2H"} if not _pageable(scenario.policy) else set()
     absent |= {"H2D", "D2H"} if isinstance(scenario.policy, Resident) else set()
     absent |= {"all-to-all", "all-gather", "collective", "relayout"} if scenario.workload.gpus == 1 else set()
-    absent |= {"collective"} if not isinstance(scenario.policy, FSDP) else set()
+    absent |= {"collective"} if not gathers(scenario.policy) else set()
     entries = enumerate(scenario.node.interference)
     return [i for i, entry in entries if entry.victim in absent or entry.aggressor in absent]
 

@@ -45,6 +45,8 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     """Extra host time of the first step: torch.compile, autotuning."""
     communicator_start: Seconds = 0.0
     """Extra host time of the first step: NCCL communicators."""
+    communicator_warm_up: bool = False
+    """Communicators start while the model is loaded instead."""
     compute_efficiency: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
     """Divides every compute duration: the one number that may be fitted to a resident run."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from offsim.results.memory import OutOfMemory
 from offsim.results.predict import Prediction, predict
-from offsim.scenario.policy import SGLangLayerwise, prefetch_count
+from offsim.scenario.policy import ScheduledLayerwise, SGLangLayerwise, prefetch_count
 from offsim.scenario.scenario import Scenario
 
 from .axis import Axis
@@ -124,6 +124,8 @@ def _head(combination: Combination) -> Row:
 
 def _prefetch(scenario: Scenario) -> int | None:
     """Blocks that layerwise offload fetches ahead."""
+    if isinstance(scenario.policy, ScheduledLayerwise):
+        return scenario.policy.prefetch
     if not isinstance(scenario.policy, SGLangLayerwise):
         return None
     return prefetch_count(scenario.policy.prefetch, max(blocks.count for blocks in scenario.model.blocks))

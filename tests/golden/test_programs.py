@@ -18,7 +18,7 @@ from offsim.program.commands import (
     Wait,
 )
 from offsim.program.text import format_program
-from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, FullModel, Resident, ScheduledLayerwise, SGLangLayerwise
 from tests.golden.conftest import HERE
 from tests.golden.tiny import tiny_program
 
@@ -39,8 +39,34 @@ PROGRAMS = {
     ),
     "full-model-pageable": (FullModel(version="pageable"), {}),
     "full-model-pinned": (FullModel(version="pinned"), {}),
+    "full-model-in-background": (FullModel(version="pinned", background_steps=2), {"steps": 6}),
     "fsdp-1-rank": (FSDP(), {}),
     "fsdp-2-ranks": (FSDP(), {"gpus": 2}),
+    "scheduled-plain": (ScheduledLayerwise(), {}),
+    "scheduled-residents": (ScheduledLayerwise(resident_layers=2), {}),
+    "scheduled-after-first-all-to-all": (ScheduledLayerwise(placement="after-first-all-to-all"), {"gpus": 2}),
+    "scheduled-after-attention": (ScheduledLayerwise(placement="after-attention"), {"gpus": 2}),
+    "scheduled-chunks-on-2-streams": (ScheduledLayerwise(chunks=4, copy_streams=2), {}),
+    "scheduled-spread": (ScheduledLayerwise(placement="spread", chunks=4), {"gpus": 2}),
+    "scheduled-gated": (ScheduledLayerwise(placement="gated", chunks=4), {"gpus": 2}),
+    "scheduled-int8": (ScheduledLayerwise(transfer_dtype="int8"), {}),
+    "scheduled-sharded": (ScheduledLayerwise(sharded=True), {"gpus": 2}),
+    "scheduled-sharded-chunks": (ScheduledLayerwise(sharded=True, chunks=2), {"gpus": 2}),
+    "scheduled-across-switch": (ScheduledLayerwise(across_switch="prefetched"), {"cfg": "sequential"}),
+    "scheduled-everything": (
+        ScheduledLayerwise(
+            prefetch=2,
+            resident_layers=1,
+            placement="gated",
+            chunks=4,
+            copy_streams=2,
+            copy_priority="high",
+            transfer_dtype="int4",
+            sharded=True,
+            across_switch="fetched",
+        ),
+        {"gpus": 2},
+    ),
 }
 SIZED = "every-command-with-sizes"
 
@@ -70,7 +96,9 @@ def every_command() -> StreamProgram:
         Compute("compute", "self-attention", (gemm, attention, gemm), ("block",), ("out",)),
         Compute("compute", "norm", (Kernel("elementwise", 0.0, 1.25e6, 1.0),)),
         Collective("compute", "q", "all-to-all", 96_768_000.0),
+        Copy("copy", "block", "H2D", 0.25 * block, "pinned", "block", piece=(3, 4)),
         Collective("gather", "shards", "all-gather", 0.5 * block, "world", ("block",), ("block",)),
+        Collective("gather", "shards", "all-gather", 0.125 * block, "world", ("block",), ("block",), (3, 4)),
         Copy("compute", "swap out", "D2H", block, "fresh", "block"),
         Synchronize("event", "ready"),
         Synchronize("device"),

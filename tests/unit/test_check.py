@@ -77,6 +77,46 @@ def test_a_kernel_that_waits_for_its_copy_is_fine():
     assert messages(A, h2d("a"), READY, AWAIT, kernel("a"), Free("a")) == []
 
 
+def piece(which: int, count: int, stream: str = "copy") -> Copy:
+    return h2d("a", stream)._replace(piece=(which, count))
+
+
+def test_pieces_of_a_buffer_may_be_written_at_the_same_time_by_two_streams():
+    assert messages(A, piece(0, 2), piece(1, 2, "other"), *await_all("copy", "other"), kernel("a"), Free("a")) == []
+
+
+def await_all(*streams: str) -> list[Command]:
+    return [c for s in streams for c in (Record(s, f"{s} tail"), Wait(COMPUTE, f"{s} tail"))]
+
+
+def test_a_kernel_must_wait_for_every_piece():
+    found = messages(A, piece(0, 2), piece(1, 2, "other"), *await_all("copy"), kernel("a"), Free("a"))
+    assert found == [
+        "compute 'k' on stream 'compute' reads buffer 'a' without waiting for stream 'other', which writes it"
+    ]
+
+
+def test_a_kernel_needs_every_piece():
+    found = messages(A, piece(0, 3), piece(2, 3), *await_all("copy"), kernel("a"), Free("a"))
+    assert found == ["compute 'k' on stream 'compute' reads buffer 'a', of which a piece was never written"]
+
+
+def test_a_piece_may_be_written_while_another_one_is_read_but_not_the_same():
+    gather = Collective("gather", "g", "all-gather", 1.0, "world", ("a",), ("a",), (0, 2))
+    first = [A, piece(0, 2), Record("copy", "first"), Wait("gather", "first"), gather]
+    rest = [piece(1, 2), *await_all("copy", "gather"), kernel("a"), Free("a")]
+    assert messages(*first, *rest) == []
+    again = "copy 'a' on stream 'copy' writes buffer 'a' without waiting for stream 'gather', which still uses it"
+    assert messages(*first, piece(0, 2), *rest) == [again]
+
+
+def test_memory_of_a_buffer_written_in_pieces_may_be_reused_after_all_of_them():
+    first = [A, piece(0, 2), piece(1, 2, "other"), Free("a"), B]
+    assert messages(*first, Record("other", "o"), Wait("copy", "o"), h2d("b"), Free("b")) == []
+    found = messages(*first, h2d("b"), Free("b"))
+    assert len(found) == 1 and "memory of freed buffer 'a'" in found[0] and "stream 'other'" in found[0]
+
+
 def test_a_kernel_must_wait_for_its_copy():
     assert messages(A, h2d("a"), kernel("a"), Free("a")) == [
         "compute 'k' on stream 'compute' reads buffer 'a' without waiting for stream 'copy', which writes it"

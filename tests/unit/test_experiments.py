@@ -5,11 +5,21 @@ import io
 import pytest
 from rich.console import Console
 
+from experiments.ideas.__main__ import QUESTIONS as IDEAS_QUESTIONS
+from experiments.ideas.__main__ import RESULTS
+from experiments.ideas.asked import COMBINED, GPUS, IDEAS, LOW_BIT, PLAIN, TOPOLOGIES, Cell, answered, scenario_of
+from experiments.ideas.causes import cause, split
+from experiments.ideas.combinations import verdict
+from experiments.ideas.gains import gains
 from experiments.interference.__main__ import overheads_percent, parts, predicted_parts
 from experiments.seeds import contention, nvlink_8x_h100
 from experiments.seeds.__main__ import QUESTIONS
 from experiments.seeds.common import HERE, expected
+from offsim.program.build import build
+from offsim.program.check import problems
+from offsim.results.steps import Charge, Losses
 from offsim.scenario.load import load_scenario
+from offsim.scenario.scenario import RefusedScenario
 
 QUIET = {"file": io.StringIO(), "width": 120}
 
@@ -54,3 +64,64 @@ def test_a_contended_block_is_predicted_from_the_block_without_copies():
 
 def test_overheads_are_compared_round_by_round():
     assert overheads_percent({"resident": [10, 10, 20, 20], "layerwise": [11, 11, 20, 22]}) == pytest.approx([10, 5])
+
+
+@pytest.mark.parametrize("idea", (*IDEAS, *LOW_BIT, *COMBINED), ids=lambda idea: idea.name)
+def test_every_idea_issues_a_program_that_the_static_check_accepts(idea):
+    """On two GPUs of one uplink and on four over NVLink; the check walks the first steps and the switch."""
+    for cell in (Cell("uplink", "h100-pcie-uplink", "480p", 2), Cell("nvlink", "h200-sxm-x8", "480p", 4)):
+        assert problems(build(scenario_of(cell, idea))) == []
+
+
+def test_every_cell_is_legal_for_plain_layerwise_and_six_gpus_use_five():
+    for name, topology in TOPOLOGIES.items():
+        found = {gpus: scenario_of(Cell(name, topology.nodes[0], "720p", gpus), PLAIN).ulysses for gpus in GPUS}
+        assert found == {2: 2, 4: 4, 6: 5, 8: 8}
+    with pytest.raises(RefusedScenario, match="heads"):
+        scenario_of(Cell("nvlink", "h100-sxm-x8", "720p", 6), PLAIN, gpus=6)
+
+
+def test_every_question_about_ideas_has_a_kept_output():
+    assert [name for name in IDEAS_QUESTIONS if not (RESULTS / f"{name}.txt").is_file()] == []
+
+
+def test_spread_copies_bring_a_contended_step_near_the_resident_one():
+    """The claim of experiments/ideas: plain layerwise on one uplink through host memory, and the same copies spread."""
+    cell = Cell("uplink-host-memory", "h100-pcie-uplink", "720p", 4)
+    ideas = {idea.name: idea for idea in IDEAS}
+    plain, spread = (answered(idea, scenario_of(cell, idea)) for idea in (PLAIN, ideas["8 chunks spread, P=2"]))
+    assert plain.moved == spread.moved
+    assert -17 < gains(spread, plain)[0] <= gains(spread, plain)[1] < -14
+
+
+def test_losses_of_a_step_add_up_and_the_largest_difference_is_named():
+    losses = Losses(compute=10.0, exposed_copy=1.0, exposed_collective=2.0, contention=3.0, host_bound=0.5)
+    charges = [
+        Charge(3, "collective: blocks.* q", "H2D copy", 1.5),
+        Charge(3, "compute: blocks.* ffn", "H2D interference", 0.5),
+        Charge(3, "wait for blocks.* ready", "H2D copy", 0.75),
+    ]
+    found = split(losses, charges)
+    assert sum(found.values()) == pytest.approx(16.5)
+    assert (found["exchanges, H2D copy"], found["contention, other"]) == (1.5, 0.25)
+    better = found | {"exchanges, H2D copy": 0.0, "compute": 10.5}
+    assert cause(better, found) == (
+        "-1,500 ms a step: exchanges meet fewer copies on their links; "
+        "against it +500 ms a step: kernels have more to do."
+    )
+    assert cause(found, found) == "Changes nothing: plain layerwise loses 4000 ms of 16,500 to copies."
+    assert cause(found, found, 20.0).endswith("First and switch step: +20.0 s.")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both", "said"),
+    [
+        (-5.0, -4.0, -8.8, "add up"),
+        (-5.0, -4.0, -5.1, "no more than the better one"),
+        (-5.0, -4.0, -7.0, "partly"),
+        (-5.0, 1.0, -4.5, "less than the better one"),
+        (-5.0, -4.0, -12.0, "more than added up"),
+    ],
+)
+def test_two_changes_add_up_if_what_remains_is_the_product(first, second, both, said):
+    assert verdict(first, second, both) == said

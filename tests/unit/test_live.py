@@ -15,10 +15,12 @@ from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
+from calibration.live.replay import Alternating, record_of  # noqa: E402
+from calibration.live.session import Session  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise  # noqa: E402
+from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise  # noqa: E402
 from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,9 @@ POLICIES: dict[str, Policy] = {
     "full model, pageable": FullModel(version="pageable"),
     "full model, pinned": FullModel(version="pinned"),
     "FSDP on one rank": FSDP(),
+    "scheduled, after attention": ScheduledLayerwise(placement="after-attention"),
+    "scheduled, 4 chunks on 2 streams": ScheduledLayerwise(chunks=4, copy_streams=2, copy_priority="high"),
+    "scheduled, two ahead, residents": ScheduledLayerwise(prefetch=2, resident_layers=2, across_switch="prefetched"),
 }
 
 
@@ -75,6 +80,22 @@ def test_without_its_waits_a_prefetched_block_computes_something_else(resident):
     assert any(found)
 
 
+def test_without_the_wait_for_its_second_stream_a_block_computes_something_else(resident):
+    policy = ScheduledLayerwise(chunks=8, copy_streams=2, placement="after-attention")
+    found = [run(policy, seed, drop="ready on copy transformer 2").sums != resident for seed in range(4, 8)]
+    assert any(found)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_packed_blocks_are_unpacked_into_weights_of_the_usual_size(dtype, resident):
+    """Their values are made up, so results differ from the resident model's; they are the same in every order."""
+    policy = ScheduledLayerwise(transfer_dtype=dtype, chunks=2)
+    first, second = ([pair for pair in run(policy, seed).sums if "unpack" not in pair[0]] for seed in (1, 2))
+    assert first == second
+    assert [name for name, _ in first] == [name for name, _ in resident]
+    assert first != resident and all(abs(one) < 1e6 for _, one in first)
+
+
 def test_the_live_timeline_has_the_sections_and_events_of_the_program():
     executor = run(POLICIES["layerwise v2"])
     timeline, program = executor.timeline, executor.program
@@ -92,6 +113,17 @@ def test_two_ranks_compute_under_every_policy_what_the_resident_model_computes()
     )
     # Two processes write to one pipe: their line ends may come after both words.
     assert "".join(result.stdout.split()) == "samesame", result.stderr[-2000:]
+
+
+def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeypatch):
+    monkeypatch.setattr("calibration.live.replay.RESIDENT_SECONDS", 0.0)
+    policies = ScheduledLayerwise(placement="spread", chunks=4), Resident(), SGLangLayerwise(version="v2")
+    session = Session(CpuDevice(), Communicator())
+    measured = Alternating(session, *(tiny(policy, tokens=TOKENS) for policy in policies)).measure()
+    assert [len(steps) for steps in (*measured.policy_steps, *measured.beside_steps)] == [4, 4, 4, 4]
+    line = record_of("tiny", {}, measured, "", 1)
+    assert line["order"] == ["resident", "beside", "policy"] * 2
+    assert line["beside_steps"] == measured.beside_steps
 
 
 TINY = """

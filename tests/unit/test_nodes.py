@@ -15,6 +15,7 @@ RAW_PCIE = {"gen4": 31.51e9, "gen5": 63.02e9}
 """x16 after 128b/130b, each direction [bytes/s]."""
 PARTS = {
     "H200 SXM": ("gen5", 989e12),
+    "H200 NVL": ("gen5", 835.5e12),
     "H100 SXM": ("gen5", 989e12),
     "H100 PCIe": ("gen5", 756e12),
     "A100 SXM 80GB": ("gen4", 312e12),

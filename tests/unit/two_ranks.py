@@ -8,8 +8,19 @@ from calibration.live.contents import Contents, expert_layout
 from calibration.live.executor import Executor
 from calibration.live.session import Session, close_session, open_session
 from offsim.program.build import build
-from offsim.scenario.policy import FSDP, Policy, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
 from tests.golden.tiny import tiny_scenario
+
+POLICIES: tuple[Policy, ...] = (
+    FSDP(),
+    FSDP(prefetch=2),
+    SGLangLayerwise(version="v2"),
+    ScheduledLayerwise(placement="after-all-to-alls"),
+    ScheduledLayerwise(placement="spread", chunks=4, copy_streams=2),
+    ScheduledLayerwise(placement="gated", chunks=4, prefetch=2, across_switch="fetched"),
+    ScheduledLayerwise(sharded=True),
+    ScheduledLayerwise(sharded=True, chunks=2, placement="gated"),
+)
 
 
 def sums(session: Session, policy: Policy) -> list[tuple[str, float]]:
@@ -27,7 +38,7 @@ def main() -> int:
     """Compare on this rank."""
     session = open_session(cpu=True)
     resident = sums(session, Resident())
-    others = [sums(session, policy) for policy in (FSDP(), FSDP(prefetch=2), SGLangLayerwise(version="v2"))]
+    others = [sums(session, policy) for policy in POLICIES]
     close_session(session)
     print("same" if all(other == resident for other in others) else "different", flush=True)
     return 0

@@ -7,6 +7,7 @@ from .fsdp import FSDPProgram
 from .full_model import FullModelProgram
 from .hooks import PolicyProgram
 from .resident import ResidentProgram
+from .scheduled_layerwise import ScheduledLayerwiseProgram
 from .sglang_layerwise import LayerwiseProgram
 
 PROGRAMS: dict[type, type[PolicyProgram]] = {
@@ -14,6 +15,7 @@ PROGRAMS: dict[type, type[PolicyProgram]] = {
     parameters.SGLangLayerwise: LayerwiseProgram,
     parameters.FullModel: FullModelProgram,
     parameters.FSDP: FSDPProgram,
+    parameters.ScheduledLayerwise: ScheduledLayerwiseProgram,
 }
 
 

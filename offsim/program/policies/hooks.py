@@ -4,12 +4,12 @@ Each hook yields the commands that the real system's hook issues at that point. 
 lives in the policy object, as it does in the real manager.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Record, Wait
+from ..commands import COMPUTE, Allocate, Command, Record, Template, Wait
 
 EXPERT_NAMES = ("transformer", "transformer_2")
 
@@ -56,10 +56,14 @@ class PolicyProgram:
     name = ""
     breaks_graph = False
     """Whether its hooks run between blocks, which torch.compile cannot trace."""
+    high_priority: tuple[str, ...] = ()
+    """Copy streams that it makes with the highest priority."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.sizes = weights_of(scenario)
+        self.upcoming: tuple[int, ...] = ()
+        """The expert of this forward and of all that follow: the schedule is known before the first step."""
 
     def state(self) -> Hashable:
         """What the commands of the next step depend on besides the expert: which weights are on the device."""
@@ -75,6 +79,14 @@ class PolicyProgram:
 
     def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
         """The block's forward pre-hook."""
+        yield from ()
+
+    def stops(self, index: int, template: Template) -> Iterable[int]:
+        """Places within the blocks of list `index` where it issues something: before which of their commands."""
+        return ()
+
+    def within_block(self, expert: int, index: int, block: int, stop: int) -> Iterator[Command]:
+        """What it issues there."""
         yield from ()
 
     def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:

@@ -8,7 +8,7 @@ the compute stream before every copy. Sources: sgl-project/sglang layerwise_offl
 
 from collections.abc import Hashable, Iterator
 
-from offsim.scenario.policy import SGLangLayerwise, prefetch_count, resident_count
+from offsim.scenario.policy import SGLangLayerwise, prefetch_count, resident_blocks
 from offsim.scenario.scenario import Scenario
 
 from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostMemory, HostWork, Record, Synchronize, Wait
@@ -22,7 +22,7 @@ class Manager:
         self.policy, self.sizes, self.expert, self.index = policy, sizes, expert, index
         self.count = sizes.count[index]
         self.prefetch_size = prefetch_count(policy.prefetch, self.count)
-        self.residents = self._resident_layers()
+        self.residents = resident_blocks(policy.resident_layers, self.count, policy.residency)
         self.streamed = [layer for layer in range(self.count) if layer not in self.residents]
         self.on_device: set[int] = set()
         lists = len(sizes.count)
@@ -31,14 +31,6 @@ class Manager:
         # V0 allocates on the current stream, later versions inside the copy stream's context.
         self.pool = COMPUTE if policy.version == "v0" else self.copy_stream
         self.keeps_first = policy.version in ("v0", "v1")
-
-    def _resident_layers(self) -> set[int]:
-        """Layers that stay: the first R, or all but s = n - R evenly spread streamed ones, round(k n / s)."""
-        resident = resident_count(self.policy.resident_layers, self.count)
-        if self.policy.residency == "leading" or resident == 0:
-            return set(range(resident))
-        streamed = self.count - resident
-        return set(range(self.count)) - {round(k * self.count / streamed) for k in range(streamed)}
 
     def buffer(self, layer: int) -> str:
         return self.sizes.buffer(self.expert, self.index, layer)
