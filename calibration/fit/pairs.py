@@ -14,8 +14,8 @@ from calibration.samples import Sample
 from .estimate import Blocks, Estimate, bootstrap
 
 UNEXPLAINED = 0.1
-BELOW = 0.9
-"""Of the host's read rate: pairs above it may be held up there."""
+BELOW = 0.97
+"""Of the host's read rate, which is known to 2 or 3 %: pairs above it may be held up there."""
 SHARED = 0.05
 """A collective that copies slow by more than this shares a link with them; less is interference."""
 

@@ -43,6 +43,8 @@ class Record(NamedTuple):
     """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
     beside_steps: list[list[float]] = []
     """Of the policy that took turns with this one, where there was one [s]."""
+    not_scored: str = ""
+    """Why the case does not count."""
 
     @property
     def scored_peak(self) -> float | None:
@@ -123,7 +125,8 @@ def read_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
     records, failures = all_records(root)
     short = "not scored: its resident run ended before the clock settled"
     failures += [Failure(r.node, r.case.name, short) for r in records if not r.has_settled]
-    kept = [record for record in records if record.has_settled]
+    failures += [Failure(r.node, r.case.name, f"not scored: {r.not_scored}") for r in records if r.not_scored]
+    kept = [record for record in records if record.has_settled and not record.not_scored]
     failures += [
         Failure(r.node, r.case.name, f"memory not scored: {r.memory_not_scored}") for r in kept if r.memory_not_scored
     ]
@@ -155,6 +158,7 @@ def _record(folder: Path, line: dict[str, Any]) -> Record:
         line.get("memory_not_scored", ""),
         median(line["host_read_Bps"]) if line.get("host_read_Bps") else None,
         line.get("beside_steps", []),
+        line.get("not_scored", ""),
     )
 
 
