@@ -146,6 +146,7 @@ def sweep(
     workers: int | None = None,
     quiet: Switch = False,
     resume: Switch = False,
+    engine: str = "local",
 ) -> int:
     """Simulate every scenario of a grid, in parallel; every finished one is stored at once.
 
@@ -153,6 +154,7 @@ def sweep(
       offsim sweep
       offsim sweep my-grid.toml --out results --workers 8
       offsim sweep my-grid.toml --out results --resume     # after a Ctrl-C, a crash or a kill
+      offsim sweep my-grid.toml --engine dask://10.0.0.1:8786     # on a cluster
 
     Parameters
     ----------
@@ -167,10 +169,12 @@ def sweep(
     resume
         Go on with the sweep of this grid in --out (default: the latest one): nothing is lost, nothing done twice;
         what failed is tried again.
+    engine
+        local, or dask://HOST:PORT of a dask.distributed scheduler whose workers have offsim (extra: cluster).
     """
     from offsim.sweep.run import sweep_command
 
-    return sweep_command(grid, out, workers, quiet, resume)
+    return sweep_command(grid, out, workers, quiet, resume, engine)
 
 
 # What these verbs need is imported when they run.
