@@ -177,6 +177,26 @@ def sweep(
     return sweep_command(grid, out, workers, quiet, resume, engine)
 
 
+@app.command
+def export(folder: Path, /, *, to: Path) -> int:
+    """Write the rows of a sweep, finished or not, to a CSV or Parquet file.
+
+    For example:
+      offsim export offsim-results/seeds-5b1f0c3a --to rows.parquet
+      offsim export results --to rows.csv
+
+    Parameters
+    ----------
+    folder
+        Where `offsim sweep` stored its rows.
+    to
+        A new file that ends in .csv or .parquet (extra: parquet).
+    """
+    from offsim.sweep.export import export_command
+
+    return write(export_command(folder, to))
+
+
 # What these verbs need is imported when they run.
 for verb in ("calibrate", "replay", "validate"):
     app.command(getattr(import_module("calibration.verbs"), verb), name=verb)
