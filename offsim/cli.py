@@ -154,7 +154,7 @@ def sweep(
       offsim sweep
       offsim sweep my-grid.toml --out results --workers 8
       offsim sweep my-grid.toml --out results --resume     # after a Ctrl-C, a crash or a kill
-      offsim sweep my-grid.toml --engine dask://10.0.0.1:8786     # on a cluster
+      offsim sweep my-grid.toml --engine dask://10.0.0.1:8786
 
     Parameters
     ----------
@@ -175,6 +175,37 @@ def sweep(
     from offsim.sweep.run import sweep_command
 
     return sweep_command(grid, out, workers, quiet, resume, engine)
+
+
+@app.command
+def best(scenario: str, /, *, vram: float | None = None, json: Switch = False, quiet: Switch = False) -> int:
+    """Search all policies and options for a scenario: the fastest that fit, and time against memory.
+
+    For example:
+      offsim best wan2.2-4xh100-pcie-layerwise
+      offsim best wan2.2-4xh100-pcie-layerwise --vram 24
+      offsim best my-scenario.toml --json
+
+    Parameters
+    ----------
+    scenario
+        A .toml file or a name that `offsim scenarios` lists; its own policy is what the others are compared with.
+    vram
+        GiB per GPU; default: what the node has.
+    json
+        Print one JSON object (seconds and bytes) instead of tables.
+    quiet
+        No progress.
+    """
+    import msgspec
+
+    from offsim.sweep.best.answer import as_json, report
+    from offsim.sweep.best.run import find_best
+
+    answer = find_best(scenario, vram, quiet=quiet)
+    if json:
+        return write(msgspec.json.format(msgspec.json.encode(as_json(answer)), indent=2).decode() + "\n")
+    return emit(*report(answer))
 
 
 @app.command

@@ -1,0 +1,110 @@
+"""What of SGLang's offload modes is worth searching, and the flags that ask for it.
+
+Flags as of September 2026 (sgl-project/sglang, python/sglang/multimodal_gen/runtime/server_args.py); older versions
+of a mode need SGLang of that time. SGLang runs guidance's forwards one after the other or split over ranks, never
+as a batch.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Literal
+
+from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
+from offsim.scenario.scenario import Scenario
+
+from .recipe import Ladder, Recipe, runs
+
+PREFETCH = (1, 2, 3, 4, 8)
+PREFETCH_BESIDE_RESIDENTS = (1, 2, 4)
+"""Fetching further ahead takes the memory that residents make better use of."""
+SINCE = {"v0": "PR 15511, December 2025", "v1": "since January 2026", "v2": "since April 2026", "v3": "since July 2026"}
+NO_OFFLOAD = "--dit-cpu-offload false --dit-layerwise-offload false"
+
+
+def layerwise(scenario: Scenario) -> Iterator[Ladder]:
+    """Every version that differs, every prefetch size, and residents of either kind up to all blocks."""
+    most = max(blocks.count for blocks in scenario.model.blocks)
+    ahead = [size for size in PREFETCH if 2 * size <= most] or [1]
+    yield (SGLangLayerwise(version="v0", prefetch=1),)
+    yield (SGLangLayerwise(version="v1", prefetch=1),)
+    yield from ((SGLangLayerwise(version="v2", prefetch=size),) for size in ahead)
+    yield from ((SGLangLayerwise(version="v3", prefetch=size),) for size in ahead)
+    residencies: tuple[Literal["leading", "strided"], ...] = ("leading", "strided")
+    for residency, size in product(residencies, (size for size in ahead if size in PREFETCH_BESIDE_RESIDENTS)):
+        yield tuple(
+            SGLangLayerwise(version="v3", prefetch=size, resident_layers=count, residency=residency)
+            for count in range(1, most)
+        )
+
+
+def layerwise_recipes(scenario: Scenario) -> Iterator[Recipe]:
+    policy = scenario.policy
+    assert isinstance(policy, SGLangLayerwise)
+    if not policy.pinned or policy.hook_synchronize or policy.hook_cost:
+        return
+    flags = ["--dit-layerwise-offload true"]
+    if policy.version != "v0":
+        flags.append(f"--dit-offload-prefetch-size {policy.prefetch:g}")
+    if policy.resident_layers:
+        flags.append(f"--dit-layerwise-resident-layers {policy.resident_layers:g}")
+        flags.append(f"--dit-layerwise-residency-policy {policy.residency}")
+    yield from _recipe(scenario, SINCE[policy.version], *flags)
+
+
+def full_model(_: Scenario) -> Iterator[Ladder]:
+    """The swap of its first versions and the later one, which keeps pinned copies."""
+    yield (FullModel(version="pageable"),)
+    yield (FullModel(version="pinned"),)
+
+
+def full_model_recipes(scenario: Scenario) -> Iterator[Recipe]:
+    policy = scenario.policy
+    assert isinstance(policy, FullModel)
+    since = "until mid 2026" if policy.version == "pageable" else "since mid 2026"
+    yield from _recipe(scenario, since, "--dit-cpu-offload true --dit-layerwise-offload false")
+
+
+def fsdp(scenario: Scenario) -> Iterator[Ladder]:
+    """FSDP's own prefetch, and one block more."""
+    if scenario.workload.gpus > 1:
+        yield (FSDP(prefetch=1),)
+        yield (FSDP(prefetch=2),)
+
+
+def fsdp_recipes(scenario: Scenario) -> Iterator[Recipe]:
+    policy = scenario.policy
+    assert isinstance(policy, FSDP)
+    if policy.prefetch == 1:
+        yield from _recipe(scenario, "until mid 2026", "--use-fsdp-inference true --dit-cpu-offload true")
+
+
+def resident(_: Scenario) -> Iterator[Ladder]:
+    """Everything on the device, or the text encoder and the VAE only while they work."""
+    yield (Resident(),)
+    yield (Resident(text_encoder="sharded", vae="swap"),)
+
+
+def resident_recipes(scenario: Scenario) -> Iterator[Recipe]:
+    yield from _recipe(scenario, "any", NO_OFFLOAD)
+
+
+def _recipe(scenario: Scenario, since: str, *flags: str) -> Iterator[Recipe]:
+    if scenario.workload.cfg_mode(scenario.model) != "batched" and runs("sglang", scenario):
+        yield Recipe(f"SGLang ({since})", " ".join((*_layout(scenario), *flags, *_components(scenario))))
+
+
+def _layout(scenario: Scenario) -> Iterator[str]:
+    """How the GPUs of one request are used."""
+    degree, split = scenario.ulysses, scenario.workload.cfg_mode(scenario.model) == "split"
+    gpus = 2 * degree if split else degree
+    if gpus > 1:
+        yield f"--num-gpus {gpus} --ulysses-degree {degree}"
+    if split:
+        yield "--enable-cfg-parallel"
+
+
+def _components(scenario: Scenario) -> Iterator[str]:
+    """Where text encoder and VAE are while they don't work."""
+    policy = scenario.policy
+    for flag, placement in (("text-encoder", policy.text_encoder), ("vae", policy.vae)):
+        yield f"--{flag}-cpu-offload {'false' if placement == 'resident' else 'true'}"

@@ -1,0 +1,136 @@
+"""What is searched for one scenario: every way to run its request, with every policy and parameter worth it.
+
+Of a ladder (policies in order of growing device memory) `RUNGS` evenly spaced ones that fit are candidates, and the
+last one that fits.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from offsim.engine.bounds import compute_bound, lower_bound
+from offsim.engine.simulate import simulate
+from offsim.program.build import build
+from offsim.program.candidates import ladders, recipes
+from offsim.program.candidates.recipe import Ladder, Recipe
+from offsim.program.candidates.ways import requests, ways
+from offsim.program.timeline import Timeline
+from offsim.results.memory import out_of_memory, phase_peaks
+from offsim.scenario.policy import Policy
+from offsim.scenario.quantity import Quantity
+from offsim.scenario.scenario import RefusedScenario, Scenario, check
+
+from .search import Entry
+
+RUNGS = 8
+
+
+class Candidate(NamedTuple):
+    """A scenario that may be the answer."""
+
+    scenario: Scenario
+    change: str
+    """What of the workload differs from what was asked."""
+    memory: float
+    """Peak of allocated device memory [bytes]."""
+    lacks: str
+    """Which memory it lacks: device, host, or empty."""
+    recipes: tuple[Recipe, ...]
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return str(type(self.scenario.policy).__struct_config__.tag)
+
+    @property
+    def requests(self) -> int:
+        """How many requests run at once."""
+        return requests(self.scenario)
+
+
+def with_vram(scenario: Scenario, vram: float) -> Scenario:
+    """The scenario on GPUs with so much memory [bytes]."""
+    gpu = scenario.node.gpu
+    memory = Quantity(vram, "given", "--vram")
+    return replace(scenario, node=replace(scenario.node, gpu=replace(gpu, memory=memory)))
+
+
+def candidates(scenario: Scenario) -> Iterator[Candidate]:
+    """Everything that could run, whether it fits or not; what was asked comes last."""
+    for way, change in ways(scenario):
+        for ladder in ladders(way):
+            yield from _rungs(way, change, ladder)
+    yield from _measured(scenario, "", scenario.policy)
+
+
+def _rungs(scenario: Scenario, change: str, ladder: Ladder) -> Iterator[Candidate]:
+    """Evenly spaced rungs up to the first that doesn't fit, and the last one that does."""
+    places = _spaced(len(ladder))
+    fitting = -1
+    for place in places:
+        found = list(_measured(scenario, change, ladder[place]))
+        yield from found
+        if found and found[0].lacks:
+            yield from _last_fitting(scenario, change, ladder[fitting + 1 : place])
+            return
+        fitting = place
+
+
+def _spaced(count: int) -> list[int]:
+    steps = min(count - 1, RUNGS - 1)
+    return [round(i * (count - 1) / steps) for i in range(steps + 1)] if steps else [0]
+
+
+def _last_fitting(scenario: Scenario, change: str, between: Ladder) -> Iterator[Candidate]:
+    """The last rung that fits of those between one that does and one that doesn't."""
+    last: list[Candidate] = []
+    low, high = 0, len(between)
+    while low < high:
+        middle = (low + high) // 2
+        found = list(_measured(scenario, change, between[middle]))
+        if not found or found[0].lacks:
+            high = middle
+        else:
+            low, last = middle + 1, found
+    yield from last
+
+
+def _measured(scenario: Scenario, change: str, policy: Policy) -> Iterator[Candidate]:
+    """The candidate with its memory; nothing if no real system would run it."""
+    found = replace(scenario, policy=policy)
+    try:
+        check(found)
+    except RefusedScenario:
+        return
+    peaks = phase_peaks(found, build(found))
+    lack = out_of_memory(found, peaks)
+    memory = max(peak.allocated for peak in peaks)
+    yield Candidate(found, change, memory, lack.where if lack else "", recipes(found))
+
+
+def entry_of(candidate: Candidate) -> Entry:
+    """As the search sees it: the best is wanted of each policy, with and without a system that offers it."""
+    scenario = candidate.scenario
+    return Entry(
+        group=(candidate.policy, bool(candidate.recipes)),
+        memory=candidate.memory,
+        bounds=(lambda: compute_bound(scenario, build(scenario)), lambda: lower_bound(scenario, build(scenario))),
+        time=lambda: time_of(scenario),
+    )
+
+
+def entries_of(found: Sequence[Candidate]) -> list[Entry]:
+    return [entry_of(candidate) for candidate in found]
+
+
+def time_of(scenario: Scenario) -> float:
+    """Denoising time [s]: the sum of the steps, each as its slowest rank saw it."""
+    program = build(scenario)
+    timeline = simulate(scenario, program)
+    steps = (number for number, section in enumerate(program.sections) if section.step is not None)
+    return sum(_slowest(timeline, timeline.recorded_section(number)) for number in steps)
+
+
+def _slowest(timeline: Timeline, section: int) -> float:
+    return max(timeline.step_seconds(rank, section) for rank in timeline.represented)
