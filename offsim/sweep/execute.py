@@ -100,7 +100,7 @@ def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
     """Results as they come; leaving the loop early ends the processes."""
     before = set(active_children())
     # Not forked: threads (the progress bar's) don't survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare)
     try:
         left, futures = iter(numbers), dict[Future[Result], int]()
         while True:
@@ -119,7 +119,7 @@ def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
             process.terminate()
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Leave Ctrl-C, which reaches every process, to the parent; collect garbage less often."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

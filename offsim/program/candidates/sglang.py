@@ -14,6 +14,7 @@ from offsim.scenario.scenario import Scenario
 
 from .recipe import Ladder, Recipe, runs
 
+Version = Literal["v0", "v1", "v2"]
 PREFETCH = (1, 2, 3, 4, 8)
 PREFETCH_BESIDE_RESIDENTS = (1, 2, 4)
 """Fetching further ahead takes the memory that residents make better use of."""
@@ -22,12 +23,12 @@ NO_OFFLOAD = "--dit-cpu-offload false --dit-layerwise-offload false"
 
 
 def layerwise(scenario: Scenario) -> Iterator[Ladder]:
-    """Every version that differs, every prefetch size, and residents of either kind up to all blocks."""
+    """Earlier versions as they were by default; of the latest every prefetch size, and residents of either kind."""
     most = max(blocks.count for blocks in scenario.model.blocks)
     ahead = [size for size in PREFETCH if 2 * size <= most] or [1]
-    yield (SGLangLayerwise(version="v0", prefetch=1),)
-    yield (SGLangLayerwise(version="v1", prefetch=1),)
-    yield from ((SGLangLayerwise(version="v2", prefetch=size),) for size in ahead)
+    earlier: tuple[Version, ...] = ("v0", "v1", "v2")
+    for version in earlier:
+        yield (SGLangLayerwise(version=version, prefetch=1),)
     yield from ((SGLangLayerwise(version="v3", prefetch=size),) for size in ahead)
     residencies: tuple[Literal["leading", "strided"], ...] = ("leading", "strided")
     for residency, size in product(residencies, (size for size in ahead if size in PREFETCH_BESIDE_RESIDENTS)):

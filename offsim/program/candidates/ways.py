@@ -1,7 +1,7 @@
-"""Ways to run the same request: how guidance runs its two forwards, and over how many ranks a sequence is split.
+"""Ways to run the same request: how guidance runs its two forwards, and on how many of the GPUs.
 
-None changes what the model computes. A smaller sequence parallel degree leaves groups of ranks that each run a
-request of their own: the time is then that of several requests at once.
+None changes what the model computes. Each runs one request: fewer ranks exchange less, and the other GPUs idle.
+Left out: several requests at once, and which of the node's GPUs are used (the first ones are).
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,12 @@ from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from offsim.scenario.policy import Resident
 from offsim.scenario.scenario import RefusedScenario, Scenario, check
 
 Mode = Literal["sequential", "batched", "split", "none"]
+Layout = tuple[str, int, int]
+"""How guidance runs, sequence parallel degree, GPUs."""
 
 
 class Way(NamedTuple):
@@ -23,52 +26,48 @@ class Way(NamedTuple):
 
 
 def ways(scenario: Scenario) -> list[Way]:
-    """Every way that a real system could run; the one that was asked for first, if it is one."""
-    found: dict[tuple[str, int], Scenario] = {}
+    """Every way that a real system could run; the one that was asked for first, if it is one of them."""
+    found: dict[Layout, Scenario] = {}
     for way in (scenario, *_others(scenario)):
-        if layout_of(way) not in found and _legal(way):
-            found[layout_of(way)] = way
+        if _layout(way) not in found and _legal(way):
+            found[_layout(way)] = way
     return [Way(way, "" if way is scenario else _words(way, scenario)) for way in found.values()]
 
 
-def layout_of(scenario: Scenario) -> tuple[str, int]:
-    """How guidance runs, and the sequence parallel degree."""
-    return scenario.workload.cfg_mode(scenario.model), scenario.ulysses
-
-
-def requests(scenario: Scenario) -> int:
-    """How many requests run at once."""
-    groups = len(scenario.groups())
-    return groups // 2 if scenario.workload.cfg_mode(scenario.model) == "split" else groups
+def _layout(scenario: Scenario) -> Layout:
+    return scenario.workload.cfg_mode(scenario.model), scenario.ulysses, scenario.workload.gpus
 
 
 def _others(scenario: Scenario) -> Iterator[Scenario]:
-    gpus, asked = scenario.workload.gpus, scenario.workload.cfg_mode(scenario.model)
+    asked = scenario.workload.cfg_mode(scenario.model)
     modes: tuple[Mode, ...] = ("none",) if asked == "none" else ("sequential", "batched", "split")
     for mode in modes:
-        for degree in range(gpus, 0, -1):
-            if mode != "split" or gpus == 2 * degree:
-                workload = replace(scenario.workload, cfg=mode, sequence_parallel=degree)
+        ranks = 2 if mode == "split" else 1
+        for gpus in range(scenario.workload.gpus, 0, -1):
+            # A batch takes the memory of two forwards: with fewer ranks it has nothing over one after the other.
+            if gpus % ranks == 0 and (mode != "batched" or gpus == scenario.workload.gpus):
+                workload = replace(scenario.workload, cfg=mode, gpus=gpus, sequence_parallel=gpus // ranks)
                 yield replace(scenario, workload=workload)
 
 
 def _legal(scenario: Scenario) -> bool:
+    """Whether some policy can run it."""
     try:
-        check(scenario)
+        check(replace(scenario, policy=Resident()))
     except RefusedScenario:
         return False
     return True
 
 
 def _words(way: Scenario, asked: Scenario) -> str:
-    (mode, degree), (old_mode, old_degree) = layout_of(way), layout_of(asked)
+    (mode, degree, gpus), (old_mode, old_degree, old_gpus) = _layout(way), _layout(asked)
     words = []
     if mode != old_mode:
         words.append(f"cfg {mode}")
-    if degree != old_degree or mode == "split":
+    if gpus != old_gpus:
+        words.append(f"on {gpus} of {old_gpus} GPUs")
+    if degree != old_degree and (gpus == old_gpus or mode == "split"):
         words.append(f"sequence parallel {degree}")
     if way.tokens != asked.tokens:
         words.append(f"{way.tokens:,} tokens after padding")
-    if requests(way) > 1:
-        words.append(f"{requests(way)} requests at once")
     return ", ".join(words)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from offsim.results.errors import relative_error, total_with_error
+from offsim.results.errors import total_with_error
 from offsim.results.layout import Renderable, gib, new_table, pairs, seconds, spaced
-from offsim.results.predict import Prediction
+from offsim.results.predict import Prediction, warnings
 from offsim.results.tables import LOSS_NAMES
 from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
@@ -56,17 +56,16 @@ def report(answer: Answer) -> list[Renderable]:
 
 
 def _asked(answer: Answer) -> Renderable:
-    found = answer.asked
-    scenario = found.scenario
-    gpu, work = scenario.node.gpu, scenario.workload
-    lack = found.out_of_memory
-    fits = f"does not fit ({lack.where} memory)" if lack else f"{gib(found.peak_allocated)} GiB"
+    scenario, found = answer.scenario, answer.asked
+    lack = found.out_of_memory if found else None
+    fits = f"does not fit ({lack.where} memory)" if lack else f"{gib(found.peak_allocated)} GiB" if found else ""
+    took = f"{seconds(found.total)}, {fits}" if found else f"refused: {answer.refused}"
     return pairs(
         [
             ("scenario", f"{scenario.name or scenario.model.name}: {scenario.model.name}, {scenario.tokens:,} tokens"),
-            ("node", f"{work.gpus} of {scenario.node.gpus} GPUs of {scenario.node.name}"),
-            ("memory", f"{gib(gpu.memory.value - gpu.context.value)} GiB per GPU besides the CUDA context"),
-            ("asked", f"{words(scenario.policy)}: {seconds(found.total)}, {fits}"),
+            ("node", f"{scenario.workload.gpus} of {scenario.node.gpus} GPUs of {scenario.node.name}"),
+            ("memory", f"{gib(_device(scenario))} GiB per GPU besides the CUDA context"),
+            ("asked", f"{words(scenario.policy)}: {took}"),
             (
                 "searched",
                 f"{answer.considered:,} candidates: {answer.lacking:,} don't fit, {answer.pruned:,} cannot win by "
@@ -77,7 +76,7 @@ def _asked(answer: Answer) -> Renderable:
 
 
 def _nothing_fits(answer: Answer) -> str:
-    lack = answer.asked.out_of_memory
+    lack = answer.asked.out_of_memory if answer.asked else None
     least = f"; what was asked lacks {gib(lack.shortfall)} GiB of {lack.where} memory" if lack else ""
     return f"None of them fits{least}: give more --vram, a smaller size or a narrower workload.weight_dtype."
 
@@ -132,29 +131,33 @@ def binds(prediction: Prediction) -> str:
 
 
 def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
-    """Which of the best can be told apart, and what they gain over what was asked."""
+    """Which of the best can be told apart, and what the first gains over what was asked."""
     first, others = choices[0], choices[1:]
     same = [first, *(other for other in others if first.same_as(other))]
-    width = 100 * relative_error(first.prediction.program)
     if len(same) > 1:
-        numbers = ", ".join(str(choices.index(choice) + 1) for choice in same)
-        spread = max(c.prediction.total for c in same) / min(c.prediction.total for c in same) - 1
-        least = min(same, key=lambda choice: choice.candidate.memory)
-        yield (
-            f"{numbers} differ by at most {100 * spread:.1f} %, less than their prediction intervals: they are not "
-            f"told apart. The least GPU memory of them takes {choices.index(least) + 1}."
-        )
+        yield _not_told_apart(choices, same)
     elif others:
-        lead = choices[1].prediction.total / first.prediction.total - 1
-        yield f"1 leads by {100 * lead:.1f} %: more than the prediction intervals (about {width:.1f} % either way)."
-    asked = answer.asked
-    low, high = total_with_error(asked)
-    change = first.prediction.total / asked.total - 1
-    apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
-    yield f"1 takes {abs(100 * change):.1f} % {'less' if change <= 0 else 'more'} time than what was asked{apart}."
+        lead = min(other.prediction.total for other in others) / first.prediction.total - 1
+        yield f"1 leads by {100 * lead:.1f} %, which is more than the prediction intervals."
+    if answer.asked:
+        low, high = total_with_error(answer.asked)
+        change = first.prediction.total / answer.asked.total - 1
+        apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
+        yield f"1 takes {abs(100 * change):.1f} % {'less' if change <= 0 else 'more'} time than what was asked{apart}."
     if not first.candidate.recipes:
         offered = next((i for i, choice in enumerate(choices, 1) if choice.candidate.recipes), None)
         yield "No system is known to offer 1 yet" + (f"; the best that one offers is {offered}." if offered else ".")
+
+
+def _not_told_apart(choices: Sequence[Choice], same: Sequence[Choice]) -> str:
+    numbers = ", ".join(str(choices.index(choice) + 1) for choice in same)
+    times = [choice.prediction.total for choice in same]
+    least = min(same, key=lambda choice: (round(choice.candidate.memory / 2**30, 1), choices.index(choice)))
+    spread = 100 * (max(times) / min(times) - 1)
+    return (
+        f"{numbers} differ by at most {spread:.1f} %, less than their prediction intervals: "
+        f"they are not told apart. The least GPU memory of them takes {choices.index(least) + 1}."
+    )
 
 
 def _recipes(choices: Sequence[Choice]) -> Renderable:
@@ -186,30 +189,49 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
     """What a reader must know before believing it."""
     if len(answer.front) > FRONT_SHOWN:
         yield f"{len(answer.front) - FRONT_SHOWN} more points of the front are in --json."
-    yield "Changes in brackets run the same request otherwise; the result is the same."
-    if any(choice.candidate.requests > 1 for choice in choices):
-        yield "Where several requests run at once, the time is that of all of them together."
-    unmeasured = {key for choice in choices for key, _ in choice.prediction.uncalibrated}
+    if any(choice.candidate.change for choice in choices):
+        yield "What stands in brackets below a policy runs the same request otherwise; the result is the same."
+    encoder = answer.scenario.model.text_encoder
+    if encoder and any(choice.candidate.scenario.policy.text_encoder == "sharded" for choice in choices):
+        yield (
+            f"Memory is with the text encoder streamed layer by layer, as SGLang does since May 2026; a system that "
+            f"loads it whole needs {gib(encoder.weight_bytes)} GiB for that phase."
+        )
+    yield from (f"{warning[0].upper()}{warning[1:]}." for warning in _warnings(choices))
+    unmeasured = _unmeasured(choices)
     if unmeasured:
         yield (
-            f"{len(unmeasured)} values behind this were not measured on {answer.asked.scenario.node.name}. The "
-            "intervals are the errors of predictions on calibrated nodes; what those values are off by is not in them."
+            f"{len(unmeasured)} values behind this were not measured on {answer.scenario.node.name}. The intervals are "
+            "the errors of predictions on calibrated nodes; what those values are off by is not in them."
         )
+
+
+def _warnings(choices: Sequence[Choice]) -> list[str]:
+    """What each prediction warns of, but for what is said of all in one."""
+    found = [warning for choice in choices for warning in warnings(choice.prediction._replace(uncalibrated=[]))]
+    return list(dict.fromkeys(found))
+
+
+def _unmeasured(choices: Sequence[Choice]) -> list[str]:
+    """Keys of node values that any of the best rests on without their having been measured there."""
+    return sorted({key for choice in choices for key, _ in choice.prediction.uncalibrated})
 
 
 def as_json(answer: Answer) -> dict[str, Any]:
     """The answer as plain data: seconds and bytes."""
+    choices = choices_of(answer)
     return {
         "schema_version": SCHEMA_VERSION,
-        "asked": _asked_json(answer.asked),
-        "device_bytes": _device(answer.asked.scenario),
+        "scenario": _scenario_json(answer.scenario),
+        "asked": _asked_json(answer),
         "candidates": answer.considered,
         "do_not_fit": answer.lacking,
         "pruned": answer.pruned,
         "simulated": answer.timed,
-        "best": [_choice_json(choice, choices_of(answer)[0]) for choice in choices_of(answer)],
+        "best": [_choice_json(choice, choices[0]) for choice in choices],
         "front": [{**_candidate_json(candidate), "total_s": total} for candidate, total in answer.front],
-        "uncalibrated": sorted({key for _, found in answer.best for key, _ in found.uncalibrated}),
+        "notes": list(notes(answer, choices)),
+        "uncalibrated": _unmeasured(choices),
     }
 
 
@@ -217,14 +239,22 @@ def _device(scenario: Scenario) -> float:
     return scenario.node.gpu.memory.value - scenario.node.gpu.context.value
 
 
-def _asked_json(found: Prediction) -> dict[str, Any]:
-    scenario = found.scenario
+def _scenario_json(scenario: Scenario) -> dict[str, Any]:
     return {
         "name": scenario.name,
         "model": scenario.model.name,
         "node": scenario.node.name,
         "gpus": scenario.workload.gpus,
-        "policy": words(scenario.policy),
+        "device_bytes": _device(scenario),
+    }
+
+
+def _asked_json(answer: Answer) -> dict[str, Any]:
+    found = answer.asked
+    if found is None:
+        return {"policy": words(answer.scenario.policy), "refused": answer.refused}
+    return {
+        "policy": words(answer.scenario.policy),
         "total_s": found.total,
         "total_interval_s": list(total_with_error(found)),
         "peak_allocated_bytes": found.peak_allocated,
@@ -238,7 +268,7 @@ def _candidate_json(candidate: Candidate) -> dict[str, Any]:
         "policy": {"name": candidate.policy, **{field: getattr(policy, field) for field in policy.__struct_fields__}},
         "cfg": work.cfg_mode(candidate.scenario.model),
         "sequence_parallel": candidate.scenario.ulysses,
-        "requests": candidate.requests,
+        "gpus": work.gpus,
         "change": candidate.change,
         "peak_allocated_bytes": candidate.memory,
     }

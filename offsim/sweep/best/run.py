@@ -1,26 +1,38 @@
 """`offsim best`: search everything that could run one scenario, and say what is best."""
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from os import cpu_count
 from typing import NamedTuple
 
 from rich.console import Console
 
+from offsim.program.candidates.ways import ways
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.load import load_scenario
-from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check
 
+from ..execute import prepare
 from ..progress import progress_bar
 from .search import search
 from .space import Candidate, candidates, entries_of, with_vram
 
 GIB = 2.0**30
 FEW = 6
+WORTH_PROCESSES = 4
+"""Parts from which on processes pay."""
 
 
 class Answer(NamedTuple):
     """What a search comes to."""
 
-    asked: Prediction
-    """The scenario itself."""
+    scenario: Scenario
+    """As it was asked."""
+    asked: Prediction | None
+    """Of that scenario."""
+    refused: str
+    """Why no real system would run it as asked; empty if one would."""
     best: list[tuple[Candidate, Prediction]]
     """The best of each policy, of those that fit, the best first."""
     front: list[tuple[Candidate, float]]
@@ -37,10 +49,20 @@ class Answer(NamedTuple):
 
 def find_best(name: str, vram_gib: float | None, *, quiet: bool) -> Answer:
     """The answer for a scenario file or catalogue name; raises ScenarioError."""
-    scenario = load_scenario(name)
+    scenario = _loaded(name)
     if vram_gib is not None:
         scenario = with_vram(scenario, _checked(vram_gib, scenario) * GIB)
     return best_of(scenario, quiet=quiet)
+
+
+def _loaded(name: str) -> Scenario:
+    """The scenario, if it can be run in any way: with another policy or layout if not as asked."""
+    try:
+        return load_scenario(name)
+    except RefusedScenario as refused:
+        if not ways(refused.scenario):
+            raise
+        return refused.scenario
 
 
 def _checked(vram_gib: float, scenario: Scenario) -> float:
@@ -55,25 +77,50 @@ def _checked(vram_gib: float, scenario: Scenario) -> float:
 
 def best_of(scenario: Scenario, *, quiet: bool = True, console: Console | None = None) -> Answer:
     """Search all candidates of a scenario."""
+    found: list[Candidate] = []
     with progress_bar("candidates", quiet=quiet, console=console) as progress:
         listing = progress.add_task("listing", total=None)
-        found = []
-        for candidate in candidates(scenario):
-            found.append(candidate)
-            progress.advance(listing)
-        fitting = [candidate for candidate in found if not candidate.lacks]
+        for part in _worked_out(list(candidates(scenario))):
+            found += part
+            progress.update(listing, completed=len(found))
         progress.update(listing, total=len(found))
+        fitting = [candidate for candidate in found if not candidate.lacks]
         timing = progress.add_task("timing or pruning", total=len(fitting))
         outcome = search(entries_of(fitting), lambda _: progress.advance(timing))
+    refused = _refusal(scenario)
     winners = _worth_showing([fitting[number] for number in outcome.winners.values()])
     return Answer(
-        predict(scenario),
+        scenario,
+        None if refused else predict(scenario),
+        refused,
         [(candidate, predict(candidate.scenario)) for candidate in winners[:FEW]],
         [(fitting[number], outcome.times[number]) for number in outcome.front],
         len(found),
         len(found) - len(fitting),
         len(outcome.times),
     )
+
+
+def _worked_out(parts: Sequence[Callable[[], list[Candidate]]]) -> Iterator[list[Candidate]]:
+    """Every part's candidates, in order; on all processors where there are enough parts to make up for the start."""
+    workers = min(cpu_count() or 1, len(parts))
+    if len(parts) < WORTH_PROCESSES or workers < 2:
+        yield from (part() for part in parts)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare) as pool:
+        yield from pool.map(_work_out, parts)
+
+
+def _work_out(part: Callable[[], list[Candidate]]) -> list[Candidate]:
+    return part()
+
+
+def _refusal(scenario: Scenario) -> str:
+    try:
+        check(scenario)
+    except RefusedScenario as refused:
+        return refused.reason
+    return ""
 
 
 def _worth_showing(winners: list[Candidate]) -> list[Candidate]:

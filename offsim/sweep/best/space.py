@@ -4,7 +4,8 @@ Of a ladder (policies in order of growing device memory) `RUNGS` evenly spaced o
 last one that fits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.candidates import ladders, recipes
 from offsim.program.candidates.recipe import Ladder, Recipe
-from offsim.program.candidates.ways import requests, ways
+from offsim.program.candidates.ways import ways
 from offsim.program.timeline import Timeline
 from offsim.results.memory import out_of_memory, phase_peaks
 from offsim.scenario.policy import Policy
@@ -36,17 +37,14 @@ class Candidate(NamedTuple):
     """Peak of allocated device memory [bytes]."""
     lacks: str
     """Which memory it lacks: device, host, or empty."""
+    bound: float
+    """The cheapest lower bound of its denoising time [s]."""
     recipes: tuple[Recipe, ...]
 
     @property
     def policy(self) -> str:
         """The policy's name."""
         return str(type(self.scenario.policy).__struct_config__.tag)
-
-    @property
-    def requests(self) -> int:
-        """How many requests run at once."""
-        return requests(self.scenario)
 
 
 def with_vram(scenario: Scenario, vram: float) -> Scenario:
@@ -56,12 +54,19 @@ def with_vram(scenario: Scenario, vram: float) -> Scenario:
     return replace(scenario, node=replace(scenario.node, gpu=replace(gpu, memory=memory)))
 
 
-def candidates(scenario: Scenario) -> Iterator[Candidate]:
-    """Everything that could run, whether it fits or not; what was asked comes last."""
+def candidates(scenario: Scenario) -> Iterator[Callable[[], list[Candidate]]]:
+    """Everything that could run, whether it fits or not, in parts that can be worked out apart.
+
+    The scenario as it was asked comes last.
+    """
     for way, change in ways(scenario):
-        for ladder in ladders(way):
-            yield from _rungs(way, change, ladder)
-    yield from _measured(scenario, "", scenario.policy)
+        yield partial(of_way, way, change)
+    yield partial(of_policy, scenario, "", scenario.policy)
+
+
+def of_way(scenario: Scenario, change: str) -> list[Candidate]:
+    """Every policy worth it for one layout of the request."""
+    return [found for ladder in ladders(scenario) for found in _rungs(scenario, change, ladder)]
 
 
 def _rungs(scenario: Scenario, change: str, ladder: Ladder) -> Iterator[Candidate]:
@@ -69,7 +74,7 @@ def _rungs(scenario: Scenario, change: str, ladder: Ladder) -> Iterator[Candidat
     places = _spaced(len(ladder))
     fitting = -1
     for place in places:
-        found = list(_measured(scenario, change, ladder[place]))
+        found = of_policy(scenario, change, ladder[place])
         yield from found
         if found and found[0].lacks:
             yield from _last_fitting(scenario, change, ladder[fitting + 1 : place])
@@ -88,7 +93,7 @@ def _last_fitting(scenario: Scenario, change: str, between: Ladder) -> Iterator[
     low, high = 0, len(between)
     while low < high:
         middle = (low + high) // 2
-        found = list(_measured(scenario, change, between[middle]))
+        found = of_policy(scenario, change, between[middle])
         if not found or found[0].lacks:
             high = middle
         else:
@@ -96,17 +101,19 @@ def _last_fitting(scenario: Scenario, change: str, between: Ladder) -> Iterator[
     yield from last
 
 
-def _measured(scenario: Scenario, change: str, policy: Policy) -> Iterator[Candidate]:
-    """The candidate with its memory; nothing if no real system would run it."""
+def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate]:
+    """The candidate with its memory; none if no real system would run it."""
     found = replace(scenario, policy=policy)
     try:
         check(found)
     except RefusedScenario:
-        return
-    peaks = phase_peaks(found, build(found))
+        return []
+    program = build(found)
+    peaks = phase_peaks(found, program)
     lack = out_of_memory(found, peaks)
+    bound = 0.0 if lack else compute_bound(found, program)
     memory = max(peak.allocated for peak in peaks)
-    yield Candidate(found, change, memory, lack.where if lack else "", recipes(found))
+    return [Candidate(found, change, memory, lack.where if lack else "", bound, recipes(found))]
 
 
 def entry_of(candidate: Candidate) -> Entry:
@@ -115,7 +122,7 @@ def entry_of(candidate: Candidate) -> Entry:
     return Entry(
         group=(candidate.policy, bool(candidate.recipes)),
         memory=candidate.memory,
-        bounds=(lambda: compute_bound(scenario, build(scenario)), lambda: lower_bound(scenario, build(scenario))),
+        bounds=(lambda: candidate.bound, lambda: lower_bound(scenario, build(scenario))),
         time=lambda: time_of(scenario),
     )
 
