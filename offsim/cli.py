@@ -152,7 +152,6 @@ def sweep(
 
     For example:
       offsim sweep
-      offsim sweep my-grid.toml --out results --workers 8
       offsim sweep my-grid.toml --out results --resume     # after a Ctrl-C, a crash or a kill
       offsim sweep my-grid.toml --engine dask://10.0.0.1:8786
 

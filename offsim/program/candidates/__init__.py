@@ -12,14 +12,24 @@ import msgspec
 from offsim.scenario import policy as parameters
 from offsim.scenario.scenario import Scenario
 
-from . import diffusers, sglang
+from .diffusers import resident_code
 from .recipe import Ladder, Recipe, Searched
+from .sglang import (
+    fsdp,
+    fsdp_flags,
+    full_model,
+    full_model_flags,
+    layerwise,
+    layerwise_flags,
+    resident,
+    resident_flags,
+)
 
 SEARCHED: dict[type, Searched] = {
-    parameters.Resident: Searched(sglang.resident, (sglang.resident_recipes, diffusers.resident_recipes)),
-    parameters.SGLangLayerwise: Searched(sglang.layerwise, (sglang.layerwise_recipes,)),
-    parameters.FullModel: Searched(sglang.full_model, (sglang.full_model_recipes,)),
-    parameters.FSDP: Searched(sglang.fsdp, (sglang.fsdp_recipes,)),
+    parameters.Resident: Searched(resident, (resident_flags, resident_code)),
+    parameters.SGLangLayerwise: Searched(layerwise, (layerwise_flags,)),
+    parameters.FullModel: Searched(full_model, (full_model_flags,)),
+    parameters.FSDP: Searched(fsdp, (fsdp_flags,)),
 }
 
 

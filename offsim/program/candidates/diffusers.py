@@ -11,7 +11,7 @@ from offsim.scenario.scenario import Scenario
 from .recipe import Recipe, runs
 
 
-def resident_recipes(scenario: Scenario) -> Iterator[Recipe]:
+def resident_code(scenario: Scenario) -> Iterator[Recipe]:
     policy = scenario.policy
     assert isinstance(policy, Resident)
     if policy == Resident():

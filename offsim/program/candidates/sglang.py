@@ -16,7 +16,7 @@ from .recipe import Ladder, Recipe, runs
 
 Version = Literal["v0", "v1", "v2"]
 PREFETCH = (1, 2, 3, 4, 8)
-PREFETCH_BESIDE_RESIDENTS = (1, 2, 4)
+PREFETCH_BESIDE_RESIDENTS = (1, 2)
 """Fetching further ahead takes the memory that residents make better use of."""
 SINCE = {"v0": "PR 15511, December 2025", "v1": "since January 2026", "v2": "since April 2026", "v3": "since July 2026"}
 NO_OFFLOAD = "--dit-cpu-offload false --dit-layerwise-offload false"
@@ -38,7 +38,7 @@ def layerwise(scenario: Scenario) -> Iterator[Ladder]:
         )
 
 
-def layerwise_recipes(scenario: Scenario) -> Iterator[Recipe]:
+def layerwise_flags(scenario: Scenario) -> Iterator[Recipe]:
     policy = scenario.policy
     assert isinstance(policy, SGLangLayerwise)
     if not policy.pinned or policy.hook_synchronize or policy.hook_cost:
@@ -58,7 +58,7 @@ def full_model(_: Scenario) -> Iterator[Ladder]:
     yield (FullModel(version="pinned"),)
 
 
-def full_model_recipes(scenario: Scenario) -> Iterator[Recipe]:
+def full_model_flags(scenario: Scenario) -> Iterator[Recipe]:
     policy = scenario.policy
     assert isinstance(policy, FullModel)
     since = "until mid 2026" if policy.version == "pageable" else "since mid 2026"
@@ -72,7 +72,7 @@ def fsdp(scenario: Scenario) -> Iterator[Ladder]:
         yield (FSDP(prefetch=2),)
 
 
-def fsdp_recipes(scenario: Scenario) -> Iterator[Recipe]:
+def fsdp_flags(scenario: Scenario) -> Iterator[Recipe]:
     policy = scenario.policy
     assert isinstance(policy, FSDP)
     if policy.prefetch == 1:
@@ -85,7 +85,7 @@ def resident(_: Scenario) -> Iterator[Ladder]:
     yield (Resident(text_encoder="sharded", vae="swap"),)
 
 
-def resident_recipes(scenario: Scenario) -> Iterator[Recipe]:
+def resident_flags(scenario: Scenario) -> Iterator[Recipe]:
     yield from _recipe(scenario, "any", NO_OFFLOAD)
 
 

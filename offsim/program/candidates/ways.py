@@ -1,7 +1,7 @@
 """Ways to run the same request: how guidance runs its two forwards, and on how many of the GPUs.
 
 None changes what the model computes. Each runs one request: fewer ranks exchange less, and the other GPUs idle.
-Left out: several requests at once, and which of the node's GPUs are used (the first ones are).
+Left out: fewer than half of the GPUs, several requests at once, and which GPUs are used (the first ones are).
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def _others(scenario: Scenario) -> Iterator[Scenario]:
     modes: tuple[Mode, ...] = ("none",) if asked == "none" else ("sequential", "batched", "split")
     for mode in modes:
         ranks = 2 if mode == "split" else 1
-        for gpus in range(scenario.workload.gpus, 0, -1):
+        for gpus in range(scenario.workload.gpus, (scenario.workload.gpus - 1) // 2, -1):
             # A batch takes the memory of two forwards: with fewer ranks it has nothing over one after the other.
             if gpus % ranks == 0 and (mode != "batched" or gpus == scenario.workload.gpus):
                 workload = replace(scenario.workload, cfg=mode, gpus=gpus, sequence_parallel=gpus // ranks)
