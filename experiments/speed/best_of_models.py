@@ -73,7 +73,9 @@ def processor_seconds() -> float:
 
 def table(found: list[Run]) -> str:
     """All runs, the slowest last."""
-    title = f"offsim best on {os.cpu_count()} cores, {TOKENS:,} tokens, from a cold start: all processes, and on the clock"
+    title = (
+        f"offsim best on {os.cpu_count()} cores, {TOKENS:,} tokens, from a cold start: all processes, and on the clock"
+    )
     shown = new_table(title, "model", "node", "GPUs", "candidates", "pruned", "simulated", "CPU s", "s")
     for run in sorted(found, key=lambda run: run.processor_seconds):
         numbers = (run.gpus, run.candidates, run.pruned, run.simulated)

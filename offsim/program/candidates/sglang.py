@@ -23,12 +23,9 @@ NO_OFFLOAD = "--dit-cpu-offload false --dit-layerwise-offload false"
 
 
 def layerwise(scenario: Scenario) -> Iterator[Ladder]:
-    """Earlier versions as they were by default; of the latest every prefetch size, and residents of either kind."""
+    """Of the latest version every prefetch size and residents of either kind; earlier ones as they were by default."""
     most = max(blocks.count for blocks in scenario.model.blocks)
     ahead = [size for size in PREFETCH if 2 * size <= most] or [1]
-    earlier: tuple[Version, ...] = ("v0", "v1", "v2")
-    for version in earlier:
-        yield (SGLangLayerwise(version=version, prefetch=1),)
     yield from ((SGLangLayerwise(version="v3", prefetch=size),) for size in ahead)
     residencies: tuple[Literal["leading", "strided"], ...] = ("leading", "strided")
     for residency, size in product(residencies, (size for size in ahead if size in PREFETCH_BESIDE_RESIDENTS)):
@@ -36,6 +33,9 @@ def layerwise(scenario: Scenario) -> Iterator[Ladder]:
             SGLangLayerwise(version="v3", prefetch=size, resident_layers=count, residency=residency)
             for count in range(1, most)
         )
+    earlier: tuple[Version, ...] = ("v0", "v1", "v2")
+    for version in earlier:
+        yield (SGLangLayerwise(version=version, prefetch=1),)
 
 
 def layerwise_flags(scenario: Scenario) -> Iterator[Recipe]:

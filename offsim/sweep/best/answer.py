@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 FRONT_SHOWN = 12
 SMALL = 0.005
 """Share of a step that is not worth a word."""
+MUCH = 0.9
+"""Share of the device from which on nothing is left to be used for more."""
 PLACEMENTS = {"text_encoder": "text encoder", "vae": "VAE"}
 
 
@@ -144,6 +146,9 @@ def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
         change = first.prediction.total / answer.asked.total - 1
         apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
         yield f"1 takes {abs(100 * change):.1f} % {'less' if change <= 0 else 'more'} time than what was asked{apart}."
+    if answer.front and answer.front[-1][0].memory < MUCH * _device(answer.scenario):
+        enough = gib(answer.front[-1][0].memory)
+        yield f"More than {enough} GiB of GPU memory buys less than {100 * SAME:g} %."
     if not first.candidate.recipes:
         offered = next((i for i, choice in enumerate(choices, 1) if choice.candidate.recipes), None)
         yield "No system is known to offer 1 yet" + (f"; the best that one offers is {offered}." if offered else ".")
@@ -197,7 +202,7 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
             f"Memory is with the text encoder streamed layer by layer, as SGLang does since May 2026; a system that "
             f"loads it whole needs {gib(encoder.weight_bytes)} GiB for that phase."
         )
-    yield from (f"{warning[0].upper()}{warning[1:]}." for warning in _warnings(choices))
+    yield from (f"{warning}." for warning in _warnings(choices))
     unmeasured = _unmeasured(choices)
     if unmeasured:
         yield (
