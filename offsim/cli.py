@@ -198,7 +198,8 @@ def best(scenario: str, /, *, vram: float | None = None, json: Switch = False, q
     """
     import msgspec
 
-    from offsim.sweep.best.answer import as_json, report
+    from offsim.sweep.best.answer import report
+    from offsim.sweep.best.plain import as_json
     from offsim.sweep.best.run import find_best
 
     answer = find_best(scenario, vram, quiet=quiet)

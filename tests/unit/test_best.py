@@ -1,7 +1,6 @@
 """`offsim best`: what is searched, what is said of it, and what of wrong input."""
 
 import tomllib
-from importlib.resources import files
 from io import StringIO
 from typing import get_args
 
@@ -9,21 +8,21 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from calibration.validate.errors import all_errors, summary
+from calibration.validate.intervals import as_toml, by_kind, differences
 from calibration.validate.records import read_records
-from calibration.validate.thresholds import THRESHOLDS, group_of
 from offsim import cli
 from offsim.program import candidates as contributed
 from offsim.program.candidates import SEARCHED, recipes
 from offsim.program.candidates.recipe import Searched
 from offsim.program.candidates.ways import ways
-from offsim.results.errors import error_of, total_with_error
+from offsim.results.errors import error_of, kind_of, total_with_error
 from offsim.results.layout import render
 from offsim.results.predict import predict
 from offsim.scenario.load import load_node, load_scenario
 from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario
-from offsim.sweep.best.answer import as_json, choices_of, report, sentences
+from offsim.sweep.best.answer import choices_of, report, sentences
+from offsim.sweep.best.plain import as_json
 from offsim.sweep.best.run import Answer, best_of, find_best
 from offsim.sweep.best.space import RUNGS, Candidate, of_policy, of_way, with_vram
 from tests.golden.tiny import tiny_model, tiny_scenario
@@ -197,7 +196,7 @@ def test_what_differs_by_less_than_the_interval_is_not_told_apart():
     scenario = load_scenario("wan2.2-4xh100-pcie-layerwise")
     answer = answer_of(scenario, Resident(), SGLangLayerwise(version="v3"))
     choices = choices_of(answer)
-    assert 0 < choices[1].prediction.total / choices[0].prediction.total - 1 < error_of("pinned")
+    assert 0 < choices[1].prediction.total / choices[0].prediction.total - 1 < error_of("several GPUs over PCIe")
     said = list(sentences(answer, choices))
     assert said[0].startswith("1, 2 differ by at most 0.3 %, less than their prediction intervals: they are not told")
     assert said[0].endswith("The least GPU memory of them takes 2.")
@@ -214,30 +213,33 @@ def test_what_differs_by_more_is(flux):
     ]
 
 
-def test_an_interval_is_as_wide_as_errors_of_its_kind_of_copies_were():
-    scenario = load_scenario("wan2.2-4xh100-pcie-full-model")
-    pageable, pinned = predict(scenario), predict(replace(scenario, policy=FullModel(version="pinned")))
-    for prediction, error in ((pageable, 0.18), (pinned, 0.034)):
-        low, high = total_with_error(prediction)
-        assert low == pytest.approx(prediction.total * (1 - error))
-        assert high == pytest.approx(prediction.total * (1 + error))
+@pytest.mark.parametrize(
+    ("name", "policy", "kind"),
+    [
+        ("flux.1-dev-rtx4090-layerwise", SGLangLayerwise(), "one GPU"),
+        ("wan2.2-4xh100-pcie-layerwise", SGLangLayerwise(), "several GPUs over PCIe"),
+        ("wan2.2-8xh100-nvlink-layerwise", FullModel(version="pinned"), "several GPUs over NVLink"),
+        ("wan2.2-8xh100-nvlink-layerwise", FullModel(version="pageable"), "pageable copies"),
+    ],
+)
+def test_an_interval_is_as_wide_as_errors_of_such_runs_were(name, policy, kind):
+    prediction = predict(replace(load_scenario(name), policy=policy))
+    assert kind_of(prediction.scenario, prediction.program) == kind
+    low, high = total_with_error(prediction)
+    assert low == pytest.approx(prediction.total_interval[0] * (1 - error_of(kind)))
+    assert high == pytest.approx(prediction.total_interval[1] * (1 + error_of(kind)))
 
 
-def test_the_errors_are_those_that_validation_finds():
-    limits = {
-        (bound["group"], bound["statistic"]): bound["limit"]
-        for bound in tomllib.loads(THRESHOLDS.read_text())["threshold"]
-    }
-    assert error_of("pinned") == limits["all", "p95"]
-    raw = tomllib.loads((files("offsim.results") / "errors.toml").read_text())
-    records = [r for r in read_records()[0] if not getattr(r.case.policy, "pinned", True) or hooked(r.case.policy)]
-    blocking = summary(group_of("blocking", all_errors(records)))
-    assert blocking is not None
-    assert (raw["pageable"]["cases"], raw["pageable"]["p95"]) == (blocking.n, pytest.approx(blocking.p95, abs=0.005))
-
-
-def hooked(policy: Policy) -> bool:
-    return isinstance(policy, SGLangLayerwise) and policy.hook_synchronize
+def test_errors_are_taken_by_kind_and_compared_with_those_that_are_kept():
+    records = read_records()[0]
+    pageable = [record for record in records if not getattr(record.case.policy, "pinned", True)][:2]
+    pinned = [record for record in records if record.case.kind == "x1" and record not in pageable][:1]
+    found = by_kind([*pageable, *pinned])
+    assert {kind: one.n for kind, one in found.items()} == {"pageable copies": 2, "one GPU": 1}
+    kept = tomllib.loads(as_toml(found))
+    assert differences(found, kept) == []
+    kept["one GPU"]["p95"] += 0.01
+    assert len(differences(found, kept)) == 1 and differences(found, {}) != []
 
 
 def test_json_has_what_the_tables_have(flux):

@@ -1,14 +1,14 @@
-"""The best policies as tables and sentences, narrow enough for 100 columns, or as plain data.
+"""The best policies as tables and sentences, narrow enough for 100 columns.
 
 What differs by less than the prediction interval is said not to be told apart.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.text import Text
 
-from offsim.results.errors import total_with_error
+from offsim.results.errors import error_of, kind_of, total_with_error
 from offsim.results.layout import Renderable, gib, new_table, pairs, seconds, spaced
 from offsim.results.predict import Prediction, warnings
 from offsim.results.tables import LOSS_NAMES
@@ -19,7 +19,6 @@ from ..panels import SAME
 from .run import Answer
 from .space import Candidate
 
-SCHEMA_VERSION = 1
 FRONT_SHOWN = 12
 SMALL = 0.005
 """Share of a step that is not worth a word."""
@@ -66,7 +65,7 @@ def _asked(answer: Answer) -> Renderable:
         [
             ("scenario", f"{scenario.name or scenario.model.name}: {scenario.model.name}, {scenario.tokens:,} tokens"),
             ("node", f"{scenario.workload.gpus} of {scenario.node.gpus} GPUs of {scenario.node.name}"),
-            ("memory", f"{gib(_device(scenario))} GiB per GPU besides the CUDA context"),
+            ("memory", f"{gib(device_bytes(scenario))} GiB per GPU besides the CUDA context"),
             ("asked", f"{words(scenario.policy)}: {took}"),
             (
                 "searched",
@@ -81,6 +80,11 @@ def _nothing_fits(answer: Answer) -> str:
     lack = answer.asked.out_of_memory if answer.asked else None
     least = f"; what was asked lacks {gib(lack.shortfall)} GiB of {lack.where} memory" if lack else ""
     return f"None of them fits{least}: give more --vram, a smaller size or a narrower workload.weight_dtype."
+
+
+def device_bytes(scenario: Scenario) -> float:
+    """What a GPU has besides the CUDA context."""
+    return scenario.node.gpu.memory.value - scenario.node.gpu.context.value
 
 
 def words(policy: Policy) -> str:
@@ -146,7 +150,7 @@ def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
         change = first.prediction.total / answer.asked.total - 1
         apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
         yield f"1 takes {abs(100 * change):.1f} % {'less' if change <= 0 else 'more'} time than what was asked{apart}."
-    if answer.front and answer.front[-1][0].memory < MUCH * _device(answer.scenario):
+    if answer.front and answer.front[-1][0].memory < MUCH * device_bytes(answer.scenario):
         enough = gib(answer.front[-1][0].memory)
         yield f"More than {enough} GiB of GPU memory buys less than {100 * SAME:g} %."
     if not first.candidate.recipes:
@@ -192,6 +196,8 @@ def thinned(front: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, f
 
 def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
     """What a reader must know before believing it."""
+    if not choices:
+        return
     if len(answer.front) > FRONT_SHOWN:
         yield f"{len(answer.front) - FRONT_SHOWN} more points of the front are in --json."
     if any(choice.candidate.change for choice in choices):
@@ -202,13 +208,29 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
             f"Memory is with the text encoder streamed layer by layer, as SGLang does since May 2026; a system that "
             f"loads it whole needs {gib(encoder.weight_bytes)} GiB for that phase."
         )
-    yield from (f"{warning}." for warning in _warnings(choices))
-    unmeasured = _unmeasured(choices)
+    yield from map(_sentence, _warnings(choices))
+    yield _about_intervals(choices)
+    unmeasured = unmeasured_keys(choices)
     if unmeasured:
         yield (
-            f"{len(unmeasured)} values behind this were not measured on {answer.scenario.node.name}. The intervals are "
-            "the errors of predictions on calibrated nodes; what those values are off by is not in them."
+            f"{len(unmeasured)} values behind this were not measured on {answer.scenario.node.name}; what they are off "
+            "by is not in the intervals."
         )
+
+
+def _about_intervals(choices: Sequence[Choice]) -> str:
+    """What the intervals are."""
+    kinds = dict.fromkeys(kind_of(choice.prediction.scenario, choice.prediction.program) for choice in choices)
+    listed = ", ".join(f"{100 * error_of(kind):.1f} % ({kind})" for kind in kinds)
+    most = max(choice.prediction.scenario.workload.gpus for choice in choices)
+    more = "; more than two GPUs were never compared" if most > 2 else ""
+    return f"The intervals are the errors that 95 % of the replays on calibrated nodes kept: {listed}{more}."
+
+
+def _sentence(warning: str) -> str:
+    """With a capital letter, unless it begins with a key."""
+    begin = warning[:1] if "=" in warning.split()[0] else warning[:1].upper()
+    return f"{begin}{warning[1:]}."
 
 
 def _warnings(choices: Sequence[Choice]) -> list[str]:
@@ -217,79 +239,6 @@ def _warnings(choices: Sequence[Choice]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _unmeasured(choices: Sequence[Choice]) -> list[str]:
+def unmeasured_keys(choices: Sequence[Choice]) -> list[str]:
     """Keys of node values that any of the best rests on without their having been measured there."""
     return sorted({key for choice in choices for key, _ in choice.prediction.uncalibrated})
-
-
-def as_json(answer: Answer) -> dict[str, Any]:
-    """The answer as plain data: seconds and bytes."""
-    choices = choices_of(answer)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "scenario": _scenario_json(answer.scenario),
-        "asked": _asked_json(answer),
-        "candidates": answer.considered,
-        "do_not_fit": answer.lacking,
-        "pruned": answer.pruned,
-        "simulated": answer.timed,
-        "best": [_choice_json(choice, choices[0]) for choice in choices],
-        "front": [{**_candidate_json(candidate), "total_s": total} for candidate, total in answer.front],
-        "notes": list(notes(answer, choices)),
-        "uncalibrated": _unmeasured(choices),
-    }
-
-
-def _device(scenario: Scenario) -> float:
-    return scenario.node.gpu.memory.value - scenario.node.gpu.context.value
-
-
-def _scenario_json(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "name": scenario.name,
-        "model": scenario.model.name,
-        "node": scenario.node.name,
-        "gpus": scenario.workload.gpus,
-        "device_bytes": _device(scenario),
-    }
-
-
-def _asked_json(answer: Answer) -> dict[str, Any]:
-    found = answer.asked
-    if found is None:
-        return {"policy": words(answer.scenario.policy), "refused": answer.refused}
-    return {
-        "policy": words(answer.scenario.policy),
-        "total_s": found.total,
-        "total_interval_s": list(total_with_error(found)),
-        "peak_allocated_bytes": found.peak_allocated,
-        "fits": found.out_of_memory is None,
-    }
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    work, policy = candidate.scenario.workload, candidate.scenario.policy
-    return {
-        "policy": {"name": candidate.policy, **{field: getattr(policy, field) for field in policy.__struct_fields__}},
-        "cfg": work.cfg_mode(candidate.scenario.model),
-        "sequence_parallel": candidate.scenario.ulysses,
-        "gpus": work.gpus,
-        "change": candidate.change,
-        "peak_allocated_bytes": candidate.memory,
-    }
-
-
-def _choice_json(choice: Choice, first: Choice) -> dict[str, Any]:
-    found = choice.prediction
-    step = found.steps[found.steady_index]
-    return {
-        **_candidate_json(choice.candidate),
-        "total_s": found.total,
-        "total_interval_s": [choice.low, choice.high],
-        "steady_step_s": step.duration,
-        "told_apart_from_first": not choice.same_as(first),
-        "lower_bound_s": found.lower_bound,
-        "steady_losses_s": step.losses._asdict(),
-        "pinned_host_bytes_per_rank": found.pinned_per_rank,
-        "recipes": [recipe._asdict() for recipe in choice.candidate.recipes],
-    }
