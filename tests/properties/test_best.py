@@ -16,7 +16,7 @@ from tests.strategies import small_scenarios
 
 class Best(NamedTuple):
     winners: dict[Hashable, int]
-    front: set[int]
+    on_fronts: set[int]
 
 
 def by_timing_everything(entries: Sequence[Entry]) -> Best:
@@ -26,18 +26,22 @@ def by_timing_everything(entries: Sequence[Entry]) -> Best:
     winners: dict[Hashable, Key] = {}
     for entry, key in zip(entries, keys, strict=True):
         winners[entry.group] = min(key, winners.get(entry.group, key))
-    front = {
+    on_fronts = {
         ours[2]
-        for ours in keys
-        if not any(other < ours and other[0] <= ours[0] and other[1] <= ours[1] for other in keys)
+        for ours, entry in zip(keys, entries, strict=True)
+        if not any(
+            other < ours and other[0] <= ours[0] and other[1] <= ours[1] and entries[other[2]].model == entry.model
+            for other in keys
+        )
     }
-    return Best({group: key[2] for group, key in winners.items()}, front)
+    return Best({group: key[2] for group, key in winners.items()}, on_fronts)
 
 
 def found_by_search(entries: Sequence[Entry]) -> Best:
     outcome = search(entries)
     assert outcome.pruned + len(outcome.times) == len(entries)
-    return Best(outcome.winners, set(outcome.front))
+    on_fronts = {number for front in outcome.fronts.values() for number in front}
+    return Best({group: key[2] for group, key in outcome.winners.items()}, on_fronts)
 
 
 @st.composite
@@ -48,12 +52,13 @@ def listed(draw: st.DrawFn) -> list[Entry]:
         time = draw(st.sampled_from([1.0, 1.002, 1.0051, 1.01, 1.5, 2.0, 2.009, 9.0]))
         later = time * draw(st.sampled_from([1.0, 0.999, 0.9, 0.5]))
         first = later * draw(st.sampled_from([1.0, 0.999, 0.7]))
-        found.append(entry(draw(st.sampled_from("ab")), float(draw(st.integers(1, 4))), (first, later), time))
+        group, model = draw(st.sampled_from(["ax", "bx", "by"]))
+        found.append(entry(group, model, float(draw(st.integers(1, 4))), (first, later), time))
     return found
 
 
-def entry(group: str, memory: float, bounds: tuple[float, float], time: float) -> Entry:
-    return Entry(group, memory, tuple((lambda bound=bound: bound) for bound in bounds), lambda: time)
+def entry(group: str, model: str, memory: float, bounds: tuple[float, float], time: float) -> Entry:
+    return Entry(group, model, memory, tuple((lambda bound=bound: bound) for bound in bounds), lambda: time)
 
 
 @settings(max_examples=1000)
@@ -88,5 +93,5 @@ def test_no_program_is_faster_than_either_bound(scenario):
 
 def test_a_bad_bound_would_be_noticed():
     """The oracle has teeth: with a bound above the time, the search loses the faster one."""
-    entries = [entry("a", 1.0, (1.0, 1.0), 1.0), entry("a", 2.0, (0.5, 3.0), 0.5)]
+    entries = [entry("a", "x", 1.0, (1.0, 1.0), 1.0), entry("a", "x", 2.0, (0.5, 3.0), 0.5)]
     assert found_by_search(entries) != by_timing_everything(entries)

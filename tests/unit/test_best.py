@@ -19,11 +19,11 @@ from offsim.results.errors import error_of, kind_of, total_with_error
 from offsim.results.layout import render
 from offsim.results.predict import predict
 from offsim.scenario.load import load_node, load_scenario
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
 from offsim.scenario.scenario import Scenario
 from offsim.sweep.best.answer import choices_of, report, sentences
 from offsim.sweep.best.plain import as_json
-from offsim.sweep.best.run import Answer, best_of, find_best
+from offsim.sweep.best.run import Answer, best_of, find_best, worth_showing
 from offsim.sweep.best.space import RUNGS, Candidate, of_policy, of_way, with_vram
 from tests.golden.tiny import tiny_model, tiny_scenario
 
@@ -175,6 +175,24 @@ def test_along_the_front_more_memory_buys_time(flux):
     memory, times = [c.memory for c, _ in flux.front], [time for _, time in flux.front]
     assert memory == sorted(memory) and times == sorted(times, reverse=True) and len(times) > 3
     assert min(times) == pytest.approx(flux.best[0][1].total, rel=0.005)
+    assert not any(candidate.rounding for candidate, _ in flux.front)
+
+
+def test_what_rounds_is_marked_and_never_first_where_the_same_model_is_as_fast(flux):
+    rounding = [candidate.rounding for candidate, _ in flux.best]
+    assert rounding[0] == "" and "rounds weights to int8" in rounding
+    assert "(rounds weights to int8)" in words_of(flux) and "are not the same model" in words_of(flux)
+
+
+def test_of_equals_the_same_model_comes_first_then_what_is_offered_then_the_least_memory():
+    scenario = load_scenario("flux.1-dev-rtx4090-layerwise")
+    (offered,) = of_policy(scenario, "", SGLangLayerwise(version="v3"))
+    (new,) = of_policy(scenario, "", ScheduledLayerwise())
+    (rounded,) = of_policy(scenario, "", ScheduledLayerwise(transfer_dtype="int8"))
+    offered, new, rounded = offered._replace(memory=3.0), new._replace(memory=2.0), rounded._replace(memory=1.0)
+    assert worth_showing([(1.004, offered), (1.0, rounded), (1.003, new)]) == [offered, new, rounded]
+    assert worth_showing([(1.1, offered), (1.0, new)]) == [new, offered]
+    assert worth_showing([(1.0, offered), (1.1, new._replace(memory=3.0))]) == [offered]
 
 
 def test_the_report_says_what_binds_what_was_pruned_and_what_to_paste(flux):
@@ -245,7 +263,8 @@ def test_errors_are_taken_by_kind_and_compared_with_those_that_are_kept():
 def test_json_has_what_the_tables_have(flux):
     found = as_json(flux)
     assert (found["candidates"], found["simulated"]) == (flux.considered, flux.timed)
-    assert found["best"][0]["policy"]["name"] == "sglang-layerwise" and found["best"][0]["recipes"]
+    assert [choice["policy"]["name"] for choice in found["best"]] == [candidate.policy for candidate, _ in flux.best]
+    assert any(choice["recipes"] for choice in found["best"])
     low, high = found["best"][0]["total_interval_s"]
     assert low < found["best"][0]["total_s"] < high
     assert len(found["front"]) == len(flux.front)
@@ -282,7 +301,7 @@ def test_less_memory_makes_the_answer_slower_or_as_fast():
     for vram in (4, 8, 16, 48):
         answer = find_best("flux.1-dev-rtx4090-layerwise", vram, quiet=True)
         assert all(candidate.memory <= vram * GIB for candidate, _ in answer.best)
-        times.append(answer.best[0][1].total)
+        times.append(answer.front[-1][1])
     assert times == sorted(times, reverse=True) and times[0] > 1.3 * times[-1]
 
 

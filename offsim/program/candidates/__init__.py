@@ -2,6 +2,7 @@
 
 A policy that is not in `SEARCHED` is searched with its parameters as they are by default, and no system is known
 that offers it. Adding one takes a function that yields its ladders and one that yields its recipes, entered here.
+Every candidate costs some 5 ms for every way to run the request: some tens of a policy, not hundreds.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from offsim.scenario.scenario import Scenario
 
 from .diffusers import resident_code
 from .recipe import Ladder, Recipe, Searched
+from .scheduled import rounding, scheduled, scheduled_flags
 from .sglang import (
     fsdp,
     fsdp_flags,
@@ -30,6 +32,7 @@ SEARCHED: dict[type, Searched] = {
     parameters.SGLangLayerwise: Searched(layerwise, (layerwise_flags,)),
     parameters.FullModel: Searched(full_model, (full_model_flags,)),
     parameters.FSDP: Searched(fsdp, (fsdp_flags,)),
+    parameters.ScheduledLayerwise: Searched(scheduled, (scheduled_flags,), rounding),
 }
 
 
@@ -46,3 +49,9 @@ def recipes(scenario: Scenario) -> tuple[Recipe, ...]:
     """How real systems are asked for a scenario's policy and workload; empty if none is known to offer it."""
     searched = SEARCHED.get(type(scenario.policy))
     return () if searched is None else tuple(recipe for of in searched.recipes for recipe in of(scenario))
+
+
+def rounding_of(policy: parameters.Policy) -> str:
+    """How a policy changes what the model computes; empty if it doesn't."""
+    searched = SEARCHED.get(type(policy))
+    return "" if searched is None else searched.rounding(policy)

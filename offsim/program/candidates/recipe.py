@@ -31,6 +31,8 @@ class Searched(NamedTuple):
 
     ladders: Callable[[Scenario], Iterator[Ladder]]
     recipes: tuple[Callable[[Scenario], Iterator[Recipe]], ...]
+    rounding: Callable[[Policy], str] = lambda _: ""
+    """How a policy changes what the model computes; empty if it doesn't."""
 
 
 @cache

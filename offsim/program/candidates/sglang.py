@@ -6,7 +6,6 @@ as a batch.
 """
 
 from collections.abc import Iterator
-from itertools import product
 from typing import Literal
 
 from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
@@ -16,8 +15,9 @@ from .recipe import Ladder, Recipe, runs
 
 Version = Literal["v0", "v1", "v2"]
 PREFETCH = (1, 2, 3, 4, 8)
-PREFETCH_BESIDE_RESIDENTS = (1, 2)
-"""Fetching further ahead takes the memory that residents make better use of."""
+WITH_RESIDENTS: tuple[tuple[Literal["leading", "strided"], int], ...] = (("leading", 1), ("strided", 1), ("strided", 2))
+"""Residency and prefetch size: fetching further ahead takes the memory that residents make better use of."""
+BACKGROUND_STEPS = (1, 2, 4)
 SINCE = {"v0": "PR 15511, December 2025", "v1": "since January 2026", "v2": "since April 2026", "v3": "since July 2026"}
 NO_OFFLOAD = "--dit-cpu-offload false --dit-layerwise-offload false"
 
@@ -27,10 +27,9 @@ def layerwise(scenario: Scenario) -> Iterator[Ladder]:
     most = max(blocks.count for blocks in scenario.model.blocks)
     ahead = [size for size in PREFETCH if 2 * size <= most] or [1]
     yield from ((SGLangLayerwise(version="v3", prefetch=size),) for size in ahead)
-    residencies: tuple[Literal["leading", "strided"], ...] = ("leading", "strided")
-    for residency, size in product(residencies, (size for size in ahead if size in PREFETCH_BESIDE_RESIDENTS)):
+    for residency, size in WITH_RESIDENTS:
         yield tuple(
-            SGLangLayerwise(version="v3", prefetch=size, resident_layers=count, residency=residency)
+            SGLangLayerwise(version="v3", prefetch=min(size, ahead[-1]), resident_layers=count, residency=residency)
             for count in range(1, most)
         )
     earlier: tuple[Version, ...] = ("v0", "v1", "v2")
@@ -52,15 +51,19 @@ def layerwise_flags(scenario: Scenario) -> Iterator[Recipe]:
     yield from _recipe(scenario, SINCE[policy.version], *flags)
 
 
-def full_model(_: Scenario) -> Iterator[Ladder]:
-    """The swap of its first versions and the later one, which keeps pinned copies."""
+def full_model(scenario: Scenario) -> Iterator[Ladder]:
+    """The swap of its first versions, the later one, which keeps pinned copies, and one in the background."""
     yield (FullModel(version="pageable"),)
     yield (FullModel(version="pinned"),)
+    if scenario.model.experts > 1:
+        yield from ((FullModel(version="pinned", background_steps=steps),) for steps in BACKGROUND_STEPS)
 
 
 def full_model_flags(scenario: Scenario) -> Iterator[Recipe]:
     policy = scenario.policy
     assert isinstance(policy, FullModel)
+    if policy.background_steps:
+        return
     since = "until mid 2026" if policy.version == "pageable" else "since mid 2026"
     yield from _recipe(scenario, since, "--dit-cpu-offload true --dit-layerwise-offload false")
 

@@ -107,7 +107,7 @@ def words(policy: Policy) -> str:
 def _best(choices: Sequence[Choice]) -> Renderable:
     title = (
         f"Best of each policy, with the interval of its total. Times within {100 * SAME:g} % count as equal: "
-        "then the least memory comes first."
+        "then what a system offers comes first, then the least memory."
     )
     table = new_table(title, "", "policy", "step", "total", "GPU\nGiB", "host\nGiB", "what binds")
     for column in (1, 6):
@@ -115,7 +115,7 @@ def _best(choices: Sequence[Choice]) -> Renderable:
     for number, choice in enumerate(choices, 1):
         found = choice.prediction
         host = max(phase.pinned + phase.pageable for phase in found.phases) * found.scenario.workload.gpus
-        change = f"\n({choice.candidate.change})" if choice.candidate.change else ""
+        change = f"\n({choice.candidate.changes})" if choice.candidate.changes else ""
         table.add_row(
             str(number),
             words(choice.candidate.scenario.policy) + change,
@@ -178,11 +178,12 @@ def _recipes(choices: Sequence[Choice]) -> Renderable:
 
 
 def _front(answer: Answer) -> Renderable:
-    table = new_table("Time against memory: nothing is as fast with less", "GPU GiB", "total", "policy")
-    table.columns[2].justify = "left"
+    table = new_table("Time against memory: nothing is as fast with less", "GPU GiB", "total", "policy", "offered by")
+    table.columns[2].justify = table.columns[3].justify = "left"
     for candidate, total in thinned(answer.front):
         change = f" ({candidate.change})" if candidate.change else ""
-        table.add_row(gib(candidate.memory), seconds(total), words(candidate.scenario.policy) + change)
+        system = candidate.recipes[0].system.partition(" ")[0] if candidate.recipes else "nobody yet"
+        table.add_row(gib(candidate.memory), seconds(total), words(candidate.scenario.policy) + change, system)
     return table
 
 
@@ -201,7 +202,9 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
     if len(answer.front) > FRONT_SHOWN:
         yield f"{len(answer.front) - FRONT_SHOWN} more points of the front are in --json."
     if any(choice.candidate.change for choice in choices):
-        yield "What stands in brackets below a policy runs the same request otherwise; the result is the same."
+        yield "What stands in brackets below a policy runs the same request otherwise."
+    if any(choice.candidate.rounding for choice in choices):
+        yield "Rounded weights are not the same model: compare what comes out."
     encoder = answer.scenario.model.text_encoder
     if encoder and any(choice.candidate.scenario.policy.text_encoder == "sharded" for choice in choices):
         yield (

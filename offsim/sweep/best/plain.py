@@ -61,6 +61,7 @@ def _candidate_json(candidate: Candidate) -> dict[str, Any]:
         "sequence_parallel": candidate.scenario.ulysses,
         "gpus": work.gpus,
         "change": candidate.change,
+        "rounding": candidate.rounding,
         "peak_allocated_bytes": candidate.memory,
     }
 

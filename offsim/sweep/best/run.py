@@ -1,5 +1,6 @@
 """`offsim best`: search everything that could run one scenario, and say what is best."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ from offsim.scenario.load import load_scenario
 from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check
 
 from ..execute import prepare
+from ..panels import SAME
 from ..progress import progress_bar
 from .search import search
 from .space import Candidate, candidates, entries_of, with_vram
@@ -36,7 +38,7 @@ class Answer(NamedTuple):
     best: list[tuple[Candidate, Prediction]]
     """The best of each policy, of those that fit, the best first."""
     front: list[tuple[Candidate, float]]
-    """Candidates of which none has as little memory and time [s], from the least memory on."""
+    """Candidates, none of which rounds or has as little memory and time [s], from the least memory on."""
     considered: int
     lacking: int
     """Those that don't fit."""
@@ -88,13 +90,13 @@ def best_of(scenario: Scenario, *, quiet: bool = True, console: Console | None =
         timing = progress.add_task("timing or pruning", total=len(fitting))
         outcome = search(entries_of(fitting), lambda _: progress.advance(timing))
     refused = _refusal(scenario)
-    winners = _worth_showing([fitting[number] for number in outcome.winners.values()])
+    winners = worth_showing([(outcome.times[key[2]], fitting[key[2]]) for key in outcome.winners.values()])
     return Answer(
         scenario,
         None if refused else predict(scenario),
         refused,
         [(candidate, predict(candidate.scenario)) for candidate in winners[:FEW]],
-        [(fitting[number], outcome.times[number]) for number in outcome.front],
+        [(fitting[number], outcome.times[number]) for number in outcome.fronts.get("", [])],
         len(found),
         len(found) - len(fitting),
         len(outcome.times),
@@ -108,7 +110,13 @@ def _worked_out(parts: Sequence[Callable[[], list[Candidate]]]) -> Iterator[list
         yield from (part() for part in parts)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare) as pool:
-        yield from pool.map(_work_out, parts)
+        # Processes inherit it: a Ctrl-C, which reaches all of them, is this one's to answer even while they start.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            futures = [pool.submit(_work_out, part) for part in parts]
+        finally:
+            signal.signal(signal.SIGINT, before)
+        yield from (future.result() for future in futures)
 
 
 def _work_out(part: Callable[[], list[Candidate]]) -> list[Candidate]:
@@ -123,10 +131,29 @@ def _refusal(scenario: Scenario) -> str:
     return ""
 
 
-def _worth_showing(winners: list[Candidate]) -> list[Candidate]:
-    """Without what no system offers where the same policy, as one offers it, comes before it."""
+def worth_showing(winners: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
+    """The winners of all groups, the fastest first; what needs rounding or a new system only where it is better."""
     shown: list[Candidate] = []
-    for candidate in winners:
-        if candidate.recipes or not any(other.policy == candidate.policy for other in shown):
+    for candidate in _in_order(winners):
+        if not any(_makes_idle(other, candidate) for other in shown):
             shown.append(candidate)
     return shown
+
+
+def _in_order(winners: Sequence[tuple[float, Candidate]]) -> Iterator[Candidate]:
+    """By time; of those that nobody could tell from the fastest that is left, the same model comes first, then what a
+    system offers, then the least memory."""
+    left = sorted(winners, key=lambda winner: winner[0])
+    while left:
+        tied = [winner for winner in left if winner[0] <= left[0][0] * (1 + SAME)]
+        left = left[len(tied) :]
+        yield from sorted((candidate for _, candidate in tied), key=lambda one: (*_rank(one), one.memory))
+
+
+def _rank(candidate: Candidate) -> tuple[bool, bool]:
+    return bool(candidate.rounding), not candidate.recipes
+
+
+def _makes_idle(earlier: Candidate, candidate: Candidate) -> bool:
+    """Whether one that is as fast does with as little memory what the candidate needs rounding or a new system for."""
+    return _rank(earlier) < _rank(candidate) and earlier.memory <= candidate.memory

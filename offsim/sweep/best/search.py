@@ -1,8 +1,8 @@
 """The search: every candidate is either timed, or cannot win whatever its time is.
 
 Times count in steps of `SAME` above the least bound, so that what nobody could tell apart is a tie. Two kinds of
-candidates win: of each group the one of least time (of ties: least memory, then first), and the front of time
-against memory (nobody else has as little of both). A candidate whose lower bound shows that it wins neither is
+candidates win: of each group the one of least time (of ties: least memory, then first), and of each model the front of
+time against memory (nobody else has as little of both). A candidate whose lower bound shows that it wins neither is
 pruned; the one with the least bound is looked at first, so that good times are known early.
 """
 
@@ -22,6 +22,9 @@ class Entry(NamedTuple):
     """A candidate as the search sees it; its place in the list is its number."""
 
     group: Hashable
+    """Among whom it may be the best."""
+    model: Hashable
+    """Among whom it may be on the front: those that compute the same."""
     memory: float
     bounds: tuple[Seconds, ...]
     """Lower bounds of its time, the cheapest to compute first."""
@@ -37,10 +40,10 @@ class Outcome(NamedTuple):
 
     times: dict[int, float]
     """By number, of those that were timed [s]."""
-    winners: dict[Hashable, int]
-    """By group, the best first."""
-    front: list[int]
-    """From the least memory to the least time."""
+    winners: dict[Hashable, Key]
+    """By group."""
+    fronts: dict[Hashable, list[int]]
+    """By model, from the least memory to the least time."""
     pruned: int
 
 
@@ -60,18 +63,20 @@ class Standing:
 
     def __init__(self) -> None:
         self.groups: dict[Hashable, Key] = {}
-        self.front: list[Key] = []
+        self.fronts: dict[Hashable, list[Key]] = {}
 
     def beats(self, entry: Entry, key: Key) -> bool:
         """Whether nothing that is no better than `key` can win."""
         best = self.groups.get(entry.group)
-        return best is not None and best < key and any(_dominates(other, key) for other in self.front)
+        front = self.fronts.get(entry.model, [])
+        return best is not None and best < key and any(_dominates(other, key) for other in front)
 
     def add(self, entry: Entry, key: Key) -> None:
         """A candidate's true key."""
         self.groups[entry.group] = min(key, self.groups.get(entry.group, key))
-        if not any(_dominates(other, key) for other in self.front):
-            self.front = [other for other in self.front if not _dominates(key, other)] + [key]
+        front = self.fronts.setdefault(entry.model, [])
+        if not any(_dominates(other, key) for other in front):
+            self.fronts[entry.model] = [other for other in front if not _dominates(key, other)] + [key]
 
 
 def _dominates(one: Key, other: Key) -> bool:
@@ -97,9 +102,11 @@ def search(entries: Sequence[Entry], settled: Callable[[bool], None] = lambda _:
             times[number] = entry.time()
             standing.add(entry, (scale.steps(times[number]), memory, number))
             settled(True)
-    winners = {group: key[2] for group, key in sorted(standing.groups.items(), key=lambda item: item[1])}
-    front = [number for _, _, number in sorted(standing.front, key=lambda key: key[1])]
-    return Outcome(times, winners, front, len(entries) - len(times))
+    fronts = {
+        model: [number for _, _, number in sorted(front, key=lambda key: key[1])]
+        for model, front in standing.fronts.items()
+    }
+    return Outcome(times, standing.groups, fronts, len(entries) - len(times))
 
 
 def _key(scale: Scale, entries: Sequence[Entry], number: int, bound: float) -> Key:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from offsim.engine.bounds import compute_bound, lower_bound
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.candidates import ladders, recipes
+from offsim.program.candidates import ladders, recipes, rounding_of
 from offsim.program.candidates.recipe import Ladder, Recipe
 from offsim.program.candidates.ways import ways
 from offsim.program.timeline import Timeline
@@ -40,11 +40,18 @@ class Candidate(NamedTuple):
     bound: float
     """The cheapest lower bound of its denoising time [s]."""
     recipes: tuple[Recipe, ...]
+    rounding: str
+    """How it changes what the model computes; empty if it doesn't."""
 
     @property
     def policy(self) -> str:
         """The policy's name."""
         return str(type(self.scenario.policy).__struct_config__.tag)
+
+    @property
+    def changes(self) -> str:
+        """What differs from what was asked, besides the policy."""
+        return "; ".join(part for part in (self.change, self.rounding) if part)
 
 
 def with_vram(scenario: Scenario, vram: float) -> Scenario:
@@ -113,14 +120,15 @@ def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate
     lack = out_of_memory(found, peaks)
     bound = 0.0 if lack else compute_bound(found, program)
     memory = max(peak.allocated for peak in peaks)
-    return [Candidate(found, change, memory, lack.where if lack else "", bound, recipes(found))]
+    return [Candidate(found, change, memory, lack.where if lack else "", bound, recipes(found), rounding_of(policy))]
 
 
 def entry_of(candidate: Candidate) -> Entry:
-    """As the search sees it: the best is wanted of each policy, with and without a system that offers it."""
+    """As the search sees it: wanted is the best of each policy, with and without a system for it and rounding."""
     scenario = candidate.scenario
     return Entry(
-        group=(candidate.policy, bool(candidate.recipes)),
+        group=(candidate.policy, bool(candidate.recipes), candidate.rounding),
+        model=candidate.rounding,
         memory=candidate.memory,
         bounds=(lambda: candidate.bound, lambda: lower_bound(scenario, build(scenario))),
         time=lambda: time_of(scenario),
