@@ -71,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         print(as_toml(found), end="")
         return 0
     said = differences(found, tomllib.loads(path.read_text(encoding="utf-8")))
-    print("\n".join(said) or f"{ERRORS}: as it comes out")
+    hint = "python -m calibration.validate.intervals writes what comes out"
+    print("\n".join([*said, hint]) if said else f"{ERRORS}: as it comes out")
     return int(bool(said))
 
 
