@@ -146,13 +146,14 @@ def sweep(
     workers: int | None = None,
     quiet: Switch = False,
     resume: Switch = False,
+    engine: str = "local",
 ) -> int:
     """Simulate every scenario of a grid, in parallel; every finished one is stored at once.
 
     For example:
       offsim sweep
-      offsim sweep my-grid.toml --out results --workers 8
       offsim sweep my-grid.toml --out results --resume     # after a Ctrl-C, a crash or a kill
+      offsim sweep my-grid.toml --engine dask://10.0.0.1:8786
 
     Parameters
     ----------
@@ -167,10 +168,64 @@ def sweep(
     resume
         Go on with the sweep of this grid in --out (default: the latest one): nothing is lost, nothing done twice;
         what failed is tried again.
+    engine
+        local, or dask://HOST:PORT of a dask.distributed scheduler whose workers have offsim (extra: cluster).
     """
     from offsim.sweep.run import sweep_command
 
-    return sweep_command(grid, out, workers, quiet, resume)
+    return sweep_command(grid, out, workers, quiet, resume, engine)
+
+
+@app.command
+def best(scenario: str, /, *, vram: float | None = None, json: Switch = False, quiet: Switch = False) -> int:
+    """Search all policies and options for a scenario: the fastest that fit, and time against memory.
+
+    For example:
+      offsim best wan2.2-4xh100-pcie-layerwise
+      offsim best wan2.2-4xh100-pcie-layerwise --vram 24
+      offsim best my-scenario.toml --json
+
+    Parameters
+    ----------
+    scenario
+        A .toml file or a name that `offsim scenarios` lists; its own policy is what the others are compared with.
+    vram
+        GiB per GPU; default: what the node has.
+    json
+        Print one JSON object (seconds and bytes) instead of tables.
+    quiet
+        No progress.
+    """
+    import msgspec
+
+    from offsim.sweep.best.answer import report
+    from offsim.sweep.best.plain import as_json
+    from offsim.sweep.best.run import find_best
+
+    answer = find_best(scenario, vram, quiet=quiet)
+    if json:
+        return write(msgspec.json.format(msgspec.json.encode(as_json(answer)), indent=2).decode() + "\n")
+    return emit(*report(answer))
+
+
+@app.command
+def export(folder: Path, /, *, to: Path) -> int:
+    """Write the rows of a sweep, finished or not, to a CSV or Parquet file.
+
+    For example:
+      offsim export offsim-results/seeds-5b1f0c3a --to rows.parquet
+      offsim export results --to rows.csv
+
+    Parameters
+    ----------
+    folder
+        Where `offsim sweep` stored its rows.
+    to
+        A new file that ends in .csv or .parquet (extra: parquet).
+    """
+    from offsim.sweep.export import export_command
+
+    return write(export_command(folder, to))
 
 
 # What these verbs need is imported when they run.

@@ -68,6 +68,25 @@ def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
     return max(times, serial, node.fullest(loads, node.rows))
 
 
+def compute_bound(scenario: Scenario, program: StreamProgram) -> float:
+    """The same from the compute stream alone: cheap, and close where copies hide.
+
+    Steps that end with its synchronisation, and those that don't, hold what they issue on it one after the other.
+    """
+    node = Alone(scenario, program)
+    runs = _runs(node, [i for i, section in enumerate(program.sections) if section.step is not None])
+    return max(
+        sum(times * sum(_on_compute(node, rank, command) for command in commands) for commands, times in runs)
+        for rank in node.ranks
+    )
+
+
+def _on_compute(node: Alone, rank: int, command: Coarse) -> float:
+    if isinstance(command, Template):
+        return node.summary(command, rank).alone
+    return node.alone(command, rank) if stream_of(command) == COMPUTE else 0.0
+
+
 Runs = list[tuple[list[Coarse], int]]
 
 

@@ -1,4 +1,4 @@
-"""Running the combinations of a grid: in this process, or in several.
+"""Running the combinations of a grid: in this process, in several, or on whatever engine is given.
 
 Each finished one goes into the store at once, so whatever ends a run early, it is kept. Combinations that ask the very
 same thing are simulated once. One that fails is a row with its error; the others go on.
@@ -6,7 +6,7 @@ same thing are simulated once. One that fails is a row with its error; the other
 
 import gc
 import signal
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -15,10 +15,8 @@ from multiprocessing import active_children, get_context
 from os import cpu_count
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from .grid import Combination, Grid
+from .progress import progress_bar
 from .row import Result, failed, result_of
 from .store import Store
 
@@ -36,15 +34,22 @@ class Outcome(NamedTuple):
     exit_code: int
 
 
-def run_grid(grid: Grid, store: Store, workers: int | None, *, quiet: bool) -> Outcome:
-    """Simulate what the store doesn't have yet, on `workers` processes (default: one per processor)."""
+Found = Generator[tuple[int, Result], None, None]
+Engine = Callable[[Grid, Sequence[int]], Found]
+"""Simulates the combinations of these numbers, and gives each result once, in any order."""
+
+
+class EngineLost(Exception):
+    """What ran the combinations is gone, for no fault of theirs."""
+
+
+def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> Outcome:
+    """Simulate what the store doesn't have yet."""
     done = store.finished()
     alike = _alike(grid, done)
-    count = min(workers or cpu_count() or 1, len(alike))
     failures: list[str] = []
     try:
-        source = _alone(grid, alike) if count <= 1 else _pooled(grid, alike, count)
-        with _progress(quiet) as progress, closing(source) as results:
+        with progress_bar("rows", quiet=quiet) as progress, closing(engine(grid, list(alike))) as results:
             task = progress.add_task(grid.name, total=len(grid.combinations), completed=len(done))
             for index, result in results:
                 for number in alike[index]:
@@ -56,6 +61,8 @@ def run_grid(grid: Grid, store: Store, workers: int | None, *, quiet: bool) -> O
         return Outcome("interrupted", 130)
     except BrokenProcessPool:
         return Outcome(_death(grid, store), 1)
+    except EngineLost as lost:
+        return Outcome(f"{lost}; --resume goes on", 1)
     if failures:
         return Outcome(f"{len(failures)} failed, the first: {failures[0]}; --resume tries them again", 1)
     return Outcome("", 0)
@@ -70,13 +77,14 @@ def _alike(grid: Grid, done: Iterable[int]) -> dict[int, list[int]]:
     return {numbers[0]: numbers for numbers in groups.values()}
 
 
-def _progress(quiet: bool) -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+def here(workers: int | None) -> Engine:
+    """On `workers` processes of this machine (default: one per processor); a single one is this process itself."""
 
+    def engine(grid: Grid, numbers: Sequence[int]) -> Found:
+        count = min(workers or cpu_count() or 1, len(numbers))
+        return _alone(grid, numbers) if count <= 1 else _pooled(grid, numbers, count)
 
-Found = Generator[tuple[int, Result], None, None]
+    return engine
 
 
 def _alone(grid: Grid, numbers: Iterable[int]) -> Found:
@@ -92,7 +100,7 @@ def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
     """Results as they come; leaving the loop early ends the processes."""
     before = set(active_children())
     # Not forked: threads (the progress bar's) don't survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare)
     try:
         left, futures = iter(numbers), dict[Future[Result], int]()
         while True:
@@ -111,7 +119,7 @@ def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
             process.terminate()
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Leave Ctrl-C, which reaches every process, to the parent; collect garbage less often."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

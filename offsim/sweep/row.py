@@ -87,6 +87,13 @@ def cells(row: Row) -> list[object]:
     return [*row.labels, *row[1:]]
 
 
+def plain(value: object) -> object:
+    """A cell of a CSV file: nothing for None, lower-case truth values."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else value
+
+
 def result_of(combination: Combination) -> Result:
     """Simulate one combination."""
     if combination.refused:

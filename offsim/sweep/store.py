@@ -21,7 +21,7 @@ from offsim.scenario.scenario import ScenarioError
 
 from .axis import Axis
 from .grid import Grid
-from .row import COLUMNS, Result, Row, cells, column_names, offsim_version
+from .row import COLUMNS, Result, Row, cells, column_names, offsim_version, plain
 
 DEFAULT_ROOT = Path("offsim-results")
 DATABASE, LOCK, GRID = "results.sqlite", ".lock", "grid.toml"
@@ -251,16 +251,9 @@ def _write_csv(path: Path, axes: Sequence[Axis], rows: Sequence[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(column_names(axes))
-        writer.writerows([_plain(value) for value in cells(row)] for row in rows)
+        writer.writerows([plain(value) for value in cells(row)] for row in rows)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _plain(value: object) -> object:
-    """A cell of the CSV: nothing for None, lower-case truth values."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else value
 
 
 def _sql_type(hint: object) -> str:

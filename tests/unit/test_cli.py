@@ -14,7 +14,7 @@ from offsim.scenario.load import load_scenario
 
 SCENARIOS = catalogue.names("scenarios")
 HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
-VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "show", "sweep")
+VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "show", "sweep", "best", "export")
 SMALL = """
 schema = 1
 name = "small"
@@ -45,7 +45,9 @@ def process(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["sweep", "--help"], ["run", "--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["sweep", "--help"], ["best", "--help"], ["run", "--nonsense"]]
+)
 def test_help_and_wrong_flags_answer_without_heavy_imports(arguments):
     script = (
         "import sys; from offsim import cli\n"

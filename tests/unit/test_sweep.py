@@ -3,15 +3,18 @@
 import csv
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 import tomllib
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from offsim.scenario import catalogue
 from offsim.scenario.scenario import ScenarioError
@@ -19,6 +22,7 @@ from offsim.sweep import execute
 from offsim.sweep.grid import Combination, Grid, load_grid, parse_grid
 from offsim.sweep.overlay import overlay
 from offsim.sweep.panels import Span, order, panels
+from offsim.sweep.progress import progress_bar
 from offsim.sweep.row import Result, result_of
 from offsim.sweep.run import sweep_command
 from offsim.sweep.store import opened
@@ -423,3 +427,18 @@ def test_the_seeds_grid_asks_what_the_seeds_ask():
     assert [axis.name for axis in grid.axes] == ["topology", "gpus", "policy"]
     refused = {combination.scenario.workload.gpus for combination in grid.combinations if combination.refused}
     assert (len(grid.combinations), refused) == (140, {6})
+
+
+def test_the_progress_bar_shows_rows_a_second_and_the_time_left():
+    file = StringIO()
+    console = Console(file=file, force_terminal=True, width=100)
+    with progress_bar("rows", quiet=False, console=console) as progress:
+        task = progress.add_task("tiny", total=1000, completed=600)
+        for _ in range(3):
+            time.sleep(0.01)
+            progress.advance(task, 100)
+    shown = file.getvalue()
+    assert "900/1000" in shown and "- rows/s" in shown and "left" in shown
+    rates = [float(rate) for rate in re.findall(r"([\d.]+) rows/s", shown.replace(",", ""))]
+    # 100 in at least 10 ms each; the 600 that were there before would make it thousands more.
+    assert 100 < rates[-1] <= 10_000

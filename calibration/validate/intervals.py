@@ -1,0 +1,80 @@
+"""How wide predictions' intervals are: the errors of all scored replays, by what runs how.
+
+    python -m calibration.validate.intervals            # writes offsim/results/errors.toml
+    python -m calibration.validate.intervals --check    # exits 1 if that is not what comes out
+
+One number per kind of run, the 95th percentile of its absolute errors: what differs by less is not told apart.
+"""
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from offsim.program.build import build
+from offsim.results.errors import ERRORS, kind_of
+from offsim.scenario.scenario import ScenarioError
+
+from .errors import Summary, all_errors, summary
+from .records import Record, read_records
+
+TOLERANCE = 0.003
+"""By how much a kept number may differ from what comes out."""
+HEAD = """# How far predictions were from replays on calibrated nodes: what 95 % of the steady steps, relative to a
+# resident run beside them, did not exceed.
+# Written by `python -m calibration.validate.intervals` from all scored replays.
+"""
+
+
+def by_kind(records: Sequence[Record]) -> dict[str, Summary]:
+    """The errors of each kind of run."""
+    scenarios = [record.case.scenario(str(record.profile)) for record in records]
+    kinds = [kind_of(scenario, build(scenario)) for scenario in scenarios]
+    errors = all_errors(list(records))
+    found = {}
+    for kind in sorted(set(kinds)):
+        one = summary(error for error, other in zip(errors, kinds, strict=True) if other == kind)
+        assert one is not None
+        found[kind] = one
+    return found
+
+
+def as_toml(found: dict[str, Summary]) -> str:
+    """The file's text."""
+    tables = [f'\n["{kind}"]\ncases = {one.n}\np95 = {one.p95:.4f}\n' for kind, one in found.items()]
+    return HEAD + "".join(tables)
+
+
+def differences(found: dict[str, Summary], kept: dict[str, dict[str, float]]) -> list[str]:
+    """What is kept otherwise than it comes out."""
+    said = []
+    for kind in sorted(found.keys() | kept.keys()):
+        now = found[kind].p95 if kind in found else None
+        then = kept.get(kind, {}).get("p95")
+        if now is None or then is None or abs(now - then) > TOLERANCE:
+            said.append(f"{kind}: kept {_percent(then)}, comes out as {_percent(now)}")
+    return said
+
+
+def _percent(share: float | None) -> str:
+    return "nothing" if share is None else f"{100 * share:.2f} %"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the file, or compare with it."""
+    if list(arguments) not in ([], ["--check"]):
+        raise ScenarioError(f"{' '.join(arguments)}: expected nothing or --check")
+    found, path = by_kind(read_records()[0]), Path(str(files("offsim.results") / ERRORS))
+    if not arguments:
+        path.write_text(as_toml(found), encoding="utf-8")
+        print(as_toml(found), end="")
+        return 0
+    said = differences(found, tomllib.loads(path.read_text(encoding="utf-8")))
+    hint = "python -m calibration.validate.intervals writes what comes out"
+    print("\n".join([*said, hint]) if said else f"{ERRORS}: as it comes out")
+    return int(bool(said))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

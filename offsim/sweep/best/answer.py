@@ -1,0 +1,247 @@
+"""The best policies as tables and sentences, narrow enough for 100 columns.
+
+What differs by less than the prediction interval is said not to be told apart.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.text import Text
+
+from offsim.results.errors import error_of, kind_of, total_with_error
+from offsim.results.layout import Renderable, gib, new_table, pairs, seconds, spaced
+from offsim.results.predict import Prediction, warnings
+from offsim.results.tables import LOSS_NAMES
+from offsim.scenario.policy import Policy
+from offsim.scenario.scenario import Scenario
+
+from ..panels import SAME
+from .run import Answer
+from .space import Candidate
+
+FRONT_SHOWN = 12
+SMALL = 0.005
+"""Share of a step that is not worth a word."""
+MUCH = 0.9
+"""Share of the device from which on nothing is left to be used for more."""
+PLACEMENTS = {"text_encoder": "text encoder", "vae": "VAE"}
+
+
+class Choice(NamedTuple):
+    """One of the best, as it is shown."""
+
+    candidate: Candidate
+    prediction: Prediction
+    low: float
+    high: float
+
+    def same_as(self, other: "Choice") -> bool:
+        """Whether their intervals overlap."""
+        return self.low <= other.high and other.low <= self.high
+
+
+def choices_of(answer: Answer) -> list[Choice]:
+    """The best with their intervals."""
+    return [Choice(candidate, found, *total_with_error(found)) for candidate, found in answer.best]
+
+
+def report(answer: Answer) -> list[Renderable]:
+    """Everything that a reader wants to see, in order, with empty lines between."""
+    choices = choices_of(answer)
+    parts: list[Renderable] = [_asked(answer)]
+    if not choices:
+        return spaced([*parts, Text(_nothing_fits(answer))])
+    parts += [_best(choices), pairs([("-", sentence) for sentence in sentences(answer, choices)])]
+    parts += [_recipes(choices), _front(answer), pairs([("-", note) for note in notes(answer, choices)])]
+    return spaced(parts)
+
+
+def _asked(answer: Answer) -> Renderable:
+    scenario, found = answer.scenario, answer.asked
+    lack = found.out_of_memory if found else None
+    fits = f"does not fit ({lack.where} memory)" if lack else f"{gib(found.peak_allocated)} GiB" if found else ""
+    took = f"{seconds(found.total)}, {fits}" if found else f"refused: {answer.refused}"
+    return pairs(
+        [
+            ("scenario", f"{scenario.name or scenario.model.name}: {scenario.model.name}, {scenario.tokens:,} tokens"),
+            ("node", f"{scenario.workload.gpus} of {scenario.node.gpus} GPUs of {scenario.node.name}"),
+            ("memory", f"{gib(device_bytes(scenario))} GiB per GPU besides the CUDA context"),
+            ("asked", f"{words(scenario.policy)}: {took}"),
+            (
+                "searched",
+                f"{answer.considered:,} candidates: {answer.lacking:,} don't fit, {answer.pruned:,} cannot win by "
+                f"their lower bounds, {answer.timed:,} simulated",
+            ),
+        ]
+    )
+
+
+def _nothing_fits(answer: Answer) -> str:
+    lack = answer.asked.out_of_memory if answer.asked else None
+    least = f"; what was asked lacks {gib(lack.shortfall)} GiB of {lack.where} memory" if lack else ""
+    return f"None of them fits{least}: give more --vram, a smaller size or a narrower workload.weight_dtype."
+
+
+def device_bytes(scenario: Scenario) -> float:
+    """What a GPU has besides the CUDA context."""
+    return scenario.node.gpu.memory.value - scenario.node.gpu.context.value
+
+
+def words(policy: Policy) -> str:
+    """A policy by its name and what is not as by default.
+
+    >>> from offsim.scenario.policy import FullModel
+    >>> words(FullModel(vae="resident"))
+    'full-model pageable, VAE resident'
+    """
+    name, version = str(type(policy).__struct_config__.tag), getattr(policy, "version", "")
+    parts = [f"{name} {version}".strip()]
+    default = type(policy)()
+    for field in policy.__struct_fields__:
+        value = getattr(policy, field)
+        if field != "version" and value != getattr(default, field):
+            parts.append(f"{PLACEMENTS[field]} {value}" if field in PLACEMENTS else f"{field}={value}")
+    return ", ".join(parts)
+
+
+def _best(choices: Sequence[Choice]) -> Renderable:
+    title = (
+        f"Best of each policy, with the interval of its total. Times within {100 * SAME:g} % count as equal: "
+        "then what a system offers comes first, then the least memory."
+    )
+    table = new_table(title, "", "policy", "step", "total", "GPU\nGiB", "host\nGiB", "what binds")
+    for column in (1, 6):
+        table.columns[column].justify = "left"
+    for number, choice in enumerate(choices, 1):
+        found = choice.prediction
+        host = max(phase.pinned + phase.pageable for phase in found.phases) * found.scenario.workload.gpus
+        change = f"\n({choice.candidate.changes})" if choice.candidate.changes else ""
+        table.add_row(
+            str(number),
+            words(choice.candidate.scenario.policy) + change,
+            seconds(found.steady),
+            f"{seconds(found.total)}\n[{choice.low:.4g}-{choice.high:.4g}]",
+            gib(found.peak_allocated),
+            f"{host / 2**30:,.0f}",
+            binds(found),
+        )
+    return table
+
+
+def binds(prediction: Prediction) -> str:
+    """What a steady step's time goes to, largest first."""
+    step = prediction.steps[prediction.steady_index]
+    shares = {name: part / step.duration for name, part in step.losses._asdict().items()}
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{LOSS_NAMES[name]} {100 * part:.0f} %" for name, part in ordered if part > SMALL)
+
+
+def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
+    """Which of the best can be told apart, and what the first gains over what was asked."""
+    first, others = choices[0], choices[1:]
+    same = [first, *(other for other in others if first.same_as(other))]
+    if len(same) > 1:
+        yield _not_told_apart(choices, same)
+    elif others:
+        lead = min(other.prediction.total for other in others) / first.prediction.total - 1
+        yield f"1 leads by {100 * lead:.1f} %, which is more than the prediction intervals."
+    if answer.asked:
+        low, high = total_with_error(answer.asked)
+        change = first.prediction.total / answer.asked.total - 1
+        apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
+        yield f"1 takes {abs(100 * change):.1f} % {'less' if change <= 0 else 'more'} time than what was asked{apart}."
+    if answer.front and answer.front[-1][0].memory < MUCH * device_bytes(answer.scenario):
+        enough = gib(answer.front[-1][0].memory)
+        yield f"More than {enough} GiB of GPU memory buys less than {100 * SAME:g} %."
+    if not first.candidate.recipes:
+        offered = next((i for i, choice in enumerate(choices, 1) if choice.candidate.recipes), None)
+        yield "No system is known to offer 1 yet" + (f"; the best that one offers is {offered}." if offered else ".")
+
+
+def _not_told_apart(choices: Sequence[Choice], same: Sequence[Choice]) -> str:
+    numbers = ", ".join(str(choices.index(choice) + 1) for choice in same)
+    times = [choice.prediction.total for choice in same]
+    least = min(same, key=lambda choice: (round(choice.candidate.memory / 2**30, 1), choices.index(choice)))
+    spread = 100 * (max(times) / min(times) - 1)
+    return (
+        f"{numbers} differ by at most {spread:.1f} %, less than their prediction intervals: "
+        f"they are not told apart. The least GPU memory of them takes {choices.index(least) + 1}."
+    )
+
+
+def _recipes(choices: Sequence[Choice]) -> Renderable:
+    rows = []
+    for number, choice in enumerate(choices, 1):
+        found = [f"{recipe.system}: {recipe.text}" for recipe in choice.candidate.recipes]
+        rows += [(str(number), text) for text in found or ["no system is known to offer this yet"]]
+    return pairs([("To paste", ""), *rows])
+
+
+def _front(answer: Answer) -> Renderable:
+    table = new_table("Time against memory: nothing is as fast with less", "GPU GiB", "total", "policy", "offered by")
+    table.columns[2].justify = table.columns[3].justify = "left"
+    for candidate, total in thinned(answer.front):
+        change = f" ({candidate.change})" if candidate.change else ""
+        system = candidate.recipes[0].system.partition(" ")[0] if candidate.recipes else "nobody yet"
+        table.add_row(gib(candidate.memory), seconds(total), words(candidate.scenario.policy) + change, system)
+    return table
+
+
+def thinned(front: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, float]]:
+    """Both ends and evenly spaced ones between."""
+    last = len(front) - 1
+    if last < FRONT_SHOWN:
+        return list(front)
+    return [front[round(i * last / (FRONT_SHOWN - 1))] for i in range(FRONT_SHOWN)]
+
+
+def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
+    """What a reader must know before believing it."""
+    if not choices:
+        return
+    if len(answer.front) > FRONT_SHOWN:
+        yield f"{len(answer.front) - FRONT_SHOWN} more points of the front are in --json."
+    if any(choice.candidate.change for choice in choices):
+        yield "What stands in brackets below a policy runs the same request otherwise."
+    if any(choice.candidate.rounding for choice in choices):
+        yield "Rounded weights are not the same model: compare what comes out."
+    encoder = answer.scenario.model.text_encoder
+    if encoder and any(choice.candidate.scenario.policy.text_encoder == "sharded" for choice in choices):
+        yield (
+            f"Memory is with the text encoder streamed layer by layer, as SGLang does since May 2026; a system that "
+            f"loads it whole needs {gib(encoder.weight_bytes)} GiB for that phase."
+        )
+    yield from map(_sentence, _warnings(choices))
+    yield _about_intervals(choices)
+    unmeasured = unmeasured_keys(choices)
+    if unmeasured:
+        yield (
+            f"{len(unmeasured)} values behind this were not measured on {answer.scenario.node.name}; what they are off "
+            "by is not in the intervals."
+        )
+
+
+def _about_intervals(choices: Sequence[Choice]) -> str:
+    """What the intervals are."""
+    kinds = dict.fromkeys(kind_of(choice.prediction.scenario, choice.prediction.program) for choice in choices)
+    listed = ", ".join(f"{100 * error_of(kind):.1f} % ({kind})" for kind in kinds)
+    most = max(choice.prediction.scenario.workload.gpus for choice in choices)
+    more = "; more than two GPUs were never compared" if most > 2 else ""
+    return f"The intervals are the errors that 95 % of the replays on calibrated nodes kept: {listed}{more}."
+
+
+def _sentence(warning: str) -> str:
+    """With a capital letter, unless it begins with a key."""
+    begin = warning[:1] if "=" in warning.split()[0] else warning[:1].upper()
+    return f"{begin}{warning[1:]}."
+
+
+def _warnings(choices: Sequence[Choice]) -> list[str]:
+    """What each prediction warns of, but for what is said of all in one."""
+    found = [warning for choice in choices for warning in warnings(choice.prediction._replace(uncalibrated=[]))]
+    return list(dict.fromkeys(found))
+
+
+def unmeasured_keys(choices: Sequence[Choice]) -> list[str]:
+    """Keys of node values that any of the best rests on without their having been measured there."""
+    return sorted({key for choice in choices for key, _ in choice.prediction.uncalibrated})

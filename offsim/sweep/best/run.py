@@ -1,0 +1,159 @@
+"""`offsim best`: search everything that could run one scenario, and say what is best."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from os import cpu_count
+from typing import NamedTuple
+
+from rich.console import Console
+
+from offsim.program.candidates.ways import ways
+from offsim.results.predict import Prediction, predict
+from offsim.scenario.load import load_scenario
+from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check
+
+from ..execute import prepare
+from ..panels import SAME
+from ..progress import progress_bar
+from .search import search
+from .space import Candidate, candidates, entries_of, with_vram
+
+GIB = 2.0**30
+FEW = 6
+WORTH_PROCESSES = 4
+"""Parts from which on processes pay."""
+
+
+class Answer(NamedTuple):
+    """What a search comes to."""
+
+    scenario: Scenario
+    """As it was asked."""
+    asked: Prediction | None
+    """Of that scenario."""
+    refused: str
+    """Why no real system would run it as asked; empty if one would."""
+    best: list[tuple[Candidate, Prediction]]
+    """The best of each policy, of those that fit, the best first."""
+    front: list[tuple[Candidate, float]]
+    """Candidates, none of which rounds or has as little memory and time [s], from the least memory on."""
+    considered: int
+    lacking: int
+    """Those that don't fit."""
+    timed: int
+
+    @property
+    def pruned(self) -> int:
+        return self.considered - self.lacking - self.timed
+
+
+def find_best(name: str, vram_gib: float | None, *, quiet: bool) -> Answer:
+    """The answer for a scenario file or catalogue name; raises ScenarioError."""
+    scenario = _loaded(name)
+    if vram_gib is not None:
+        scenario = with_vram(scenario, _checked(vram_gib, scenario) * GIB)
+    return best_of(scenario, quiet=quiet)
+
+
+def _loaded(name: str) -> Scenario:
+    """The scenario, if it can be run in any way: with another policy or layout if not as asked."""
+    try:
+        return load_scenario(name)
+    except RefusedScenario as refused:
+        if not ways(refused.scenario):
+            raise
+        return refused.scenario
+
+
+def _checked(vram_gib: float, scenario: Scenario) -> float:
+    context = scenario.node.gpu.context.value / GIB
+    if not context < vram_gib <= 10_000:
+        raise ScenarioError(
+            f"--vram {vram_gib:g}: expected GiB per GPU, above the {context:.2f} that the CUDA context takes and "
+            "up to 10000"
+        )
+    return vram_gib
+
+
+def best_of(scenario: Scenario, *, quiet: bool = True, console: Console | None = None) -> Answer:
+    """Search all candidates of a scenario."""
+    found: list[Candidate] = []
+    with progress_bar("candidates", quiet=quiet, console=console) as progress:
+        listing = progress.add_task("listing", total=None)
+        for part in _worked_out(list(candidates(scenario))):
+            found += part
+            progress.update(listing, completed=len(found))
+        progress.update(listing, total=len(found))
+        fitting = [candidate for candidate in found if not candidate.lacks]
+        timing = progress.add_task("timing or pruning", total=len(fitting))
+        outcome = search(entries_of(fitting), lambda _: progress.advance(timing))
+    refused = _refusal(scenario)
+    winners = worth_showing([(outcome.times[key[2]], fitting[key[2]]) for key in outcome.winners.values()])
+    return Answer(
+        scenario,
+        None if refused else predict(scenario),
+        refused,
+        [(candidate, predict(candidate.scenario)) for candidate in winners[:FEW]],
+        [(fitting[number], outcome.times[number]) for number in outcome.fronts.get("", [])],
+        len(found),
+        len(found) - len(fitting),
+        len(outcome.times),
+    )
+
+
+def _worked_out(parts: Sequence[Callable[[], list[Candidate]]]) -> Iterator[list[Candidate]]:
+    """Every part's candidates, in order; on all processors where there are enough parts to make up for the start."""
+    workers = min(cpu_count() or 1, len(parts))
+    if len(parts) < WORTH_PROCESSES or workers < 2:
+        yield from (part() for part in parts)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare) as pool:
+        # Processes inherit it: a Ctrl-C, which reaches all of them, is this one's to answer even while they start.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            futures = [pool.submit(_work_out, part) for part in parts]
+        finally:
+            signal.signal(signal.SIGINT, before)
+        yield from (future.result() for future in futures)
+
+
+def _work_out(part: Callable[[], list[Candidate]]) -> list[Candidate]:
+    return part()
+
+
+def _refusal(scenario: Scenario) -> str:
+    try:
+        check(scenario)
+    except RefusedScenario as refused:
+        return refused.reason
+    return ""
+
+
+def worth_showing(winners: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
+    """The winners of all groups, the fastest first; what needs rounding or a new system only where it is better."""
+    shown: list[Candidate] = []
+    for candidate in _in_order(winners):
+        if not any(_makes_idle(other, candidate) for other in shown):
+            shown.append(candidate)
+    return shown
+
+
+def _in_order(winners: Sequence[tuple[float, Candidate]]) -> Iterator[Candidate]:
+    """By time; of those that nobody could tell from the fastest that is left, the same model comes first, then what a
+    system offers, then the least memory."""
+    left = sorted(winners, key=lambda winner: winner[0])
+    while left:
+        tied = [winner for winner in left if winner[0] <= left[0][0] * (1 + SAME)]
+        left = left[len(tied) :]
+        yield from sorted((candidate for _, candidate in tied), key=lambda one: (*_rank(one), one.memory))
+
+
+def _rank(candidate: Candidate) -> tuple[bool, bool]:
+    return bool(candidate.rounding), not candidate.recipes
+
+
+def _makes_idle(earlier: Candidate, candidate: Candidate) -> bool:
+    """Whether one that is as fast does with as little memory what the candidate needs rounding or a new system for."""
+    return _rank(earlier) < _rank(candidate) and earlier.memory <= candidate.memory
