@@ -103,6 +103,8 @@ def every_command() -> StreamProgram:
         Synchronize("event", "ready"),
         Synchronize("device"),
         Free("block"),
+        Allocate("other", 1e6, "copy"),
+        Free("other", ("compute",)),
     )
     steps = tuple(Section(f"step {i}", "denoise", i, step) for i in range(3))
     return StreamProgram("every command", (Section("load", "load", None, load), *steps), ((0, 1), (2, 3)))

@@ -278,6 +278,15 @@ def test_prefetched_and_resident_weights_and_host_memory_may_stay():
     assert [allocate.buffer for allocate in live_at_end(whole)] == ["c", "a", "b", "b on host"]
 
 
+def test_memory_freed_with_a_recorded_stream_may_be_written_without_waiting_for_it():
+    """Without the record, b may get the memory of a that the kernel still reads."""
+    before = (A, h2d("a"), READY, AWAIT, kernel("a"))
+    after = (B, h2d("b"), Free("b"))
+    assert len(messages(*before, Free("a"), *after)) == 1
+    assert messages(*before, Free("a", (COMPUTE,)), *after) == []
+    assert len(messages(*before, Free("a", ("another stream",)), *after)) == 1
+
+
 @pytest.mark.parametrize(
     ("policy", "gpus"),
     [(SGLangLayerwise(version=version), 1) for version in ("v0", "v1", "v2", "v3")] + [(FSDP(), 2)],
