@@ -55,7 +55,7 @@ def exchanged_bytes(layout: Layout, tokens: int, width: int) -> float:
     return ACTIVATION_BYTES * layout.batch * tokens * width * (degree - 1) / degree**2
 
 
-STAGES = ("self-attention", "cross-attention", "ffn", "attention", "mlp")
+STAGES = ("self-attention", "cross-attention", "ffn", "attention", "mlp", "attn1", "attn2")
 """Parts of a block by which its kernels are grouped into commands, as far as operations name them."""
 
 
@@ -177,10 +177,17 @@ def activation_bytes(operations: tuple[Operation, ...], layout: Layout, hidden: 
     """Peak activations of a block on one rank: residual stream plus the largest operation's inputs and outputs.
 
     Counted as eager PyTorch holds them: a product holds input and output, attention q, k, v and output, each
-    exchanged tensor its staging copy.
+    exchanged tensor its staging copy; where operations say what is alive while they run, that.
     """
+    if any(op.live for op in operations):
+        return live_bytes(operations, layout)
     residual = layout.rows("image") * hidden
     return ACTIVATION_BYTES * (residual + max(_live_elements(op, layout) for op in operations))
+
+
+def live_bytes(operations: tuple[Operation, ...], layout: Layout) -> float:
+    """Activations that operations find alive, at most; 0 where they don't tell."""
+    return ACTIVATION_BYTES * max((op.live for op in operations), default=0.0) * layout.rows("image")
 
 
 def _live_elements(operation: Operation, layout: Layout) -> float:

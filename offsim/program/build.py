@@ -6,7 +6,8 @@ policy adds stands in its own module. Phases outside the loop are there for thei
 
 from collections.abc import Hashable, Iterator
 
-from offsim.scenario.model import Component
+from offsim.scenario.model import BlockList, Component
+from offsim.scenario.operations import Operation
 from offsim.scenario.scenario import Scenario
 
 from .block import Layout, activation_bytes, block_commands, elementwise, graph_break, layout_of
@@ -43,7 +44,7 @@ class Forwards:
         self.policy = policy
         self.layout = layout
         lists = scenario.model.blocks
-        operations = [blocks.operations() for blocks in lists]
+        operations = [operations_of(scenario, blocks) for blocks in lists]
         self.activations = max(
             activation_bytes(own, layout, blocks.hidden) for own, blocks in zip(operations, lists, strict=True)
         )
@@ -92,6 +93,12 @@ def _cut(template: Template, stops: tuple[int, ...]) -> list[Template]:
     """A template before, between and after these places."""
     ends = (*stops, len(template.commands))
     return [Template(template.commands[a:b]) for a, b in zip((0, *stops), ends, strict=True)]
+
+
+def operations_of(scenario: Scenario, blocks: BlockList) -> tuple[Operation, ...]:
+    """What a block runs, with the scenario's kernels."""
+    eager = blocks.eager_operations() if scenario.workload.kernels == "eager" else None
+    return blocks.operations() if eager is None else eager
 
 
 def _shared(commands: Iterator[Command]) -> Iterator[Compute | Collective]:

@@ -93,7 +93,14 @@ def check(scenario: Scenario) -> None:
     message = _engine_problem(scenario)
     if message:
         raise ScenarioError(message)
-    for problem in (_size_problem, _gpu_problem, _parallel_problem, _policy_problem, _backend_problem):
+    for problem in (
+        _size_problem,
+        _gpu_problem,
+        _parallel_problem,
+        _policy_problem,
+        _backend_problem,
+        _kernels_problem,
+    ):
         reason = problem(scenario)
         if reason:
             raise RefusedScenario(reason, scenario)
@@ -187,6 +194,15 @@ def _backend_problem(scenario: Scenario) -> str | None:
     backend, known = scenario.workload.attention_backend, scenario.node.gpu.attention
     if backend not in known:
         return f"workload.attention_backend={backend!r}: node {scenario.node.name} knows {', '.join(sorted(known))}"
+    return None
+
+
+def _kernels_problem(scenario: Scenario) -> str | None:
+    work, model = scenario.workload, scenario.model
+    if work.kernels == "eager" and any(blocks.eager_operations() is None for blocks in model.blocks):
+        return f"workload.kernels='eager': the eager kernels of {model.name}'s blocks are not known; leave it out"
+    if work.kernels == "eager" and work.compiled:
+        return "workload.kernels='eager': not together with compiled = true"
     return None
 
 
