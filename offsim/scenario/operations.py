@@ -23,6 +23,8 @@ class Linear:
     bias: bool = True
     live: float = 0.0
     """Activation elements per image row that are alive while it runs, in all; 0 where that is not told."""
+    kept: float = 0.0
+    """Elements per own row that stay alive until the forward ends, besides all that `live` tells."""
 
     @property
     def parameters(self) -> int:
@@ -90,6 +92,8 @@ class Elementwise:
     whole: bool = False
     """Its parameters are the enclosing module's own: on the device for as long as that runs."""
     live: float = 0.0
+    """As of a product."""
+    kept: float = 0.0
     """As of a product."""
 
     @property

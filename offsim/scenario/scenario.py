@@ -4,7 +4,17 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise, gathers
+from .policy import (
+    AccelerateModel,
+    AccelerateSequential,
+    DiffusersGroup,
+    FullModel,
+    Policy,
+    Resident,
+    ScheduledLayerwise,
+    SGLangLayerwise,
+    gathers,
+)
 from .quantity import Curve, Quantity
 from .schedule import experts
 from .units import Name
@@ -159,6 +169,8 @@ def _policy_problem(scenario: Scenario) -> str | None:
         return _schedule_problem(scenario, policy)
     if isinstance(policy, FullModel) and policy.background_steps and policy.version != "pinned":
         return f"policy.background_steps={policy.background_steps}: needs version = 'pinned', got {policy.version!r}"
+    if isinstance(policy, AccelerateSequential) or (isinstance(policy, DiffusersGroup) and policy.level == "leaf"):
+        return _module_problem(scenario)
     if not isinstance(policy, SGLangLayerwise):
         return None
     if policy.resident_layers and policy.version != "v3":
@@ -187,6 +199,15 @@ def _schedule_problem(scenario: Scenario, policy: ScheduledLayerwise) -> str | N
             return f"policy.transfer_dtype={policy.transfer_dtype!r}: must be smaller than weight_dtype = {stored!r}"
     if policy.sharded and scenario.workload.gpus == 1:
         return "policy.sharded=true: needs more than one GPU"
+    return None
+
+
+def _module_problem(scenario: Scenario) -> str | None:
+    what = "policy.level='leaf'" if isinstance(scenario.policy, DiffusersGroup) else "policy 'accelerate-sequential'"
+    if not scenario.model.knows_modules:
+        return f"{what}: the modules of {scenario.model.name} are not known one by one"
+    if scenario.workload.kernels != "eager":
+        return f"{what}: moves the modules that the library runs one by one; needs workload.kernels = 'eager'"
     return None
 
 
@@ -265,6 +286,10 @@ def _unused_interference(scenario: Scenario) -> list[int]:
 
 
 def _pageable(policy: Policy) -> bool:
+    if isinstance(policy, DiffusersGroup):
+        return policy.level == "block" or not policy.stream or policy.low_cpu_mem_usage
+    if isinstance(policy, AccelerateModel | AccelerateSequential):
+        return True
     return getattr(policy, "version", "") == "pageable" or getattr(policy, "pinned", True) is False
 
 

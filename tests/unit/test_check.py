@@ -20,7 +20,7 @@ from offsim.program.commands import (
 )
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, AccelerateModel, DiffusersGroup, FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario, ScenarioError, check
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_program
@@ -40,6 +40,12 @@ POLICIES = (
     FullModel(version="pinned"),
     FSDP(),
     FSDP(prefetch=3),
+    DiffusersGroup(),
+    DiffusersGroup(num_blocks_per_group=3),
+    DiffusersGroup(stream=True),
+    DiffusersGroup(stream=True, record_stream=True),
+    DiffusersGroup(stream=True, low_cpu_mem_usage=True),
+    AccelerateModel(),
 )
 
 

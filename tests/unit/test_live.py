@@ -20,7 +20,16 @@ from calibration.live.session import Session  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise  # noqa: E402
+from offsim.scenario.policy import (  # noqa: E402
+    FSDP,
+    AccelerateModel,
+    DiffusersGroup,
+    FullModel,
+    Policy,
+    Resident,
+    ScheduledLayerwise,
+    SGLangLayerwise,
+)
 from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +47,11 @@ POLICIES: dict[str, Policy] = {
     "scheduled, after attention": ScheduledLayerwise(placement="after-attention"),
     "scheduled, 4 chunks on 2 streams": ScheduledLayerwise(chunks=4, copy_streams=2, copy_priority="high"),
     "scheduled, two ahead, residents": ScheduledLayerwise(prefetch=2, resident_layers=2, across_switch="prefetched"),
+    "diffusers, block level": DiffusersGroup(),
+    "diffusers, block level, stream": DiffusersGroup(stream=True),
+    "diffusers, block level, record_stream": DiffusersGroup(stream=True, record_stream=True),
+    "diffusers, block level, pinned on use": DiffusersGroup(stream=True, low_cpu_mem_usage=True),
+    "accelerate, whole components": AccelerateModel(),
 }
 
 

@@ -95,7 +95,7 @@ def _rotation(name: str, d: int) -> Operations:
     half = d // 2
     product, combined, cast = d + FP32 * half, 3 * FP32 * half, FP32 * half + d
     return tuple(
-        Elementwise(f"{name} rotation, {part} {what}", "image", elements, live=(6 + alive) * d)
+        Elementwise(f"rotation of {name}, {part} {what}", "image", elements, live=(6 + alive) * d)
         for part in ("even", "odd")
         for what, elements, alive in (
             ("by cos", product, 1),
@@ -132,9 +132,10 @@ def _feed_forward(block: Sizes) -> Operations:
 def wan_before_blocks(block: Sizes, outside: Outside) -> Operations:
     """Rotary tables of the sequence, patches, condition and text."""
     d, positions = block.hidden, outside.positions * block.head_dim * TABLE_BYTES
+    tables = 2 * FP32 * block.head_dim
     embedder = "condition_embedder"
     return (
-        Elementwise("rope", "image", 2 * FP32 * block.head_dim, buffers=(positions, positions)),
+        Elementwise("rope", "image", tables, buffers=(positions, positions), kept=tables),
         Linear("patch_embedding", outside.inputs, d, "image", live=d),
         Elementwise("patches contiguous", "image", 2 * d, live=2 * d),
         Linear(f"{embedder}.time_embedder.linear_1", outside.frequencies, d, "condition", live=d),
@@ -142,7 +143,7 @@ def wan_before_blocks(block: Sizes, outside: Outside) -> Operations:
         Linear(f"{embedder}.time_proj", d, 6 * d, "condition", live=d),
         Linear(f"{embedder}.text_embedder.linear_1", outside.text_width, d, "text", live=d),
         Elementwise("text gelu", "text", 2 * d, live=d),
-        Linear(f"{embedder}.text_embedder.linear_2", d, d, "text", live=d),
+        Linear(f"{embedder}.text_embedder.linear_2", d, d, "text", live=d, kept=d),
     )
 
 
