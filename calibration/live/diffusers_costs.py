@@ -1,6 +1,7 @@
-"""What the library's offloading asks of the host beside copies: memory from the driver, pinning, pageable copies.
+"""What the library's offloading asks of the host beside copies: driver memory, pinning, hooks, pageable copies.
 
-Each is read alone, on tensors as large as a Wan-14B block's, so that predictions need no fit to forwards.
+Each is read alone, on tensors as large as a Wan-14B block's, so that predictions need no fit to forwards. Hooks are
+read on a model so small that nothing else takes time: its forwards with every mode, and without offloading.
 """
 
 import time
@@ -8,14 +9,40 @@ from typing import Any
 
 import torch
 
+from .diffusers_model import MODES, Shape, Weights, forget, forward_of, offload
+
+SMALL = Shape(blocks=8, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
+SMALL_TOKENS = 24
+SMALL_FORWARDS = 9
 SIZES = (2**21, 52_428_800, 141_557_760, 671_088_640)
 """Bytes: the least that the allocator takes from the driver; weights of an attention product and of an FFN product; an
 fp32 tensor of 32,760 tokens."""
 REPEATS = 5
 
 
+def small_forwards(bench: Any, modes: list[str]) -> dict[str, Any]:
+    """Seconds of forwards of a small model, without offloading and with every mode; the first one is the traced one."""
+    line: dict[str, Any] = {"record": "diffusers-forwards-small", "shape": SMALL._asdict(), "tokens": SMALL_TOKENS}
+    weights = Weights(SMALL, bench.device)
+    for name in ("resident", *modes):
+        try:
+            line[name] = _small(bench, weights, name)
+        except Exception as error:
+            line[f"{name} error"] = f"{type(error).__name__}: {error}"[:500]
+        forget()
+    return line
+
+
+def _small(bench: Any, weights: Weights, name: str) -> list[float]:
+    model = weights.model(resident=name == "resident")
+    if name != "resident":
+        offload(model, MODES[name], bench.device)
+    forward = forward_of(model, weights.inputs(SMALL_TOKENS))
+    return [bench.seconds(forward) for _ in range(SMALL_FORWARDS)]
+
+
 def costs(bench: Any) -> dict[str, Any]:
-    """Raw readings [s]; only the bytes' own errors where something is not to be had."""
+    """Raw readings [s]; an error where something is not to be had."""
     line: dict[str, Any] = {"record": "diffusers-forwards-costs"}
     if not bench.on_gpu:
         return line
