@@ -47,7 +47,7 @@ class Pair(NamedTuple):
 
     def counts(self) -> dict[str, int]:
         """Forwards of one run."""
-        of_resident = min(max(2, ceil(RESIDENT_SECONDS / self.resident_s)), 2 * MOST_FORWARDS)
+        of_resident = min(ceil(RESIDENT_SECONDS / self.resident_s), 2 * MOST_FORWARDS)
         return {"R": of_resident, "M": min(max(1, round(MODE_SECONDS / self.mode_s)), MOST_FORWARDS)}
 
     def order(self, allowed: float) -> str:
@@ -111,17 +111,20 @@ def _workspace(device: Any) -> int:
     return int(torch.cuda.memory_allocated()) - before
 
 
-def measure(bench: Bench, forward: Forward, tokens: int, share: float, *, traced_first: bool) -> dict[str, Any]:
-    """One mode at one length: first forward, turns with the resident one, memory, profile.
+def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: float) -> dict[str, Any]:
+    """One mode at one length: first forwards, turns with the resident one, memory, profile.
 
-    `share` of the time left may be used. `traced_first`: the mode has not run yet, and its first forward differs.
+    `share` of the time left may be used. `before`: what a forward of the mode took at the length before [s]; 0 if it
+    has not run yet, and its first forward differs.
     """
     until = time.monotonic() + share * bench.left
     resident = forward_of(bench.resident, bench.weights.inputs(tokens))
     resident()
-    first = bench.seconds(forward)
-    again = traced_first and first < QUICK
-    pair = Pair(resident, forward, bench.seconds(resident), bench.seconds(forward) if again else first)
+    # The first traces (then once more), others fill the allocator's cache; slow modes gain nothing by either.
+    first = [bench.seconds(forward)] if before < QUICK else []
+    if not before and first[0] < QUICK:
+        first.append(bench.seconds(forward))
+    pair = Pair(resident, forward, bench.seconds(resident), first[-1] if first else before)
     order = pair.order(until - time.monotonic() - 1.5 * pair.mode_s)
     found: dict[str, Any] = {"first_s": first, "order": order} | turns(bench, pair, order)
     if pair.mode_s < QUICK or until - time.monotonic() > pair.mode_s:
@@ -150,7 +153,7 @@ def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iter
     model = bench.weights.model(resident=False)
     offload(model, MODES[name], bench.device)
     bench.synchronize()
-    setup, spent = time.monotonic() - begin, 0.0
+    setup, spent, before = time.monotonic() - begin, 0.0, 0.0
     for number, length in enumerate(tokens):
         # Longer sequences take longer: what the one before took is the least.
         if bench.left <= spent:
@@ -160,11 +163,11 @@ def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iter
         try:
             inputs = bench.weights.inputs(length)
             share = 1 / (left - number)
-            found = measure(bench, forward_of(model, inputs), length, share, traced_first=number == 0)
+            found = measure(bench, forward_of(model, inputs), length, share, before)
         except Exception as error:
             yield _line(name, length) | _failure(error)
             continue
-        spent = time.monotonic() - started
+        spent, before = time.monotonic() - started, found["mode_s"][-1][-1]
         yield _line(name, length) | found | {"setup_s": setup, "spent_s": spent, "level_before_mode": level}
     del model
 
@@ -175,7 +178,7 @@ def resident_lines(bench: Bench, tokens: list[int]) -> Iterator[dict[str, Any]]:
         forward = forward_of(bench.resident, bench.weights.inputs(length))
         bench.seconds(forward)
         bench.forget_peaks()
-        seconds = [bench.seconds(forward) for _ in range(3)]
+        seconds = [bench.seconds(forward) for _ in range(2)]
         found = {"resident_s": [seconds], "peaks": [bench.peaks()], "state": _state(bench)}
         yield _line("resident", length) | found | {"profile": traced(bench, forward)}
 

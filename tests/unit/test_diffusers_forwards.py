@@ -36,7 +36,7 @@ def test_every_mode_leaves_a_line_with_raw_seconds_and_a_failing_one_its_error(t
     assert small["block-stream error"].startswith("ValueError")
     assert (about["versions"]["diffusers"], about["attention_backend"]) == ("0.42.1", "AttentionBackendName.NATIVE")
     assert costs["record"] == "diffusers-forwards-costs"
-    assert (resident["mode"], len(resident["resident_s"][0])) == ("resident", 3)
+    assert (resident["mode"], len(resident["resident_s"][0])) == ("resident", 2)
     assert (failed["mode"], failed["error"].split(":")[0]) == ("block-stream", "ValueError")
     assert (sequential["mode"], block["mode"]) == ("sequential", "block")
     assert block["order"] == "RMMR"
