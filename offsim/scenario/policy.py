@@ -112,6 +112,8 @@ class DiffusersGroup(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """The host does not wait for kernels before a group's memory is given back: the allocator does."""
     low_cpu_mem_usage: bool = False
     """Host copies are pinned whenever they are copied, not for good."""
+    hook_cost: Seconds = 0.0
+    """Host time of every hook besides its calls: what the library's own Python takes."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 
@@ -140,6 +142,8 @@ class AccelerateSequential(
 
     empty_cache: Seconds = 0.0
     """Host time per tensor of emptying the allocator's cache, with what asking the driver for memory anew costs."""
+    hook_cost: Seconds = 0.0
+    """Host time of every hook besides its calls: what the library's own Python takes."""
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 

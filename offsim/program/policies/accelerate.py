@@ -15,7 +15,7 @@ from offsim.scenario.policy import AccelerateSequential
 from offsim.scenario.scenario import Scenario
 
 from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork
-from .hooks import EXPERT_NAMES, PolicyProgram, moved_in, moved_out
+from .hooks import EXPERT_NAMES, PolicyProgram, hook_work, moved_in, moved_out
 from .modules import Module, modules_of, outside_module
 
 
@@ -86,7 +86,7 @@ class SequentialProgram(PolicyProgram):
         super().__init__(scenario)
         policy = scenario.policy
         assert isinstance(policy, AccelerateSequential)
-        self.empty_cache = policy.empty_cache
+        self.policy = policy
         self.modules = [
             {module.buffer: module for module in modules_of(scenario, expert)} for expert in range(self.sizes.experts)
         ]
@@ -121,16 +121,18 @@ class SequentialProgram(PolicyProgram):
     def before_module(self, expert: int, module: str) -> Iterator[Command]:
         """AlignDevicesHook.pre_forward."""
         buffer, bytes_, tensors = own = self._module(expert, module)
+        yield from hook_work(self.policy.hook_cost)
         if self._is_buffers(own):
             return
         yield Allocate(buffer, bytes_, COMPUTE)
         yield Copy(COMPUTE, f"{buffer} in", "H2D", bytes_, "pageable", buffer, tensors)
-        if self.empty_cache:
-            yield HostWork("empty cache", tensors * self.empty_cache)
+        if self.policy.empty_cache:
+            yield HostWork("empty cache", tensors * self.policy.empty_cache)
 
     def after_module(self, expert: int, module: str) -> Iterator[Command]:
         """AlignDevicesHook.post_forward: the tensors become meta tensors."""
         own = self._module(expert, module)
+        yield from hook_work(self.policy.hook_cost)
         if not self._is_buffers(own):
             yield Free(own.buffer)
 

@@ -19,7 +19,7 @@ from offsim.scenario.policy import DiffusersGroup
 from offsim.scenario.scenario import Scenario
 
 from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Synchronize
-from .hooks import EXPERT_NAMES, PolicyProgram, moved_in, moved_out
+from .hooks import EXPERT_NAMES, PolicyProgram, hook_work, moved_in, moved_out
 from .modules import Module, modules_of, outside_module
 
 
@@ -42,6 +42,7 @@ class Chain:
 
     def before(self, module: Module) -> Iterator[Command]:
         """pre_forward of a group's leader."""
+        yield from hook_work(self.policy.hook_cost)
         if not self.policy.stream:
             yield from moved_in(*module)
         elif not self.traced:
@@ -66,6 +67,7 @@ class Chain:
 
     def after(self, module: Module) -> Iterator[Command]:
         """post_forward of a group's leader: offload_."""
+        yield from hook_work(self.policy.hook_cost)
         if not self.policy.stream:
             yield from moved_out(*module)
         elif self.policy.record_stream:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Copy, Free, Record, Template, Wait
+from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Template, Wait
 
 EXPERT_NAMES = ("transformer", "transformer_2")
 
@@ -158,6 +158,12 @@ def moved_out(name: str, bytes_: float, calls: int) -> Iterator[Command]:
     yield Allocate(f"{name} on host", bytes_, "pageable")
     yield Copy(COMPUTE, f"{name} out", "D2H", bytes_, "fresh", name, calls)
     yield Free(name)
+
+
+def hook_work(seconds: float) -> Iterator[Command]:
+    """What a hook costs the host besides its calls, where the scenario says."""
+    if seconds:
+        yield HostWork("hook", seconds)
 
 
 def wait_stream(waiter: str, awaited: str) -> Iterator[Command]:
