@@ -228,6 +228,7 @@ def header(bench: Bench, fingerprint: str) -> dict[str, Any]:
         "attention_backend": str(backend),
         "gpu": torch.cuda.get_device_name() if bench.on_gpu else "cpu",
         "fingerprint": fingerprint,
+        "argv": sys.argv[1:],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -250,10 +251,12 @@ def _brief(line: dict[str, Any]) -> str:
 def all_lines(bench: Bench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
     """Everything, the quick modes first; a mode that cannot be set up leaves its error."""
     from .diffusers_costs import costs, small_forwards
+    from .diffusers_kernels import elementwise
 
     yield from resident_lines(bench, tokens)
     yield costs(bench)
     yield small_forwards(bench, modes)
+    yield elementwise(bench, tokens)
     left = len(modes) * len(tokens)
     for name in modes:
         try:

@@ -29,10 +29,11 @@ def test_every_mode_leaves_a_line_with_raw_seconds_and_a_failing_one_its_error(t
     # Streams are not to be had on a CPU: that mode fails, the ones after it are measured all the same.
     modes = ("block-stream", "sequential", "block")
     lines = run(tmp_path / "out.jsonl", "--modes", *modes, "--tokens", "12", "--limit-s", "100")
-    about, resident, costs, small, failed, sequential, block = lines
+    about, resident, costs, small, elementwise, failed, sequential, block = lines
     assert {name: len(small[name]) for name in ("resident", "sequential", "block")} == dict.fromkeys(
         ("resident", "sequential", "block"), 9
     )
+    assert elementwise == {"record": "diffusers-forwards-elementwise"}
     assert small["block-stream error"].startswith("ValueError")
     assert (about["versions"]["diffusers"], about["attention_backend"]) == ("0.42.1", "AttentionBackendName.NATIVE")
     assert costs["record"] == "diffusers-forwards-costs"

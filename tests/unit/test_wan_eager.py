@@ -17,6 +17,7 @@ from diffusers import WanTransformer3DModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from calibration.live.diffusers_kernels import PER_BLOCK, groups_of
 from calibration.live.diffusers_model import Shape
 
 TOKENS, TEXT = 8190, 512
@@ -169,3 +170,20 @@ def test_the_most_that_is_alive_is_what_operations_say(ran):
     assert ours == 22 * TOKENS * 5120
     tables, text = 2 * TOKENS * 128 * 4, TEXT * 5120 * 2
     assert ours + tables + text == pytest.approx(ran.peak, rel=0.005)
+
+
+def test_the_elementwise_groups_that_are_timed_alone_run_the_blocks_kernels(ran):
+    """As many kernels over image rows as a block has, and their bytes, in the library's own words."""
+    shape = Shape(blocks=1)
+    moved, count = 0.0, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "rms_norm", fused_rms_norm)
+        for name, group in groups_of(shape, TOKENS, torch.device("meta")).items():
+            kernels = Kernels()
+            with torch.no_grad(), kernels:
+                group()
+            large = [size for _, size in kernels.found if size > 1e6]
+            moved, count = moved + PER_BLOCK[name] * sum(large), count + PER_BLOCK[name] * len(large)
+    image = [op for op in MODEL.blocks[0].eager_operations() if isinstance(op, Elementwise) and op.rows == "image"]
+    assert count == len(image)
+    assert moved == pytest.approx(sum(2 * op.elements * TOKENS for op in image), rel=0.005)
