@@ -30,7 +30,7 @@ PER_BLOCK = {
 
 def elementwise(bench: Any, tokens: list[int]) -> dict[str, Any]:
     """Seconds of each group at each length, raw."""
-    line: dict[str, Any] = {"record": "diffusers-forwards-elementwise"}
+    line: dict[str, Any] = {"record": "diffusers-forwards-elementwise", "per_block": PER_BLOCK}
     if not bench.on_gpu:
         return line
     for length in tokens:

@@ -14,7 +14,8 @@ from rich.table import Table
 from offsim.results.layout import Renderable, new_table, pairs, render, spaced
 
 from .errors import CaseError, Summary, Winners, all_errors, as_json, memory_error, summary, winners
-from .library import LibraryError, library_error, read_library
+from .library import read_library
+from .library_prediction import LibraryError, library_error
 from .library_report import forward_json, forwards_table
 from .records import CLASSES, NODES, SEEN, Failure, read_records
 from .simpler import SIMPLER

@@ -1,43 +1,24 @@
-"""Committed forwards of the real diffusers library: what was measured, and what its node's profile predicts.
+"""Committed forwards of the real diffusers library: what was measured.
 
 A record is a line of `diffusers*.jsonl` in a node's folder, as `calibration.live.diffusers_forwards` writes it. What is
-compared is a mode's forward relative to the interleaved forwards without offloading, as with the other replays. Two
-costs of the host are the library's own and are not in a profile: what its eager operators take per kernel, and its
-hooks' Python. Both are read off forwards of a model so small that nothing else counts (the file's `small` line), never
-off what is compared; so is what the driver takes for memory that accelerate's emptied cache asks for anew.
+compared is a mode's forward relative to the interleaved forwards without offloading, as with the other replays.
 Left out: the traced first forward, which is kept but not compared.
 """
 
 import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import structs
 
-from offsim.program.build import build
-from offsim.program.commands import Compute, HostWork
-from offsim.results.predict import Prediction, predict
-from offsim.scenario.architectures import ARCHITECTURES, outside_operations
-from offsim.scenario.load import load_node
-from offsim.scenario.model import BlockList, Embeddings, Model
-from offsim.scenario.node import Node
-from offsim.scenario.operations import parameter_count
-from offsim.scenario.policy import AccelerateSequential, DiffusersGroup, Policy, Resident
-from offsim.scenario.quantity import Quantity
-from offsim.scenario.scenario import Scenario, ScenarioError, check
-from offsim.scenario.workload import Workload
+from offsim.scenario.policy import DiffusersGroup, Policy
+from offsim.scenario.scenario import ScenarioError
 
 from .records import NODES, settled
 
 PATTERN = "diffusers*.jsonl"
-STEPS = 4
-PROBED_HOOK = 1e-3
-DRIVER_CALLS_PER_TENSOR = 1.5
-"""After a cache is emptied, activations come from the driver: about 40 a block of 27 tensors, counted by hand."""
 DRIVER_SIZE = 141_557_760
 
 
@@ -77,6 +58,10 @@ class LibraryRecord(NamedTuple):
     small_tokens: int
     driver_s: float
     """Memory from the driver and back, once."""
+    elementwise: dict[str, list[float]]
+    """A block's eager elementwise kernels alone at this length, group by group [s]."""
+    per_block: dict[str, int]
+    """How often each group runs in a block."""
     profile_of_forward: dict[str, Any]
     """What torch's profiler saw in one forward."""
 
@@ -137,8 +122,8 @@ class File:
         self.shape = Shape(**self.about["shape"])
         self.small = next(iter(by_kind.get("diffusers-forwards-small", [])), {})
         self.costs = next(iter(by_kind.get("diffusers-forwards-costs", [])), {})
+        self.elementwise = next(iter(by_kind.get("diffusers-forwards-elementwise", [])), {})
         self.forwards = [line for line in by_kind.get("diffusers-forwards", []) if line["mode"] != "resident"]
-        self.resident = [line for line in by_kind.get("diffusers-forwards", []) if line["mode"] == "resident"]
 
     def failures(self) -> list[tuple[str, str, str]]:
         """Lines with an error."""
@@ -166,6 +151,8 @@ class File:
             small_shape=None if shape is None else Shape(**shape),
             small_tokens=self.small.get("tokens", 0),
             driver_s=median(driver) if driver else 0.0,
+            elementwise=self.elementwise.get(str(line["tokens"]), {}),
+            per_block=self.elementwise.get("per_block", {}),
             profile_of_forward=line.get("profile", {}),
         )
 
@@ -176,116 +163,3 @@ class File:
             return None
         others = line["level_before_mode"] - self.about["workspace_bytes"]
         return float(max(peaks) - others - 2 * self.shape.input_bytes(line["tokens"]))
-
-
-class LibraryError(NamedTuple):
-    """One record and its prediction; errors are predicted / measured - 1."""
-
-    record: LibraryRecord
-    prediction: Prediction
-    reference: Prediction
-    """Without offloading."""
-
-    @property
-    def predicted(self) -> float:
-        """Ratio."""
-        return self.prediction.steps[-1].duration / self.reference.steps[-1].duration
-
-    @property
-    def error(self) -> float:
-        return self.predicted / self.record.ratio - 1
-
-    @property
-    def mode_error(self) -> float:
-        """Of the mode's forward in seconds."""
-        return self.prediction.steps[-1].duration / self.record.seconds - 1
-
-    @property
-    def resident_error(self) -> float:
-        return self.reference.steps[-1].duration / self.record.resident - 1
-
-    @property
-    def memory_error(self) -> float | None:
-        peak = self.record.peak_allocated
-        return None if peak is None else self.prediction.peak_allocated / peak - 1
-
-
-def library_error(record: LibraryRecord) -> LibraryError:
-    """Predict one record with its node's profile and the library's own host costs."""
-    node = with_launch_cost(load_node(str(record.profile)), record)
-    policy = with_host_costs(record, node)
-    of = [predict(scenario_of(record.shape, record.tokens, node, p)) for p in (policy, Resident())]
-    return LibraryError(record, of[0], of[1])
-
-
-def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy) -> Scenario:
-    """Forwards of the library's Wan, each drained before the next."""
-    work = Workload(tokens=tokens, steps=STEPS, cfg="none", step_end="device", kernels="eager")
-    scenario = Scenario(model_of(shape), work, node, policy, name="diffusers-forwards")
-    check(scenario)
-    return scenario
-
-
-@cache
-def model_of(shape: Shape) -> Model:
-    """The library's Wan with these sizes."""
-    sizes: dict[str, Any] = {
-        "hidden": shape.heads * shape.head_dim,
-        "heads": shape.heads,
-        "head_dim": shape.head_dim,
-        "ffn": shape.ffn,
-    }
-    parameters = parameter_count(ARCHITECTURES["wan"](_Sizes(**sizes)))
-    blocks = BlockList("blocks", shape.blocks, "wan", parameters, **sizes, tensors=27)
-    embeddings = Embeddings(shape.text_width)
-    before, after = outside_operations(blocks, embeddings)
-    return Model(
-        "diffusers-wan",
-        "WanTransformer3DModel with random weights",
-        (blocks,),
-        other_parameters=parameter_count((*before, *after)),
-        source="diffusers",
-        text_tokens=shape.text_tokens,
-        embeddings=embeddings,
-    )
-
-
-class _Sizes(msgspec.Struct, frozen=True):
-    """A block's sizes before its parameters are known."""
-
-    hidden: int
-    heads: int
-    head_dim: int
-    ffn: int
-    architecture: str = "wan"
-    text_hidden: int | None = None
-    text_ffn: int | None = None
-    extra: dict[str, int] = {}
-
-
-def with_launch_cost(node: Node, record: LibraryRecord) -> Node:
-    """The node with what one of the library's eager kernels costs the host, if the small model tells."""
-    seconds = record.small.get("resident", [])
-    if not seconds or record.small_shape is None:
-        return node
-    program = build(scenario_of(record.small_shape, record.small_tokens, node, Resident()))
-    step = next(section for section in program.sections if section.step == STEPS - 1)
-    kernels = sum(len(command.kernels) for command in step.commands if isinstance(command, Compute))
-    launch = Quantity(median(seconds[1:]) / kernels, "measured", "forwards of a small model")
-    return structs.replace(node, overheads=structs.replace(node.overheads, launch=launch))
-
-
-def with_host_costs(record: LibraryRecord, node: Node) -> Policy:
-    """The policy with its hooks' cost, so that the small model takes as long as it took; and the driver's."""
-    policy = record.policy
-    seconds = record.small.get(record.mode, [])
-    if not isinstance(policy, DiffusersGroup | AccelerateSequential) or len(seconds) < 3 or record.small_shape is None:
-        return policy
-    probed = scenario_of(record.small_shape, record.small_tokens, node, structs.replace(policy, hook_cost=PROBED_HOOK))
-    step = next(section for section in build(probed).sections if section.step == STEPS - 1)
-    hooks = sum(isinstance(command, HostWork) and command.name == "hook" for command in step.commands)
-    without = predict(structs.replace(probed, policy=policy)).steps[-1].duration
-    cost = max(0.0, median(seconds[2:]) - without) / hooks
-    if isinstance(policy, AccelerateSequential):
-        return structs.replace(policy, hook_cost=cost, empty_cache=DRIVER_CALLS_PER_TENSOR * record.driver_s)
-    return structs.replace(policy, hook_cost=cost)

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from offsim.results.layout import gib, new_table, seconds
 
-from .library import LibraryError
+from .library_prediction import LibraryError
 
 TITLE = "forwards of the diffusers library: relative to no offloading, in seconds, peak allocated GiB"
 

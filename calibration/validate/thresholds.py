@@ -13,7 +13,7 @@ import msgspec
 from offsim.scenario.scenario import ScenarioError
 
 from .errors import CaseError, Summary, memory_error, summary, summary_of, winners
-from .library import LibraryError
+from .library_prediction import LibraryError
 from .records import CLASSES
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from calibration.validate.library import LibraryError, Shape, library_error, read_library, scenario_of
+from calibration.validate.library import Shape, read_library
+from calibration.validate.library_prediction import LibraryError, library_error, scenario_of
 from calibration.validate.records import NODES
 from offsim.results.layout import gib, new_table, render, spaced
 from offsim.results.predict import Prediction, predict

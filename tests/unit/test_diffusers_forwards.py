@@ -33,7 +33,7 @@ def test_every_mode_leaves_a_line_with_raw_seconds_and_a_failing_one_its_error(t
     assert {name: len(small[name]) for name in ("resident", "sequential", "block")} == dict.fromkeys(
         ("resident", "sequential", "block"), 9
     )
-    assert elementwise == {"record": "diffusers-forwards-elementwise"}
+    assert elementwise["per_block"]["rotation"] == 2
     assert small["block-stream error"].startswith("ValueError")
     assert (about["versions"]["diffusers"], about["attention_backend"]) == ("0.42.1", "AttentionBackendName.NATIVE")
     assert costs["record"] == "diffusers-forwards-costs"

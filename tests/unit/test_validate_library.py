@@ -9,7 +9,15 @@ import pytest
 from msgspec import structs
 
 from calibration.validate.command import validate_command
-from calibration.validate.library import Shape, library_error, model_of, read_library, scenario_of, with_launch_cost
+from calibration.validate.library import Shape, read_library
+from calibration.validate.library_prediction import (
+    elementwise_bytes,
+    library_error,
+    model_of,
+    scenario_of,
+    with_elementwise_rate,
+    with_launch_cost,
+)
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
 from offsim.scenario.load import load_node
@@ -122,3 +130,15 @@ def test_a_mode_that_failed_is_listed_with_its_error(lines, tmp_path):
 
 def test_the_model_has_the_size_of_sixteen_wan_blocks_and_what_is_around_them():
     assert model_of(SHAPE._replace(blocks=16)).parameters == 16 * 351_394_304 + 232_719_424
+
+
+def test_elementwise_kernels_have_the_rate_at_which_they_ran_alone(lines, tmp_path):
+    """260.8 bytes per token and column, in 2 x 5 ms and 2 ms."""
+    groups = {"norms": [5e-3, 5e-3, 9e-3], "others": [2e-3]}
+    told = {"record": "diffusers-forwards-elementwise", str(TOKENS): groups, "per_block": {"norms": 2, "others": 1}}
+    record = read_library(write(tmp_path, [*lines, told]))[0][0]
+    node = with_elementwise_rate(load_node("h200-x1"), record)
+    moved = elementwise_bytes(record, node)
+    assert moved == pytest.approx(260.8 * TOKENS * 5120, rel=1e-3)
+    assert node.gpu.elementwise.at(1e6) == pytest.approx(moved / 12e-3)
+    assert library_error(record).resident_error > 0.1
