@@ -73,13 +73,13 @@ class Forwards:
     def _write(self, expert: int) -> Passage:
         """One forward of the transformer."""
         begin = (*self.policy.before_forward(expert), Allocate("activations", self.activations, COMPUTE))
-        parts = [Part(begin), *self._around(expert, 0, "embeddings")]
+        parts = between(begin, self._around(expert, 0, "embeddings"))
         for index, blocks in enumerate(self.scenario.model.blocks):
             for i in range(blocks.count):
                 parts += self._block(expert, index, i)
-        parts += self._around(expert, 1, "head")
+        head = self._around(expert, 1, "head")
         end = (Free("activations"), *self.policy.after_forward(expert))
-        return (*parts, Part(end))
+        return (*parts, *between((), head, end))
 
     def _around(self, expert: int, side: int, name: str) -> list[Part]:
         """What runs before (0) or after (1) the blocks."""
@@ -98,7 +98,7 @@ class Forwards:
             before.append(self._breaks[index]._replace(name=name + self._breaks[index].name))
         if policy.splits_blocks:
             parts = self._split(expert, f"{name}.", self._operations[index])
-            return [Part(tuple(before)), *parts, Part(tuple(policy.after_block(expert, index, i)))]
+            return between(tuple(before), parts, tuple(policy.after_block(expert, index, i)))
         reads, parts = (policy.weights(expert, index, i),), []
         *inner, last = self._templates[index]
         for template, stop in zip(inner, self._stops[index], strict=True):
@@ -131,6 +131,15 @@ def _cut(template: Template, stops: tuple[int, ...]) -> list[Template]:
     """A template before, between and after these places."""
     ends = (*stops, len(template.commands))
     return [Template(template.commands[a:b]) for a, b in zip((0, *stops), ends, strict=True)]
+
+
+def between(before: tuple[Command, ...], parts: list[Part], after: tuple[Command, ...] = ()) -> list[Part]:
+    """Parts with commands before the first and after the last."""
+    first = parts[0]._replace(before=before + parts[0].before)
+    *most, last = [first, *parts[1:]]
+    if last.template is None:
+        return [*most, last._replace(before=last.before + after)]
+    return [*most, last._replace(after=last.after + after)]
 
 
 def operations_of(scenario: Scenario, blocks: BlockList) -> tuple[Operation, ...]:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from calibration.validate.library import LibraryRecord
+from calibration.validate.library_prediction import LibraryError
 from calibration.validate.records import NODES
 from experiments.diffusers import __main__ as diffusers
 from offsim.scenario.load import load_node
@@ -44,3 +46,20 @@ def test_busy_seconds_are_the_steps_kernels_and_copies(short):
 
 def test_the_page_says_what_has_been_measured(short):
     assert "has not been measured on any node yet" in diffusers.state_of_data([])
+
+
+def test_with_measurements_the_page_shows_them_beside_and_what_the_profiler_saw(short):
+    """A mode that took twice what is predicted relative to no offloading: half of it, -50 %."""
+    row = next(row for row in short if row.mode == "leaf-stream")
+    resident = next(row for row in short if row.mode == "resident")
+    ratio = row.seconds / resident.seconds
+    seen = {"busy_s": {"kernels": 1.5, "H2D": 0.25, "D2H": 0.0}, "host": [["cudaStreamSynchronize", 9, 0.75]]}
+    record = LibraryRecord(
+        "a-node", NODES, diffusers.SIXTEEN, "leaf-stream", diffusers.MODES["leaf-stream"], 2000,
+        [[2 * ratio]], [[1.0]], None, None, {}, None, 0, 0.0, {}, {}, seen,
+    )  # fmt: skip
+    error = LibraryError(record, row.prediction, resident.prediction)
+    table = diffusers.ranking("title", [row._replace(measured=error), resident])
+    assert [next(iter(column.cells)) for column in table.columns[-2:]] == [f"{2 * ratio:.3f}", "-50.0 %"]
+    assert list(diffusers.seen_by_profiler([error]).columns[-1].cells) == ["0.750"]
+    assert "Measured on a-node: 1 forwards, worst error -50.0 % (leaf-stream 2000)." in diffusers.state_of_data([error])
