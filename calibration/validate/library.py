@@ -20,6 +20,8 @@ from .records import NODES, settled
 
 PATTERN = "diffusers*.jsonl"
 DRIVER_SIZE = 141_557_760
+BLOCK_TENSORS = {52_428_800: 8, 141_557_760: 2}
+"""Sizes of a Wan-14B block's ten large tensors, and how many have it."""
 
 
 class Shape(NamedTuple):
@@ -58,6 +60,8 @@ class LibraryRecord(NamedTuple):
     small_tokens: int
     driver_s: float
     """Memory from the driver and back, once."""
+    fresh_d2h: float | None
+    """Rate of `to("cpu")` of a block's large tensors, each alone [bytes/s]."""
     elementwise: dict[str, list[float]]
     """A block's eager elementwise kernels alone at this length, group by group [s]."""
     per_block: dict[str, int]
@@ -151,10 +155,18 @@ class File:
             small_shape=None if shape is None else Shape(**shape),
             small_tokens=self.small.get("tokens", 0),
             driver_s=median(driver) if driver else 0.0,
+            fresh_d2h=self._fresh_rate(),
             elementwise=self.elementwise.get(str(line["tokens"]), {}),
             per_block=self.elementwise.get("per_block", {}),
             profile_of_forward=line.get("profile", {}),
         )
+
+    def _fresh_rate(self) -> float | None:
+        seconds: dict[int, list[float]] = {size: self.costs.get(f"fresh_d2h_{size}", []) for size in BLOCK_TENSORS}
+        if not all(seconds.values()):
+            return None
+        moved = sum(size * count for size, count in BLOCK_TENSORS.items())
+        return moved / sum(count * median(seconds[size]) for size, count in BLOCK_TENSORS.items())
 
     def _own_peak(self, line: dict[str, Any]) -> float | None:
         """Highest level less what lay there before the mode, and less two forwards' inputs."""

@@ -1,9 +1,10 @@
 """What a node's profile predicts for forwards of the real diffusers library.
 
-Three costs are the library's own and are not in a profile. What its eager operators and its hooks' Python take of the
+Some costs are the library's own and are not in a profile. What its eager operators and its hooks' Python take of the
 host is read off forwards of a model so small that nothing else counts; how fast its elementwise kernels are, which mix
 bf16 and fp32, off these kernels alone; what the driver takes for memory that accelerate's emptied cache asks for anew,
-off single tensors. Nothing is read off the forwards that are compared.
+and how fast `to("cpu")` faults fresh pages (which varies by a third from run to run on one machine), off single
+tensors. Nothing is read off the forwards that are compared.
 Left out: how these costs vary with length, but for the kernels'.
 """
 
@@ -71,7 +72,9 @@ class LibraryError(NamedTuple):
 
 def library_error(record: LibraryRecord) -> LibraryError:
     """Predict one record with its node's profile and the library's own host costs."""
-    node = with_elementwise_rate(with_launch_cost(load_node(str(record.profile)), record), record)
+    node = load_node(str(record.profile))
+    for read in (with_launch_cost, with_elementwise_rate, with_fresh_rate):
+        node = read(node, record)
     policy = with_host_costs(record, node)
     of = [predict(scenario_of(record.shape, record.tokens, node, p)) for p in (policy, Resident())]
     return LibraryError(record, of[0], of[1])
@@ -142,6 +145,14 @@ def with_elementwise_rate(node: Node, record: LibraryRecord) -> Node:
     rate = elementwise_bytes(record, node) / measured
     curve = Curve(((1.0, rate),), "measured", "the library's elementwise kernels alone")
     return structs.replace(node, gpu=structs.replace(node.gpu, elementwise=curve))
+
+
+def with_fresh_rate(node: Node, record: LibraryRecord) -> Node:
+    """The node with the rate at which weights went into fresh pageable memory, if single tensors were timed."""
+    if record.fresh_d2h is None:
+        return node
+    rate = Quantity(record.fresh_d2h, "measured", "single tensors of a block")
+    return structs.replace(node, host=structs.replace(node.host, fresh_d2h=rate))
 
 
 def elementwise_bytes(record: LibraryRecord, node: Node) -> float:

@@ -16,6 +16,7 @@ from calibration.validate.library_prediction import (
     model_of,
     scenario_of,
     with_elementwise_rate,
+    with_fresh_rate,
     with_launch_cost,
 )
 from offsim.results.predict import predict
@@ -142,3 +143,11 @@ def test_elementwise_kernels_have_the_rate_at_which_they_ran_alone(lines, tmp_pa
     assert moved == pytest.approx(260.8 * TOKENS * 5120, rel=1e-3)
     assert node.gpu.elementwise.at(1e6) == pytest.approx(moved / 12e-3)
     assert library_error(record).resident_error > 0.1
+
+
+def test_fresh_memory_is_written_at_the_rate_of_single_tensors(lines, tmp_path):
+    """Eight of 52.4 MB in 40 ms each and two of 141.6 MB in 100 ms each: 702.5 MB in 520 ms."""
+    told = {"record": "diffusers-forwards-costs", "fresh_d2h_52428800": [0.04], "fresh_d2h_141557760": [0.1, 0.1, 0.3]}
+    record = read_library(write(tmp_path, [*lines, told]))[0][0]
+    assert with_fresh_rate(load_node("h200-x1"), record).host.fresh_d2h.value == pytest.approx(702.5456e6 / 0.52)
+    assert with_fresh_rate(load_node("h200-x1"), record._replace(fresh_d2h=None)) == load_node("h200-x1")
