@@ -55,6 +55,10 @@ class Device(Protocol):
         """New bytes in host memory or in the pool of a stream."""
         ...
 
+    def record_use(self, memory: Any, streams: tuple[str, ...]) -> None:
+        """Memory that is about to be freed may be used again only when these streams have got here."""
+        ...
+
     def gate(self, streams: list[str], seconds: float) -> Any:
         """Hold all these streams for about `seconds`; the event of their release."""
         ...
@@ -127,6 +131,11 @@ class CudaDevice:
             return torch.empty(bytes_, dtype=torch.uint8, device=self.torch_device)
         with torch.cuda.stream(self.stream(pool)):
             return torch.empty(bytes_, dtype=torch.uint8, device=self.torch_device)
+
+    def record_use(self, memory: Any, streams: tuple[str, ...]) -> None:
+        """See Device."""
+        for stream in streams:
+            memory.record_stream(self.stream(stream))
 
     def gate(self, streams: list[str], seconds: float) -> CudaEvent:
         """See Device: a kernel that spins on the compute stream, for which the others wait."""
@@ -220,6 +229,9 @@ class CpuDevice:
         if pool == "pinned":
             return self.pinned.take(bytes_)
         return torch.full((bytes_,), 0x7F, dtype=torch.uint8)
+
+    def record_use(self, memory: Any, streams: tuple[str, ...]) -> None:
+        """See Device: queued work holds on to the memory that it uses."""
 
     def gate(self, streams: list[str], seconds: float) -> CpuEvent:  # noqa: ARG002
         """See Device: nothing to hold."""

@@ -113,6 +113,8 @@ class Memory:
         name = command.buffer
         if name == ACTIVATIONS:
             return self._free_activations
+        if command.recorded:
+            return lambda: self.device.record_use(self.buffers.pop(name), command.recorded)
         return lambda: self.buffers.pop(name)
 
     def _free_activations(self) -> None:

@@ -14,6 +14,9 @@ from rich.table import Table
 from offsim.results.layout import Renderable, new_table, pairs, render, spaced
 
 from .errors import CaseError, Summary, Winners, all_errors, as_json, memory_error, summary, winners
+from .library import read_library
+from .library_prediction import LibraryError, library_error
+from .library_report import forward_json, forwards_table
 from .records import CLASSES, NODES, SEEN, Failure, read_records
 from .simpler import SIMPLER
 from .thresholds import THRESHOLDS, Verdict, judge
@@ -26,16 +29,19 @@ TITLE = "|error| of the steady step relative to its resident run (medians: simpl
 def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRESHOLDS) -> int:
     """Print all errors; 1 if a threshold is broken."""
     records, failures = read_records(root)
-    if not records:
+    forwards, failed = read_library(root)
+    if not records and not forwards:
         print("no measurements to validate: calibration/nodes holds no node with a profile and replays")
         return FINE
-    errors = all_errors(records)
-    verdicts = judge(errors, thresholds)
+    failures += [Failure(*failure) for failure in failed]
+    errors, library = all_errors(records), [library_error(record) for record in forwards]
+    verdicts = judge(errors, thresholds, library)
     broken = [verdict for verdict in verdicts if verdict.kept is False]
     if json:
-        print(msgspec.json.format(msgspec.json.encode(_json(errors, verdicts, failures)), indent=2).decode())
+        print(msgspec.json.format(msgspec.json.encode(_json(errors, verdicts, failures, library)), indent=2).decode())
     else:
-        print(render(*spaced(report(errors, failures))))
+        tables = [forwards_table(library)] if library else []
+        print(render(*spaced([*report(errors, failures), *tables])))
         print(judgement(verdicts))
     return BROKEN if broken else FINE
 
@@ -160,7 +166,9 @@ def _order(order: Winners) -> Table:
     )
 
 
-def _json(errors: list[CaseError], verdicts: list[Verdict], failures: list[Failure]) -> dict[str, object]:
+def _json(
+    errors: list[CaseError], verdicts: list[Verdict], failures: list[Failure], library: list[LibraryError]
+) -> dict[str, object]:
     thresholds = [
         msgspec.to_builtins(v.threshold) | {"value": v.value, "kept": v.kept, "detail": v.detail} for v in verdicts
     ]
@@ -171,6 +179,7 @@ def _json(errors: list[CaseError], verdicts: list[Verdict], failures: list[Failu
         "classes_since_the_rule": _summaries([error for error in errors if error.node not in SEEN]),
         "winners": {"right": order.right, "wrong": [list(pair) for pair in order.wrong]},
         "cases": as_json(errors),
+        "library": [forward_json(error) for error in library],
         "thresholds": thresholds,
         "failures": [failure._asdict() for failure in failures],
     }

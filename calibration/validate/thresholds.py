@@ -4,6 +4,7 @@ A bound whose group has no measurements is neither kept nor broken, and says so;
 """
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,11 +12,14 @@ import msgspec
 
 from offsim.scenario.scenario import ScenarioError
 
-from .errors import CaseError, memory_error, summary, winners
+from .errors import CaseError, Summary, memory_error, summary, summary_of, winners
+from .library_prediction import LibraryError
 from .records import CLASSES
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
-GROUPS = (*CLASSES, "all", "all but pageable", "memory", "winners")
+LIBRARY = ("library streamed", "library pageable", "library memory")
+"""Forwards of the real diffusers library."""
+GROUPS = (*CLASSES, "all", "all but pageable", "memory", "winners", *LIBRARY)
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +54,7 @@ class Verdict(NamedTuple):
         return f"{bound.group}: {bound.statistic} |error| {value}, at most {limit} allowed ({self.detail})"
 
 
-def judge(errors: list[CaseError], path: Path = THRESHOLDS) -> list[Verdict]:
+def judge(errors: list[CaseError], path: Path = THRESHOLDS, library: Sequence[LibraryError] = ()) -> list[Verdict]:
     """A verdict on every threshold of the file."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -60,20 +64,32 @@ def judge(errors: list[CaseError], path: Path = THRESHOLDS) -> list[Verdict]:
     unknown = [bound.group for bound in bounds if bound.group not in GROUPS]
     if unknown:
         raise ScenarioError(f"{path}: group {unknown[0]!r}: one of {', '.join(GROUPS)}")
-    return [_judge(bound, errors) for bound in bounds]
+    return [_judge(bound, errors, library) for bound in bounds]
 
 
-def _judge(bound: Threshold, errors: list[CaseError]) -> Verdict:
+def _judge(bound: Threshold, errors: list[CaseError], library: Sequence[LibraryError]) -> Verdict:
     if bound.group == "winners":
         order = winners(errors)
         count = len(order.wrong) if order.right or order.wrong else None
         return Verdict(bound, count, "; ".join(f"{a} and {b}" for a, b in order.wrong) or "no pair of policies")
-    group = group_of(bound.group, errors)
-    found = summary(group, memory_error) if bound.group == "memory" else summary(group)
+    found = _library(bound.group, library) if bound.group in LIBRARY else _replays(bound.group, errors)
     if found is None:
         return Verdict(bound, None, "nothing measured")
     values = {"median": found.median, "p95": found.p95, "worst": abs(found.worst)}
     return Verdict(bound, values[bound.statistic], f"worst {found.worst_name} {100 * found.worst:+.1f} %")
+
+
+def _replays(name: str, errors: list[CaseError]) -> Summary | None:
+    group = group_of(name, errors)
+    return summary(group, memory_error) if name == "memory" else summary(group)
+
+
+def _library(name: str, errors: Sequence[LibraryError]) -> Summary | None:
+    """What errors of the library's forwards come to, of one kind or of their memory."""
+    kind = name.removeprefix("library ")
+    if kind == "memory":
+        return summary_of([(e.memory_error, e.record.name) for e in errors if e.memory_error is not None])
+    return summary_of([(e.error, e.record.name) for e in errors if e.record.kind == kind])
 
 
 def group_of(name: str, errors: list[CaseError]) -> list[CaseError]:

@@ -55,7 +55,7 @@ def exchanged_bytes(layout: Layout, tokens: int, width: int) -> float:
     return ACTIVATION_BYTES * layout.batch * tokens * width * (degree - 1) / degree**2
 
 
-STAGES = ("self-attention", "cross-attention", "ffn", "attention", "mlp")
+STAGES = ("self-attention", "cross-attention", "ffn", "attention", "mlp", "attn1", "attn2")
 """Parts of a block by which its kernels are grouped into commands, as far as operations name them."""
 
 
@@ -174,13 +174,63 @@ def graph_break(layout: Layout, hidden: int, name: str) -> Compute:
 
 
 def activation_bytes(operations: tuple[Operation, ...], layout: Layout, hidden: int) -> float:
-    """Peak activations of a block on one rank: residual stream plus the largest operation's inputs and outputs.
+    """Peak activations of a block on one rank: what operations say is alive while they run, where they do.
+
+    Else the residual stream plus the largest operation's inputs and outputs.
+    """
+    return live_bytes(operations, layout) or largest_bytes(operations, layout, hidden)
+
+
+def largest_bytes(operations: tuple[Operation, ...], layout: Layout, hidden: int) -> float:
+    """The residual stream plus the largest operation's inputs and outputs.
 
     Counted as eager PyTorch holds them: a product holds input and output, attention q, k, v and output, each
     exchanged tensor its staging copy.
     """
     residual = layout.rows("image") * hidden
     return ACTIVATION_BYTES * (residual + max(_live_elements(op, layout) for op in operations))
+
+
+def live_bytes(operations: tuple[Operation, ...], layout: Layout) -> float:
+    """Activations that operations find alive, at most; 0 where they don't tell."""
+    return ACTIVATION_BYTES * max((op.live for op in operations), default=0.0) * layout.rows("image")
+
+
+def kept_bytes(operations: tuple[Operation, ...], layout: Layout) -> float:
+    """What operations before the blocks leave alive through the whole forward: rotary tables, the text."""
+    kept = [op.kept * layout.rows(op.rows) for op in operations if not isinstance(op, Attention)]
+    return ACTIVATION_BYTES * sum(kept)
+
+
+class Stretch(NamedTuple):
+    """Operations in a row: those of one module with weights, or those between two of them."""
+
+    module: str
+    """Its name; empty between modules."""
+    operations: tuple[Operation, ...]
+
+    @property
+    def title(self) -> str:
+        """What its kernels are called."""
+        return self.module or self.operations[0].name
+
+
+def stretches(operations: tuple[Operation, ...]) -> list[Stretch]:
+    """Operations cut at every module that has weights or buffers of its own; tables of the enclosing one don't cut."""
+    found: list[Stretch] = []
+    for operation in operations:
+        module = operation.name if _has_module(operation) else ""
+        if found and not module and not found[-1].module:
+            found[-1] = Stretch("", (*found[-1].operations, operation))
+        else:
+            found.append(Stretch(module, (operation,)))
+    return found
+
+
+def _has_module(operation: Operation) -> bool:
+    if isinstance(operation, Elementwise):
+        return bool(operation.tensors or operation.buffers) and not operation.whole
+    return bool(operation.tensors)
 
 
 def _live_elements(operation: Operation, layout: Layout) -> float:

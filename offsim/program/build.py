@@ -4,12 +4,12 @@ The order of events is the pipeline's: load, text encoding, steps (expert, forwa
 policy adds stands in its own module. Phases outside the loop are there for their memory; their compute is not modelled.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from .block import Layout, activation_bytes, block_commands, elementwise, graph_break, layout_of
+from .block import Layout, elementwise, layout_of
 from .commands import (
     COMPUTE,
     Allocate,
@@ -25,80 +25,14 @@ from .commands import (
     Section,
     StreamProgram,
     Synchronize,
-    Template,
     Written,
 )
+from .forwards import Forwards
 from .policies import policy_program
 from .policies.hooks import PolicyProgram
 
 LATENT_CHANNELS = 64
 """Of one token: 16 channels, 1 x 2 x 2 patches."""
-
-
-class Forwards:
-    """Writes the commands of forwards, each different one once: blocks of one list differ in names only."""
-
-    def __init__(self, scenario: Scenario, policy: PolicyProgram, layout: Layout) -> None:
-        self.scenario = scenario
-        self.policy = policy
-        self.layout = layout
-        lists = scenario.model.blocks
-        operations = [blocks.operations() for blocks in lists]
-        self.activations = max(
-            activation_bytes(own, layout, blocks.hidden) for own, blocks in zip(operations, lists, strict=True)
-        )
-        whole = [Template(tuple(_shared(block_commands(own, layout, "", ())))) for own in operations]
-        self._stops = [tuple(policy.stops(index, template)) for index, template in enumerate(whole)]
-        self._templates = [_cut(template, stops) for template, stops in zip(whole, self._stops, strict=True)]
-        self._breaks = [graph_break(layout, blocks.hidden, "") for blocks in lists]
-        self._outside = (elementwise(layout.rows("image"), 2 * lists[0].hidden),)
-        self._forwards: dict[Hashable, Passage] = {}
-
-    def forward(self, expert: int) -> Passage:
-        """The next forward of an expert; remembered if it leaves the policy's state as it found it."""
-        before = (expert, self.policy.state())
-        if before not in self._forwards:
-            forward = self._write(expert)
-            if before[1] != self.policy.state():
-                return forward
-            self._forwards[before] = forward
-        return self._forwards[before]
-
-    def _write(self, expert: int) -> Passage:
-        """One forward of the transformer: embeddings, block lists, final projection."""
-        outside = self.policy.other_weights(expert)
-        begin = Allocate("activations", self.activations, COMPUTE)
-        parts = [Part((begin, Compute(COMPUTE, "embeddings", self._outside, outside)))]
-        for index, blocks in enumerate(self.scenario.model.blocks):
-            parts += [part for i in range(blocks.count) for part in self._block(expert, index, i)]
-        parts.append(Part((Compute(COMPUTE, "head", self._outside, outside), Free("activations"))))
-        return tuple(parts)
-
-    def _block(self, expert: int, index: int, i: int) -> Iterator[Part]:
-        """A block of list `index` with what the policy's hooks issue around it and where it stops within."""
-        policy, name = self.policy, f"{self.scenario.model.blocks[index].name}.{i}"
-        before = [*policy.before_block(expert, index, i)]
-        if policy.breaks_graph and self.scenario.workload.compiled and (index or i):
-            before.append(self._breaks[index]._replace(name=name + self._breaks[index].name))
-        reads = (policy.weights(expert, index, i),)
-        *inner, last = self._templates[index]
-        for template, stop in zip(inner, self._stops[index], strict=True):
-            yield Part(tuple(before), template, name, reads)
-            before = [*policy.within_block(expert, index, i, stop)]
-        yield Part(tuple(before), last, name, reads, tuple(policy.after_block(expert, index, i)))
-
-
-def _cut(template: Template, stops: tuple[int, ...]) -> list[Template]:
-    """A template before, between and after these places."""
-    ends = (*stops, len(template.commands))
-    return [Template(template.commands[a:b]) for a, b in zip((0, *stops), ends, strict=True)]
-
-
-def _shared(commands: Iterator[Command]) -> Iterator[Compute | Collective]:
-    """The commands of a block, which are kernels and collectives only."""
-    for command in commands:
-        assert isinstance(command, Compute | Collective)
-        yield command
 
 
 def build(scenario: Scenario) -> StreamProgram:
@@ -107,7 +41,7 @@ def build(scenario: Scenario) -> StreamProgram:
     layout = layout_of(scenario)
     sections = [
         Section("load", "load", None, tuple(_load(scenario, policy))),
-        Section("encode", "encode", None, tuple(_encode(scenario))),
+        Section("encode", "encode", None, tuple(_encode(scenario, policy))),
     ]
     sections += _steps(scenario, policy, layout)
     sections.append(Section("decode", "decode", None, tuple(_decode(scenario, policy))))
@@ -119,6 +53,8 @@ def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
     for component, placement in _components(scenario):
         if placement == "resident":
             yield Allocate(component.name, component.weight_bytes, COMPUTE)
+        elif placement == "chain":
+            yield Allocate(f"{component.name} on host", component.weight_bytes, "pageable")
         else:
             # Sharded components keep 1/N of their weights on each rank's host side.
             ranks = scenario.workload.gpus if placement == "sharded" else 1
@@ -136,12 +72,14 @@ def _components(scenario: Scenario) -> list[tuple[Component, str]]:
     return [(component, placement) for component, placement in pairs if component is not None]
 
 
-def _encode(scenario: Scenario) -> Iterator[Command]:
+def _encode(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
     """Text encoding: the encoder's weights as its placement has them on the device."""
-    component = scenario.model.text_encoder
-    if component is None or scenario.policy.text_encoder == "resident":
+    component, placement = scenario.model.text_encoder, scenario.policy.text_encoder
+    if component is None:
         return
-    yield from _visit(component, scenario.policy.text_encoder)
+    yield from policy.encode(component)
+    if placement not in ("resident", "chain"):
+        yield from _visit(component, placement)
 
 
 def _visit(component: Component, placement: str) -> Iterator[Command]:
@@ -167,16 +105,18 @@ def _visit(component: Component, placement: str) -> Iterator[Command]:
 def _decode(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
     """VAE decoding: weights and workspace; what the policy still holds stays."""
     yield from policy.finish()
-    component = scenario.model.vae
+    component, placement = scenario.model.vae, scenario.policy.vae
     if component is None:
         return
+    yield from policy.decode(component)
     workspace = component.workspace_per_pixel * scenario.workload.pixels()
     if workspace:
         yield Allocate("VAE workspace", workspace, COMPUTE)
-    if scenario.policy.vae != "resident":
-        yield from _visit(component, scenario.policy.vae)
+    if placement not in ("resident", "chain"):
+        yield from _visit(component, placement)
     if workspace:
         yield Free("VAE workspace")
+    yield from policy.after_decoding(component)
 
 
 def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Section]:

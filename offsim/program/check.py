@@ -3,7 +3,8 @@
 A program passes if no timing whatsoever lets a kernel read weights that haven't arrived, or a copy overwrite
 memory that is still in use. Buffers allocated in the load phase without a copy count as loaded. Memory goes
 back to its pool in host order, so every write into a buffer must come after all uses of what was freed into
-its pool before the buffer was allocated: conservative, since the allocator may also hand out other memory.
+its pool before the buffer was allocated: conservative, since the allocator may also hand out other memory. Uses on
+streams that were recorded on the freed memory (`Free.recorded`) are the allocator's to wait for.
 Host memory is only counted: torch keeps a pinned block until its copies have ended, and pageable copies block
 the host.
 """
@@ -201,6 +202,9 @@ class _Check:
         self._freed.add(free.buffer)
         pool = self._pools.setdefault(buffer.allocate.pool, {})
         for (stream, _), use in buffer.uses.items():
+            # The allocator itself waits for streams that were recorded.
+            if stream in free.recorded:
+                continue
             if (stream, WHOLE) not in pool or pool[stream, WHOLE][0] < use[0]:
                 pool[stream, WHOLE] = use
 

@@ -105,9 +105,14 @@ class Allocate(NamedTuple):
 
 
 class Free(NamedTuple):
-    """The buffer returns to its pool, in host order."""
+    """The buffer returns to its pool, in host order; or (torch's record_stream) not before these streams get here.
+
+    Either way it stops counting as allocated at once; what is recorded only decides when its memory is used again.
+    """
 
     buffer: str
+    recorded: tuple[str, ...] = ()
+    """Streams whose tail at this moment must have been reached before the memory is used again."""
 
 
 class HostWork(NamedTuple):

@@ -139,6 +139,10 @@ def _allocate(command: Allocate) -> Words:
     return "allocate", f"{command.buffer} in {pool}", _megabytes(command.bytes)
 
 
+def _recorded(command: Free) -> str:
+    return f" once {', '.join(command.recorded)} gets here" if command.recorded else ""
+
+
 def _megabytes(bytes_: float) -> str:
     return f"{bytes_ / 1e6:.1f} MB"
 
@@ -151,6 +155,6 @@ _DESCRIBE: dict[type, Callable[[Any], Words]] = {
     Wait: lambda command: ("wait", command.event, ""),
     Synchronize: lambda command: ("synchronize", f"{command.scope} {command.target}".strip(), ""),
     Allocate: _allocate,
-    Free: lambda command: ("free", command.buffer, ""),
+    Free: lambda command: ("free", command.buffer + _recorded(command), ""),
     HostWork: lambda command: ("work", command.name, f"{1e3 * command.duration:.3f} ms"),
 }

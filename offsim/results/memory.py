@@ -2,15 +2,26 @@
 
 Device: blocks are rounded to 512 bytes when allocated and to 2 MiB when reserved; each stream has its own pool,
 reserved memory is the sum of the pools' high-water marks. Host: torch's pinned allocator rounds each block up to a
-power of two. Left out: fragmentation, and the retry after freeing cached blocks, so only allocated memory decides
-what fits.
+power of two. Memory freed with recorded streams counts as reserved until the host has waited for them: at most that
+long, since there is no clock here. Left out: fragmentation, and the retry after freeing cached blocks, so only
+allocated memory decides what fits.
 """
 
 from collections.abc import Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Free, Phase, StreamProgram, coarse
+from offsim.program.commands import (
+    COMPUTE,
+    HOST_POOLS,
+    Allocate,
+    Copy,
+    Free,
+    Phase,
+    StreamProgram,
+    Synchronize,
+    coarse,
+)
 from offsim.scenario.scenario import Scenario
 
 ALLOCATED_UNIT = 512
@@ -66,6 +77,8 @@ class Levels:
         self.host = {"pinned": 0.0, "pageable": 0.0}
         self._pool: dict[str, float] = {}
         self._marks: dict[str, float] = {}
+        self.deferred: list[tuple[str, float, frozenset[str]]] = []
+        """Pool, bytes and streams of freed memory that these streams may still use."""
 
     def allocate(self, command: Allocate) -> None:
         if command.pool in HOST_POOLS:
@@ -85,7 +98,15 @@ class Levels:
             self.host[pool] -= size
         else:
             self.device -= size
-            self._pool[pool] -= ceil(size / RESERVED_UNIT) * RESERVED_UNIT
+            self.deferred.append((pool, ceil(size / RESERVED_UNIT) * RESERVED_UNIT, frozenset(command.recorded)))
+            self.reached(frozenset())
+
+    def reached(self, streams: frozenset[str] | None) -> None:
+        """The host has waited for these streams (None: for all): what only they used is free for use again."""
+        for pool, size, recorded in self.deferred:
+            if streams is None or recorded <= streams:
+                self._pool[pool] -= size
+        self.deferred = [kept for kept in self.deferred if streams is not None and not kept[2] <= streams]
 
     @property
     def reserved(self) -> float:
@@ -109,7 +130,7 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     peaks: dict[Phase, PhasePeak] = {}
     before: tuple[object, ...] = ()
     for section in program.sections:
-        state = (id(section.commands), section.phase, frozenset(levels.live))
+        state = (id(section.commands), section.phase, frozenset(levels.live), tuple(levels.deferred))
         if state != before:
             peaks[section.phase] = _section_peak(
                 section.phase, coarse(section.commands), levels, peaks.get(section.phase)
@@ -132,10 +153,20 @@ def _section_peak(phase: Phase, commands: Sequence[object], levels: Levels, peak
         elif isinstance(command, Free):
             levels.free(command)
         else:
+            if levels.deferred:
+                _wait(levels, command)
             continue
         pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
     pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
     return PhasePeak(phase, top, levels.reserved, pinned, pageable, largest)
+
+
+def _wait(levels: Levels, command: object) -> None:
+    """What the host waits for with a command."""
+    if isinstance(command, Synchronize):
+        levels.reached(None if command.scope == "device" else frozenset({command.target}))
+    elif isinstance(command, Copy) and command.host_memory != "pinned":
+        levels.reached(frozenset({command.stream}))
 
 
 def out_of_memory(scenario: Scenario, peaks: list[PhasePeak]) -> OutOfMemory | None:

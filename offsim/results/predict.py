@@ -16,7 +16,7 @@ from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario, quantities_in_use
 
 from .memory import OutOfMemory, PhasePeak, out_of_memory, phase_peaks
-from .steps import Charge, StepRow, ledger, step_rows
+from .steps import Charge, StepRow, ledger, step_rows, waits
 
 SCHEMA_VERSION = 1
 
@@ -73,6 +73,10 @@ class Prediction(NamedTuple):
     @property
     def calibrated(self) -> bool:
         return not self.uncalibrated
+
+    def waits(self, index: int) -> dict[str, float]:
+        """What a step's compute stream waited for, by name [s]."""
+        return waits(self.program, self.timeline, index)
 
     def ledger(self) -> list[Charge]:
         """The stall ledger of all steps."""

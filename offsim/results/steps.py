@@ -16,6 +16,8 @@ from offsim.program.commands import COMPUTE, Collective, Command, Copy, Section,
 from offsim.program.timeline import Span, Timeline
 
 COPY_KINDS = ("H2D", "D2H")
+HOST = "host"
+"""Among waits: nothing was issued."""
 
 
 class Losses(NamedTuple):
@@ -84,6 +86,8 @@ class Attribution:
     def __init__(self, tracks: RankTracks) -> None:
         self.tracks = tracks
         self.charges: dict[tuple[str, str], float] = {}
+        self.waits: dict[str, float] = {}
+        """What the compute stream did or waited for instead of computing, contention apart [s]."""
         self._times = 1
 
     def window(self, start: float, end: float, times: int = 1) -> Losses:
@@ -108,7 +112,7 @@ class Attribution:
         seconds = end - start
         if span.kind == "wait":
             if span.cause in seen:
-                return Losses(host_bound=seconds)
+                return self._host(seconds)
             return self._track(span.cause, start, end, waiting or f"wait for {general(span.name)}", seen)
         lost = 0.0
         if span.delays:
@@ -117,8 +121,10 @@ class Attribution:
             self._charge(span, share, waiting or _what(span))
         useful = seconds - lost
         if span.kind in COPY_KINDS:
+            self._wait(_what(span), useful)
             return Losses(exposed_copy=useful, contention=lost)
         if span.kind in ("collective", "rendezvous"):
+            self._wait(_what(span), useful)
             return Losses(exposed_collective=useful, contention=lost)
         return Losses(compute=useful, contention=lost)
 
@@ -136,10 +142,18 @@ class Attribution:
             begin, stop = max(blocked.start, at), min(blocked.end, end)
             if stop <= begin:
                 continue
-            total += Losses(host_bound=begin - at)
+            total += self._host(begin - at)
             total += self._track(blocked.cause, begin, stop, waiting or f"host: {blocked.name}", seen)
             at = stop
-        return total + Losses(host_bound=end - at)
+        return total + self._host(end - at)
+
+    def _host(self, seconds: float) -> Losses:
+        self._wait(HOST, seconds)
+        return Losses(host_bound=seconds)
+
+    def _wait(self, what: str, seconds: float) -> None:
+        if seconds > 0:
+            self.waits[what] = self.waits.get(what, 0.0) + seconds * self._times
 
 
 def general(name: str) -> str:
@@ -223,3 +237,15 @@ def ledger(program: StreamProgram, timeline: Timeline) -> list[Charge]:
             by_section[recorded] = [Charge(0, waiting, who, seconds) for (waiting, who), seconds in ordered]
         result += [charge._replace(step=section.step) for charge in by_section[recorded] if charge.seconds > 0]
     return result
+
+
+def waits(program: StreamProgram, timeline: Timeline, index: int) -> dict[str, float]:
+    """What the compute stream of the slowest rank waited for in a step, and how long [s]; the longest first.
+
+    `H2D: ...` and `D2H: ...` are copies by the general names of what they move, whether the stream ran them itself,
+    waited for them, or stood idle while they kept the host; `host` is idle with nothing issued. They add up to the
+    step's exposed copies, exposed collectives and host-bound time.
+    """
+    number = next(i for i, section in enumerate(program.sections) if section.step == index)
+    _, _, attribution = _slowest(timeline, timeline.recorded_section(number), _tracks(timeline))
+    return dict(sorted(attribution.waits.items(), key=lambda item: -item[1]))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .architectures import ARCHITECTURES, block_operations
+from .architectures import ARCHITECTURES, EAGER, block_operations, eager_operations, outside_operations
 from .operations import Attention, Linear, Operation, parameter_count
 from .units import Name, Text
 from .wording import shown
@@ -68,12 +68,29 @@ class BlockList(Struct, frozen=True, forbid_unknown_fields=True):
         """The operations of one block, in order."""
         return block_operations(self)
 
+    def eager_operations(self) -> tuple[Operation, ...] | None:
+        """The same as the diffusers library runs them, kernel by kernel, named as its modules; None if not known."""
+        return eager_operations(self) if self.architecture in EAGER else None
+
     def tensor_count(self) -> int:
         """Parameter tensors of one block: as counted, else weight and bias per product and one per norm."""
         if self.tensors is not None:
             return self.tensors
         counted = [op for op in self.operations() if op.parameters]
         return sum(2 if isinstance(op, Linear) and op.bias else 1 for op in counted)
+
+
+class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the diffusers library's Wan has around its blocks: patches, timestep, text, and the way back to patches."""
+
+    text_width: Size
+    """Of the text encoder's output."""
+    inputs: Size = 64
+    """Columns of a patch of latents: channels x patch."""
+    outputs: Size = 64
+    frequencies: Size = 256
+    positions: Size = 1024
+    """Rows of the rotary tables."""
 
 
 class Component(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,17 +133,33 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     flow_shift: FlowShift = 1.0
     boundary_ratio: Share | None = None
     """Share of the training timesteps above which the high-noise expert runs (two experts only)."""
+    embeddings: Embeddings | None = None
+    """Where the layers outside the blocks are known one by one: what leaf modules need."""
     text_encoder: Component | None = None
     vae: Component | None = None
     notes: str = ""
 
     def __post_init__(self) -> None:
+        outside = self.outside_operations()
+        if outside is not None and (derived := parameter_count((*outside[0], *outside[1]))) != self.other_parameters:
+            raise ValueError(f"other_parameters={self.other_parameters:,}: these embeddings have {derived:,}")
         if self.experts == 2 and self.boundary_ratio is None:
             raise ValueError("boundary_ratio: missing; experts = 2 needs it")
         names = [blocks.name for blocks in self.blocks]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"blocks: two lists are named {twice!r}")
+
+    def outside_operations(self) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
+        """What the diffusers library runs before and after the blocks; None if that is not known."""
+        if self.embeddings is None or self.blocks[0].architecture not in EAGER:
+            return None
+        return outside_operations(self.blocks[0], self.embeddings)
+
+    @property
+    def knows_modules(self) -> bool:
+        """Whether every module with weights is known by name: in the blocks and around them."""
+        return self.outside_operations() is not None and all(b.architecture in EAGER for b in self.blocks)
 
     @property
     def block_count(self) -> int:

@@ -21,10 +21,20 @@ class Linear:
     outputs: int
     rows: Rows
     bias: bool = True
+    live: float = 0.0
+    """Activation elements per image row that are alive while it runs, in all; 0 where that is not told."""
+    kept: float = 0.0
+    """Elements per own row that stay alive until the forward ends, besides all that `live` tells."""
 
     @property
     def parameters(self) -> int:
-        return self.inputs * self.outputs + (self.outputs if self.bias else 0)
+        return sum(self.tensors)
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Parameters of its weight and its bias."""
+        weight = self.inputs * self.outputs
+        return (weight, self.outputs) if self.bias else (weight,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +51,16 @@ class Attention:
     heads: int
     head_dim: int
     key_heads: int | None = None
+    live: float = 0.0
+    """As of a product."""
 
     @property
     def parameters(self) -> int:
         return 0
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        return ()
 
     @property
     def width(self) -> int:
@@ -69,6 +85,21 @@ class Elementwise:
     rows: Rows
     elements: float
     parameters: int = 0
+    parts: int = 1
+    """Tensors that its parameters are in, all of one size."""
+    buffers: tuple[int, ...] = ()
+    """Bytes of tensors that move with its parameters without being any (rotary tables, in fp32)."""
+    whole: bool = False
+    """Its parameters are the enclosing module's own: on the device for as long as that runs."""
+    live: float = 0.0
+    """As of a product."""
+    kept: float = 0.0
+    """As of a product."""
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Parameters of each of its tensors."""
+        return (self.parameters // self.parts,) * self.parts if self.parameters else ()
 
 
 Operation = Linear | Attention | Elementwise

@@ -99,7 +99,65 @@ class FSDP(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", ta
     vae: Placement = "swap"
 
 
-Policy = Resident | SGLangLayerwise | FullModel | FSDP | ScheduledLayerwise
+class DiffusersGroup(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="diffusers-group"):
+    """diffusers' enable_group_offload: blocks or leaf modules come in before they run and leave after."""
+
+    level: Literal["block", "leaf"] = "block"
+    """offload_type: block_level or leaf_level. leaf needs workload.kernels = "eager"."""
+    num_blocks_per_group: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Of block level without a stream; with one the library moves single blocks."""
+    stream: bool = False
+    """use_stream: the next group is copied while a group runs."""
+    record_stream: bool = False
+    """The host does not wait for kernels before a group's memory is given back: the allocator does."""
+    low_cpu_mem_usage: bool = False
+    """Host copies are pinned whenever they are copied, not for good."""
+    hook_cost: Seconds = 0.0
+    """Host time of every hook besides its calls: what the library's own Python takes."""
+    text_encoder: Placement = "sharded"
+    vae: Placement = "swap"
+
+    def __post_init__(self) -> None:
+        if self.record_stream and not self.stream:
+            raise ValueError("record_stream=true: needs stream = true")
+        if self.low_cpu_mem_usage and not self.stream:
+            raise ValueError("low_cpu_mem_usage=true: only matters with stream = true; leave it out")
+        if self.num_blocks_per_group > 1 and (self.stream or self.level == "leaf"):
+            how = "leaf level" if self.level == "leaf" else "a stream"
+            raise ValueError(f"num_blocks_per_group={self.num_blocks_per_group}: with {how} groups are not of blocks")
+
+
+class AccelerateModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="accelerate-model"):
+    """diffusers' enable_model_cpu_offload: one component on the device at a time, moved by module.to()."""
+
+    text_encoder: Literal["chain"] = "chain"
+    """In the chain of components that push each other out."""
+    vae: Literal["chain"] = "chain"
+
+
+class AccelerateSequential(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="accelerate-sequential"
+):
+    """diffusers' enable_sequential_cpu_offload: every module's tensors are copied in when it runs; pageable."""
+
+    empty_cache: Seconds = 0.0
+    """Host time per tensor of emptying the allocator's cache, with what asking the driver for memory anew costs."""
+    hook_cost: Seconds = 0.0
+    """Host time of every hook besides its calls: what the library's own Python takes."""
+    text_encoder: Placement = "sharded"
+    vae: Placement = "swap"
+
+
+Policy = (
+    Resident
+    | SGLangLayerwise
+    | FullModel
+    | FSDP
+    | ScheduledLayerwise
+    | DiffusersGroup
+    | AccelerateModel
+    | AccelerateSequential
+)
 
 
 def gathers(policy: Policy) -> bool:

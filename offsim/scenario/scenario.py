@@ -4,7 +4,17 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise, gathers
+from .policy import (
+    AccelerateModel,
+    AccelerateSequential,
+    DiffusersGroup,
+    FullModel,
+    Policy,
+    Resident,
+    ScheduledLayerwise,
+    SGLangLayerwise,
+    gathers,
+)
 from .quantity import Curve, Quantity
 from .schedule import experts
 from .units import Name
@@ -93,7 +103,14 @@ def check(scenario: Scenario) -> None:
     message = _engine_problem(scenario)
     if message:
         raise ScenarioError(message)
-    for problem in (_size_problem, _gpu_problem, _parallel_problem, _policy_problem, _backend_problem):
+    for problem in (
+        _size_problem,
+        _gpu_problem,
+        _parallel_problem,
+        _policy_problem,
+        _backend_problem,
+        _kernels_problem,
+    ):
         reason = problem(scenario)
         if reason:
             raise RefusedScenario(reason, scenario)
@@ -152,6 +169,8 @@ def _policy_problem(scenario: Scenario) -> str | None:
         return _schedule_problem(scenario, policy)
     if isinstance(policy, FullModel) and policy.background_steps and policy.version != "pinned":
         return f"policy.background_steps={policy.background_steps}: needs version = 'pinned', got {policy.version!r}"
+    if isinstance(policy, AccelerateSequential) or (isinstance(policy, DiffusersGroup) and policy.level == "leaf"):
+        return _module_problem(scenario)
     if not isinstance(policy, SGLangLayerwise):
         return None
     if policy.resident_layers and policy.version != "v3":
@@ -183,10 +202,28 @@ def _schedule_problem(scenario: Scenario, policy: ScheduledLayerwise) -> str | N
     return None
 
 
+def _module_problem(scenario: Scenario) -> str | None:
+    what = "policy.level='leaf'" if isinstance(scenario.policy, DiffusersGroup) else "policy 'accelerate-sequential'"
+    if not scenario.model.knows_modules:
+        return f"{what}: the modules of {scenario.model.name} are not known one by one"
+    if scenario.workload.kernels != "eager":
+        return f"{what}: moves the modules that the library runs one by one; needs workload.kernels = 'eager'"
+    return None
+
+
 def _backend_problem(scenario: Scenario) -> str | None:
     backend, known = scenario.workload.attention_backend, scenario.node.gpu.attention
     if backend not in known:
         return f"workload.attention_backend={backend!r}: node {scenario.node.name} knows {', '.join(sorted(known))}"
+    return None
+
+
+def _kernels_problem(scenario: Scenario) -> str | None:
+    work, model = scenario.workload, scenario.model
+    if work.kernels == "eager" and any(blocks.eager_operations() is None for blocks in model.blocks):
+        return f"workload.kernels='eager': the eager kernels of {model.name}'s blocks are not known; leave it out"
+    if work.kernels == "eager" and work.compiled:
+        return "workload.kernels='eager': not together with compiled = true"
     return None
 
 
@@ -249,6 +286,10 @@ def _unused_interference(scenario: Scenario) -> list[int]:
 
 
 def _pageable(policy: Policy) -> bool:
+    if isinstance(policy, DiffusersGroup):
+        return policy.level == "block" or not policy.stream or policy.low_cpu_mem_usage
+    if isinstance(policy, AccelerateModel | AccelerateSequential):
+        return True
     return getattr(policy, "version", "") == "pageable" or getattr(policy, "pinned", True) is False
 
 

@@ -36,6 +36,8 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     all_to_all_calls: Literal[2, 4, 8] = 4
     """Calls per self-attention block: 8 (cross-attention exchanged too), 4, or 2 (packed QKV)."""
     attention_backend: Text = "default"
+    kernels: Literal["fused", "eager"] = "fused"
+    """fused: norms, modulation and rotation pass over memory once. eager: as the diffusers library runs them."""
     compiled: bool = False
     """torch.compile of the whole forward. Hooks between blocks then break the graph: see program.block."""
     weight_dtype: Dtype = "bf16"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from offsim.program.build import build
 from offsim.program.check import problems
 from offsim.program.commands import (
     Allocate,
@@ -18,9 +19,18 @@ from offsim.program.commands import (
     Wait,
 )
 from offsim.program.text import format_program
-from offsim.scenario.policy import FSDP, FullModel, Resident, ScheduledLayerwise, SGLangLayerwise
+from offsim.scenario.policy import (
+    FSDP,
+    AccelerateModel,
+    AccelerateSequential,
+    DiffusersGroup,
+    FullModel,
+    Resident,
+    ScheduledLayerwise,
+    SGLangLayerwise,
+)
 from tests.golden.conftest import HERE
-from tests.golden.tiny import tiny_program
+from tests.golden.tiny import library_scenario, tiny_program
 
 PROGRAMS = {
     "resident": (Resident(), {}),
@@ -68,6 +78,17 @@ PROGRAMS = {
         {"gpus": 2},
     ),
 }
+LIBRARY = {
+    "diffusers-block": DiffusersGroup(),
+    "diffusers-block-2-per-group": DiffusersGroup(num_blocks_per_group=2),
+    "diffusers-block-stream": DiffusersGroup(stream=True),
+    "diffusers-block-stream-record": DiffusersGroup(stream=True, record_stream=True),
+    "diffusers-block-stream-low-cpu": DiffusersGroup(stream=True, low_cpu_mem_usage=True),
+    "diffusers-leaf": DiffusersGroup(level="leaf"),
+    "diffusers-leaf-stream": DiffusersGroup(level="leaf", stream=True),
+    "accelerate-sequential": AccelerateSequential(),
+}
+PROGRAMS["accelerate-model"] = (AccelerateModel(), {})
 SIZED = "every-command-with-sizes"
 
 
@@ -75,6 +96,14 @@ SIZED = "every-command-with-sizes"
 def test_commands_come_in_the_real_systems_order(name, compare):
     policy, workload = PROGRAMS[name]
     compare(name, format_program(tiny_program(policy, **workload), compact=True))
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_commands_come_in_the_librarys_order(name, compare):
+    """Two blocks of one expert; the first step is the traced one."""
+    program = build(library_scenario(LIBRARY[name], 3 if "per-group" in name else 2))
+    assert problems(program) == []
+    compare(name, format_program(program, compact=True))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -103,6 +132,8 @@ def every_command() -> StreamProgram:
         Synchronize("event", "ready"),
         Synchronize("device"),
         Free("block"),
+        Allocate("other", 1e6, "copy"),
+        Free("other", ("compute",)),
     )
     steps = tuple(Section(f"step {i}", "denoise", i, step) for i in range(3))
     return StreamProgram("every command", (Section("load", "load", None, load), *steps), ((0, 1), (2, 3)))
@@ -121,4 +152,4 @@ def test_chosen_steps_are_written_without_the_other_phases():
 
 
 def test_every_golden_file_belongs_to_a_test():
-    assert {path.stem for path in HERE.glob("*.txt")} <= {*PROGRAMS, SIZED}
+    assert {path.stem for path in HERE.glob("*.txt")} <= {*PROGRAMS, *LIBRARY, SIZED}

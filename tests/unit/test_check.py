@@ -20,7 +20,7 @@ from offsim.program.commands import (
 )
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
+from offsim.scenario.policy import FSDP, AccelerateModel, DiffusersGroup, FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario, ScenarioError, check
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_program
@@ -40,6 +40,12 @@ POLICIES = (
     FullModel(version="pinned"),
     FSDP(),
     FSDP(prefetch=3),
+    DiffusersGroup(),
+    DiffusersGroup(num_blocks_per_group=3),
+    DiffusersGroup(stream=True),
+    DiffusersGroup(stream=True, record_stream=True),
+    DiffusersGroup(stream=True, low_cpu_mem_usage=True),
+    AccelerateModel(),
 )
 
 
@@ -276,6 +282,15 @@ def test_prefetched_and_resident_weights_and_host_memory_may_stay():
     whole = program((*resident, *prefetched, host), load=(Allocate("c", 1.0, COMPUTE),))
     assert problems(whole) == []
     assert [allocate.buffer for allocate in live_at_end(whole)] == ["c", "a", "b", "b on host"]
+
+
+def test_memory_freed_with_a_recorded_stream_may_be_written_without_waiting_for_it():
+    """Without the record, b may get the memory of a that the kernel still reads."""
+    before = (A, h2d("a"), READY, AWAIT, kernel("a"))
+    after = (B, h2d("b"), Free("b"))
+    assert len(messages(*before, Free("a"), *after)) == 1
+    assert messages(*before, Free("a", (COMPUTE,)), *after) == []
+    assert len(messages(*before, Free("a", ("another stream",)), *after)) == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,18 @@ from calibration.live.session import Session  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise  # noqa: E402
+from offsim.scenario.policy import (  # noqa: E402
+    FSDP,
+    AccelerateModel,
+    AccelerateSequential,
+    DiffusersGroup,
+    FullModel,
+    Policy,
+    Resident,
+    ScheduledLayerwise,
+    SGLangLayerwise,
+)
+from tests.golden.tiny import library_scenario  # noqa: E402
 from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +49,11 @@ POLICIES: dict[str, Policy] = {
     "scheduled, after attention": ScheduledLayerwise(placement="after-attention"),
     "scheduled, 4 chunks on 2 streams": ScheduledLayerwise(chunks=4, copy_streams=2, copy_priority="high"),
     "scheduled, two ahead, residents": ScheduledLayerwise(prefetch=2, resident_layers=2, across_switch="prefetched"),
+    "diffusers, block level": DiffusersGroup(),
+    "diffusers, block level, stream": DiffusersGroup(stream=True),
+    "diffusers, block level, record_stream": DiffusersGroup(stream=True, record_stream=True),
+    "diffusers, block level, pinned on use": DiffusersGroup(stream=True, low_cpu_mem_usage=True),
+    "accelerate, whole components": AccelerateModel(),
 }
 
 
@@ -67,6 +83,28 @@ def resident() -> list[tuple[str, float]]:
 @pytest.mark.parametrize("seed", [None, 1, 2])
 def test_every_policy_computes_what_the_resident_model_computes(name, seed, resident):
     assert run(POLICIES[name], seed).sums == resident
+
+
+MODULES: dict[str, Policy] = {
+    "leaf, stream": DiffusersGroup(level="leaf", stream=True),
+    "leaf, stream, record_stream": DiffusersGroup(level="leaf", stream=True, record_stream=True),
+    "sequential": AccelerateSequential(),
+}
+
+
+def module_sums(policy: Policy, seed: int | None) -> list[tuple[str, float]]:
+    """Three steps of two tiny blocks, module by module."""
+    scenario = library_scenario(policy, tokens=TOKENS)
+    contents, rows = Contents(torch.device("cpu"), expert_layout(scenario)), (scenario.model.text_tokens, 1)
+    executor = Executor(build(scenario), CpuDevice(seed), Communicator(), contents, side_rows=rows, checksums=True)
+    executor.run()
+    return executor.sums
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_modules_that_come_and_go_compute_what_they_compute_where_every_copy_blocks(name, seed):
+    assert module_sums(MODULES[name], seed) == module_sums(DiffusersGroup(level="leaf"), None)
 
 
 def test_sums_tell_blocks_and_experts_apart(resident):

@@ -3,6 +3,8 @@
 from offsim.scenario import policy as parameters
 from offsim.scenario.scenario import Scenario
 
+from .accelerate import ModelOffloadProgram, SequentialProgram
+from .diffusers_group import DiffusersGroupProgram
 from .fsdp import FSDPProgram
 from .full_model import FullModelProgram
 from .hooks import PolicyProgram
@@ -16,6 +18,9 @@ PROGRAMS: dict[type, type[PolicyProgram]] = {
     parameters.FullModel: FullModelProgram,
     parameters.FSDP: FSDPProgram,
     parameters.ScheduledLayerwise: ScheduledLayerwiseProgram,
+    parameters.DiffusersGroup: DiffusersGroupProgram,
+    parameters.AccelerateModel: ModelOffloadProgram,
+    parameters.AccelerateSequential: SequentialProgram,
 }
 
 

@@ -13,7 +13,7 @@ from offsim.scenario.policy import FullModel
 from offsim.scenario.scenario import Scenario
 
 from ..commands import COMPUTE, WHOLE, Allocate, Command, Copy, Free, Piece, Record, Wait
-from .hooks import EXPERT_NAMES, PolicyProgram, wait_stream
+from .hooks import EXPERT_NAMES, PolicyProgram, moved_in, moved_out, wait_stream
 
 COPY_STREAM = "copy"
 
@@ -86,17 +86,16 @@ class FullModelProgram(PolicyProgram):
         yield Record(COPY_STREAM, f"{name} ready")
 
     def _swap_out(self, name: str) -> Iterator[Command]:
-        if not self.pinned:
-            yield Allocate(f"{name} on host", self.sizes.expert, "pageable")
-            yield Copy(COMPUTE, f"{name} out", "D2H", self.sizes.expert, "fresh", name, self.tensors)
-        yield Free(name)
+        if self.pinned:
+            yield Free(name)
+        else:
+            yield from moved_out(name, self.sizes.expert, self.tensors)
 
     def _swap_in(self, name: str) -> Iterator[Command]:
         bytes_ = self.sizes.expert
-        yield Allocate(name, bytes_, COMPUTE)
         if not self.pinned:
-            yield Copy(COMPUTE, f"{name} in", "H2D", bytes_, "pageable", name, self.tensors)
-            yield Free(f"{name} on host")
+            yield from moved_in(name, bytes_, self.tensors)
             return
+        yield Allocate(name, bytes_, COMPUTE)
         yield from self._copy(name, WHOLE)
         yield Wait(COMPUTE, f"{name} ready")

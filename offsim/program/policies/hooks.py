@@ -7,9 +7,10 @@ lives in the policy object, as it does in the real manager.
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
+from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Record, Template, Wait
+from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Template, Wait
 
 EXPERT_NAMES = ("transformer", "transformer_2")
 
@@ -54,6 +55,8 @@ class PolicyProgram:
     """The hooks, doing nothing: everything a policy doesn't override."""
 
     name = ""
+    splits_blocks = False
+    """Whether its hooks run around every module with weights: `before_module` and `after_module` are called."""
     breaks_graph = False
     """Whether its hooks run between blocks, which torch.compile cannot trace."""
     high_priority: tuple[str, ...] = ()
@@ -77,6 +80,14 @@ class PolicyProgram:
         """At the start of a step, which runs `expert`."""
         yield from ()
 
+    def before_forward(self, expert: int) -> Iterator[Command]:
+        """The transformer's forward pre-hook."""
+        yield from ()
+
+    def after_forward(self, expert: int) -> Iterator[Command]:
+        """The transformer's forward hook."""
+        yield from ()
+
     def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
         """The block's forward pre-hook."""
         yield from ()
@@ -93,13 +104,37 @@ class PolicyProgram:
         """The block's forward hook."""
         yield from ()
 
+    def before_module(self, expert: int, module: str) -> Iterator[Command]:
+        """The forward pre-hook of a module with weights of its own, named within the transformer."""
+        yield from ()
+
+    def after_module(self, expert: int, module: str) -> Iterator[Command]:
+        """Its forward hook."""
+        yield from ()
+
     def finish(self) -> Iterator[Command]:
         """After the last step."""
+        yield from ()
+
+    def encode(self, component: Component) -> Iterator[Command]:
+        """Before the text is encoded."""
+        yield from ()
+
+    def decode(self, component: Component) -> Iterator[Command]:
+        """Before the VAE decodes."""
+        yield from ()
+
+    def after_decoding(self, component: Component) -> Iterator[Command]:
+        """After it has."""
         yield from ()
 
     def weights(self, expert: int, index: int, block: int) -> str:
         """The buffer that a block's kernels read."""
         return self.sizes.buffer(expert, index, block)
+
+    def module_weights(self, expert: int, module: str) -> tuple[str, ...]:
+        """The buffers that a module's kernels read: its own, or (no name) those of the module around it."""
+        return ()
 
     def other_weights(self, expert: int) -> tuple[str, ...]:
         """The buffers that embeddings and head read."""
@@ -109,6 +144,26 @@ class PolicyProgram:
         """Every expert's non-block weights stay on the device."""
         for expert in range(self.sizes.experts):
             yield Allocate(self.other_weights(expert)[0], self.sizes.other, COMPUTE)
+
+
+def moved_in(name: str, bytes_: float, calls: int) -> Iterator[Command]:
+    """torch's module.to(device) of pageable weights: tensor by tensor, blocking the host; the host's copy goes."""
+    yield Allocate(name, bytes_, COMPUTE)
+    yield Copy(COMPUTE, f"{name} in", "H2D", bytes_, "pageable", name, calls)
+    yield Free(f"{name} on host")
+
+
+def moved_out(name: str, bytes_: float, calls: int) -> Iterator[Command]:
+    """torch's module.to("cpu"): into newly allocated pageable memory, whose pages the copy touches first."""
+    yield Allocate(f"{name} on host", bytes_, "pageable")
+    yield Copy(COMPUTE, f"{name} out", "D2H", bytes_, "fresh", name, calls)
+    yield Free(name)
+
+
+def hook_work(seconds: float) -> Iterator[Command]:
+    """What a hook costs the host besides its calls, where the scenario says."""
+    if seconds:
+        yield HostWork("hook", seconds)
 
 
 def wait_stream(waiter: str, awaited: str) -> Iterator[Command]:

@@ -13,8 +13,9 @@ from .mochi import mochi, mochi_last
 from .pieces import Operations, Sizes
 from .single_stream import cogvideox, minimax_h3, z_image, z_image_context_refiner, z_image_noise_refiner
 from .wan import wan, wan_i2v
+from .wan_eager import Outside, wan_after_blocks, wan_before_blocks, wan_eager
 
-__all__ = ["ARCHITECTURES", "Sizes", "block_operations"]
+__all__ = ["ARCHITECTURES", "EAGER", "Outside", "Sizes", "block_operations", "eager_operations", "outside_operations"]
 
 ARCHITECTURES: dict[str, Callable[[Sizes], Operations]] = {
     "cogvideox": cogvideox,
@@ -38,3 +39,17 @@ ARCHITECTURES: dict[str, Callable[[Sizes], Operations]] = {
 def block_operations(block: Sizes) -> Operations:
     """The operations of one block, in the order in which the module runs them."""
     return ARCHITECTURES[block.architecture](block)
+
+
+EAGER: dict[str, Callable[[Sizes], Operations]] = {"wan": wan_eager}
+"""Architectures of which every kernel of the diffusers library's forward is known, with the modules' names."""
+
+
+def eager_operations(block: Sizes) -> Operations:
+    """The operations of one block as the diffusers library runs them; KeyError if they are not known."""
+    return EAGER[block.architecture](block)
+
+
+def outside_operations(block: Sizes, outside: Outside) -> tuple[Operations, Operations]:
+    """What the diffusers library runs before and after the blocks of a Wan model."""
+    return wan_before_blocks(block, outside), wan_after_blocks(block, outside)

@@ -1,0 +1,104 @@
+"""What the library's offloading asks of the host beside copies: driver memory, pinning, hooks, pageable copies.
+
+Each is read alone, on tensors as large as a Wan-14B block's, so that predictions need no fit to forwards. Hooks are
+read on a model so small that nothing else takes time: its forwards with every mode, and without offloading.
+"""
+
+import time
+from typing import Any
+
+import torch
+
+from .diffusers_model import MODES, Shape, Weights, forget, forward_of, offload
+
+SMALL = Shape(blocks=8, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
+SMALL_TOKENS = 24
+SMALL_FORWARDS = 9
+SIZES = (2**21, 52_428_800, 141_557_760, 671_088_640)
+"""Bytes: the least that the allocator takes from the driver; weights of an attention product and of an FFN product; an
+fp32 tensor of 32,760 tokens."""
+REPEATS = 5
+
+
+def small_forwards(bench: Any, modes: list[str]) -> dict[str, Any]:
+    """Seconds of forwards of a small model, without offloading and with every mode; the first one is the traced one."""
+    line: dict[str, Any] = {"record": "diffusers-forwards-small", "shape": SMALL._asdict(), "tokens": SMALL_TOKENS}
+    weights = Weights(SMALL, bench.device)
+    for name in ("resident", *modes):
+        try:
+            line[name] = _small(bench, weights, name)
+        except Exception as error:
+            line[f"{name} error"] = f"{type(error).__name__}: {error}"[:500]
+        forget()
+    return line
+
+
+def _small(bench: Any, weights: Weights, name: str) -> list[float]:
+    model = weights.model(resident=name == "resident")
+    if name != "resident":
+        offload(model, MODES[name], bench.device)
+    forward = forward_of(model, weights.inputs(SMALL_TOKENS))
+    return [bench.seconds(forward) for _ in range(SMALL_FORWARDS)]
+
+
+def costs(bench: Any) -> dict[str, Any]:
+    """Raw readings [s]; an error where something is not to be had."""
+    line: dict[str, Any] = {"record": "diffusers-forwards-costs"}
+    if not bench.on_gpu:
+        return line
+    try:
+        for size in SIZES:
+            line[f"driver_{size}"] = [_driver(bench, size) for _ in range(REPEATS)]
+        line["clear_nothing"] = [_clear() for _ in range(REPEATS)]
+        for size in SIZES[1:3]:
+            line[f"pageable_h2d_{size}"] = [_pageable_h2d(bench, size) for _ in range(REPEATS)]
+            line[f"fresh_d2h_{size}"] = [_fresh_d2h(bench, size) for _ in range(REPEATS)]
+            line[f"pin_{size}"] = [_pin(size) for _ in range(REPEATS)]
+    except Exception as error:
+        line["error"] = f"{type(error).__name__}: {error}"[:500]
+    return line
+
+
+def _driver(bench: Any, size: int) -> tuple[float, float]:
+    """cudaMalloc and cudaFree of one tensor, through the framework."""
+    bench.synchronize()
+    torch.cuda.empty_cache()
+    begin = time.perf_counter()
+    tensor = torch.empty(size, dtype=torch.uint8, device=bench.device)
+    middle = time.perf_counter()
+    del tensor
+    torch.cuda.empty_cache()
+    return middle - begin, time.perf_counter() - middle
+
+
+def _clear() -> float:
+    """Emptying a cache that is empty."""
+    torch.cuda.empty_cache()
+    begin = time.perf_counter()
+    torch.cuda.empty_cache()
+    return time.perf_counter() - begin
+
+
+def _pageable_h2d(bench: Any, size: int) -> float:
+    source = torch.ones(size, dtype=torch.uint8)
+    torch.empty(size, dtype=torch.uint8, device=bench.device)
+    bench.synchronize()
+    begin = time.perf_counter()
+    source.to(bench.device)
+    return time.perf_counter() - begin
+
+
+def _fresh_d2h(bench: Any, size: int) -> float:
+    source = torch.ones(size, dtype=torch.uint8, device=bench.device)
+    bench.synchronize()
+    begin = time.perf_counter()
+    source.to("cpu")
+    return time.perf_counter() - begin
+
+
+def _pin(size: int) -> float:
+    """Into page-locked memory that the framework has at hand after the first time."""
+    source = torch.ones(size, dtype=torch.uint8)
+    begin = time.perf_counter()
+    source.pin_memory()
+    return time.perf_counter() - begin

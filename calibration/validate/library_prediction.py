@@ -1,0 +1,179 @@
+"""What a node's profile predicts for forwards of the real diffusers library.
+
+Some costs are the library's own and are not in a profile. What its eager operators and its hooks' Python take of the
+host is read off forwards of a model so small that nothing else counts; how fast its elementwise kernels are, which mix
+bf16 and fp32, off these kernels alone; what the driver takes for memory that accelerate's emptied cache asks for anew,
+and how fast `to("cpu")` faults fresh pages (which varies by a third from run to run on one machine), off single
+tensors. Nothing is read off the forwards that are compared.
+Left out: how these costs vary with length, but for the kernels'.
+"""
+
+from functools import cache
+from statistics import median
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from offsim.program.block import kernel_of, layout_of
+from offsim.program.build import build
+from offsim.program.commands import Compute, HostWork
+from offsim.results.predict import Prediction, predict
+from offsim.scenario.architectures import ARCHITECTURES, outside_operations
+from offsim.scenario.load import load_node
+from offsim.scenario.model import BlockList, Embeddings, Model
+from offsim.scenario.node import Node
+from offsim.scenario.operations import Elementwise, parameter_count
+from offsim.scenario.policy import AccelerateSequential, DiffusersGroup, Policy, Resident
+from offsim.scenario.quantity import Curve, Quantity
+from offsim.scenario.scenario import Scenario, check
+from offsim.scenario.workload import Workload
+
+from .library import LibraryRecord, Shape
+
+STEPS = 4
+PROBED_HOOK = 1e-3
+DRIVER_CALLS_PER_TENSOR = 0.75
+"""After a cache is emptied, memory comes from the driver: some 20 times in a block of 27 tensors, counted by running
+the library's own tensors through a model of the allocator (tests/unit/test_driver_calls.py)."""
+
+
+class LibraryError(NamedTuple):
+    """One record and its prediction; errors are predicted / measured - 1."""
+
+    record: LibraryRecord
+    prediction: Prediction
+    reference: Prediction
+    """Without offloading."""
+
+    @property
+    def predicted(self) -> float:
+        """Ratio."""
+        return self.prediction.steps[-1].duration / self.reference.steps[-1].duration
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.record.ratio - 1
+
+    @property
+    def mode_error(self) -> float:
+        """Of the mode's forward in seconds."""
+        return self.prediction.steps[-1].duration / self.record.seconds - 1
+
+    @property
+    def resident_error(self) -> float:
+        return self.reference.steps[-1].duration / self.record.resident - 1
+
+    @property
+    def memory_error(self) -> float | None:
+        peak = self.record.peak_allocated
+        return None if peak is None else self.prediction.peak_allocated / peak - 1
+
+
+def library_error(record: LibraryRecord) -> LibraryError:
+    """Predict one record with its node's profile and the library's own host costs."""
+    node = load_node(str(record.profile))
+    for read in (with_launch_cost, with_elementwise_rate, with_fresh_rate):
+        node = read(node, record)
+    policy = with_host_costs(record, node)
+    of = [predict(scenario_of(record.shape, record.tokens, node, p)) for p in (policy, Resident())]
+    return LibraryError(record, of[0], of[1])
+
+
+def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy) -> Scenario:
+    """Forwards of the library's Wan, each drained before the next."""
+    work = Workload(tokens=tokens, steps=STEPS, cfg="none", step_end="device", kernels="eager")
+    scenario = Scenario(model_of(shape), work, node, policy, name="diffusers-forwards")
+    check(scenario)
+    return scenario
+
+
+@cache
+def model_of(shape: Shape) -> Model:
+    """The library's Wan with these sizes."""
+    sizes: dict[str, Any] = {
+        "hidden": shape.heads * shape.head_dim,
+        "heads": shape.heads,
+        "head_dim": shape.head_dim,
+        "ffn": shape.ffn,
+    }
+    parameters = parameter_count(ARCHITECTURES["wan"](_Sizes(**sizes)))
+    blocks = BlockList("blocks", shape.blocks, "wan", parameters, **sizes, tensors=27)
+    embeddings = Embeddings(shape.text_width)
+    before, after = outside_operations(blocks, embeddings)
+    return Model(
+        "diffusers-wan",
+        "WanTransformer3DModel with random weights",
+        (blocks,),
+        other_parameters=parameter_count((*before, *after)),
+        source="diffusers",
+        text_tokens=shape.text_tokens,
+        embeddings=embeddings,
+    )
+
+
+class _Sizes(msgspec.Struct, frozen=True):
+    """A block's sizes before its parameters are known."""
+
+    hidden: int
+    heads: int
+    head_dim: int
+    ffn: int
+    architecture: str = "wan"
+    text_hidden: int | None = None
+    text_ffn: int | None = None
+    extra: dict[str, int] = {}
+
+
+def with_launch_cost(node: Node, record: LibraryRecord) -> Node:
+    """The node with what one of the library's eager kernels costs the host, if the small model tells."""
+    seconds = record.small.get("resident", [])
+    if not seconds or record.small_shape is None:
+        return node
+    program = build(scenario_of(record.small_shape, record.small_tokens, node, Resident()))
+    step = next(section for section in program.sections if section.step == STEPS - 1)
+    kernels = sum(len(command.kernels) for command in step.commands if isinstance(command, Compute))
+    launch = Quantity(median(seconds[1:]) / kernels, "measured", "forwards of a small model")
+    return structs.replace(node, overheads=structs.replace(node.overheads, launch=launch))
+
+
+def with_elementwise_rate(node: Node, record: LibraryRecord) -> Node:
+    """The node with the rate of the library's elementwise kernels at this length, if they were timed alone."""
+    if not record.elementwise or not record.per_block:
+        return node
+    measured = sum(times * median(record.elementwise[name]) for name, times in record.per_block.items())
+    rate = elementwise_bytes(record, node) / measured
+    curve = Curve(((1.0, rate),), "measured", "the library's elementwise kernels alone")
+    return structs.replace(node, gpu=structs.replace(node.gpu, elementwise=curve))
+
+
+def with_fresh_rate(node: Node, record: LibraryRecord) -> Node:
+    """The node with the rate at which weights went into fresh pageable memory, if single tensors were timed."""
+    if record.fresh_d2h is None:
+        return node
+    rate = Quantity(record.fresh_d2h, "measured", "single tensors of a block")
+    return structs.replace(node, host=structs.replace(node.host, fresh_d2h=rate))
+
+
+def elementwise_bytes(record: LibraryRecord, node: Node) -> float:
+    """What a block's elementwise kernels over image rows read and write."""
+    layout = layout_of(scenario_of(record.shape, record.tokens, node, Resident()))
+    operations = model_of(record.shape).blocks[0].eager_operations() or ()
+    image = [op for op in operations if isinstance(op, Elementwise) and op.rows == "image"]
+    return sum(kernel_of(op, layout).bytes for op in image)
+
+
+def with_host_costs(record: LibraryRecord, node: Node) -> Policy:
+    """The policy with its hooks' cost, so that the small model takes as long as it took; and the driver's."""
+    policy = record.policy
+    seconds = record.small.get(record.mode, [])
+    if not isinstance(policy, DiffusersGroup | AccelerateSequential) or len(seconds) < 3 or record.small_shape is None:
+        return policy
+    probed = scenario_of(record.small_shape, record.small_tokens, node, structs.replace(policy, hook_cost=PROBED_HOOK))
+    step = next(section for section in build(probed).sections if section.step == STEPS - 1)
+    hooks = sum(isinstance(command, HostWork) and command.name == "hook" for command in step.commands)
+    without = predict(structs.replace(probed, policy=policy)).steps[-1].duration
+    cost = max(0.0, median(seconds[2:]) - without) / hooks
+    if isinstance(policy, AccelerateSequential):
+        return structs.replace(policy, hook_cost=cost, empty_cache=DRIVER_CALLS_PER_TENSOR * record.driver_s)
+    return structs.replace(policy, hook_cost=cost)

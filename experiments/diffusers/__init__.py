@@ -1,0 +1,1 @@
+"""Which of diffusers' offloading modes is fastest, and why, wait by wait."""
