@@ -187,8 +187,10 @@ class Planner:
         state, place, count = self.activations, self._turn(), rows * parts * columns
 
         def run() -> None:
-            source = state.read(count, place).view(rows, parts, columns)
-            state.part(count, low=not place.low).view(parts, rows, columns).copy_(source.transpose(0, 1))
+            # No name for what is read: it would keep attention's output while its memory is taken again.
+            state.part(count, low=not place.low).view(parts, rows, columns).copy_(
+                state.read(count, place).view(rows, parts, columns).transpose(0, 1)
+            )
             state.done_with(place)
 
         return lambda _: run
