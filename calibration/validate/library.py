@@ -60,8 +60,10 @@ class LibraryRecord(NamedTuple):
     small_tokens: int
     driver_s: float
     """Memory from the driver and back, once."""
+    pageable_h2d: float | None
+    """Rate of `to(device)` of a block's large tensors, each alone [bytes/s]."""
     fresh_d2h: float | None
-    """Rate of `to("cpu")` of a block's large tensors, each alone [bytes/s]."""
+    """The same of `to("cpu")`."""
     elementwise: dict[str, list[float]]
     """A block's eager elementwise kernels alone at this length, group by group [s]."""
     per_block: dict[str, int]
@@ -155,14 +157,15 @@ class File:
             small_shape=None if shape is None else Shape(**shape),
             small_tokens=self.small.get("tokens", 0),
             driver_s=median(driver) if driver else 0.0,
-            fresh_d2h=self._fresh_rate(),
+            pageable_h2d=self._rate("pageable_h2d"),
+            fresh_d2h=self._rate("fresh_d2h"),
             elementwise=self.elementwise.get(str(line["tokens"]), {}),
             per_block=self.elementwise.get("per_block", {}),
             profile_of_forward=line.get("profile", {}),
         )
 
-    def _fresh_rate(self) -> float | None:
-        seconds: dict[int, list[float]] = {size: self.costs.get(f"fresh_d2h_{size}", []) for size in BLOCK_TENSORS}
+    def _rate(self, kind: str) -> float | None:
+        seconds: dict[int, list[float]] = {size: self.costs.get(f"{kind}_{size}", []) for size in BLOCK_TENSORS}
         if not all(seconds.values()):
             return None
         moved = sum(size * count for size, count in BLOCK_TENSORS.items())

@@ -3,8 +3,9 @@
 Some costs are the library's own and are not in a profile. What its eager operators and its hooks' Python take of the
 host is read off forwards of a model so small that nothing else counts; how fast its elementwise kernels are, which mix
 bf16 and fp32, off these kernels alone; what the driver takes for memory that accelerate's emptied cache asks for anew,
-and how fast `to("cpu")` faults fresh pages (which varies by a third from run to run on one machine), off single
-tensors. Nothing is read off the forwards that are compared.
+and how fast pageable memory is read and fresh pages are written (which vary by a third from run to run on one machine),
+off single tensors. Nothing is read off the forwards that are compared; that pageable reads are taken from single
+tensors too was decided after the first forwards had been seen.
 Left out: how these costs vary with length, but for the kernels'.
 """
 
@@ -73,7 +74,7 @@ class LibraryError(NamedTuple):
 def library_error(record: LibraryRecord) -> LibraryError:
     """Predict one record with its node's profile and the library's own host costs."""
     node = load_node(str(record.profile))
-    for read in (with_launch_cost, with_elementwise_rate, with_fresh_rate):
+    for read in (with_launch_cost, with_elementwise_rate, with_copy_rates):
         node = read(node, record)
     policy = with_host_costs(record, node)
     of = [predict(scenario_of(record.shape, record.tokens, node, p)) for p in (policy, Resident())]
@@ -147,12 +148,11 @@ def with_elementwise_rate(node: Node, record: LibraryRecord) -> Node:
     return structs.replace(node, gpu=structs.replace(node.gpu, elementwise=curve))
 
 
-def with_fresh_rate(node: Node, record: LibraryRecord) -> Node:
-    """The node with the rate at which weights went into fresh pageable memory, if single tensors were timed."""
-    if record.fresh_d2h is None:
-        return node
-    rate = Quantity(record.fresh_d2h, "measured", "single tensors of a block")
-    return structs.replace(node, host=structs.replace(node.host, fresh_d2h=rate))
+def with_copy_rates(node: Node, record: LibraryRecord) -> Node:
+    """The node with the rates of pageable copies, if single tensors were timed."""
+    found = {"pageable_h2d": record.pageable_h2d, "fresh_d2h": record.fresh_d2h}
+    rates = {key: Quantity(rate, "measured", "single tensors of a block") for key, rate in found.items() if rate}
+    return structs.replace(node, host=structs.replace(node.host, **rates))
 
 
 def elementwise_bytes(record: LibraryRecord, node: Node) -> float:

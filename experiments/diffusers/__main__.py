@@ -42,7 +42,7 @@ KINDS = ("blocks in", "outside in", "outside out", "blocks out", "host")
 WORDS = {
     "blocks in": "waits for the blocks' weights to come in",
     "blocks out": "writes the blocks' weights back to the host",
-    "outside in": "waits for the weights outside the blocks, pageable, to come in",
+    "outside in": "waits for the weights outside the blocks to come in",
     "outside out": "writes the weights outside the blocks back into fresh pageable memory",
     "host": "has nothing to do until the host issues it",
 }
@@ -147,12 +147,13 @@ def _profiled(error: LibraryError, seen: dict[str, Any]) -> list[str]:
 
 def busy_of(prediction: Prediction) -> dict[str, float]:
     """Seconds of kernels and copies in the last forward, as simulated."""
-    index = prediction.timeline.recorded_section(len(prediction.program.sections) - 2)
-    window = prediction.timeline.window(0, index)
+    timeline = prediction.timeline
+    index = timeline.recorded_section(len(prediction.program.sections) - 2)
+    begin = timeline.real(timeline.step_bounds(0, index)[0])
+    end = begin + timeline.step_seconds(0, index)
     sums = {"compute": 0.0, "H2D": 0.0, "D2H": 0.0}
-    for span in prediction.timeline.shifted_spans():
-        inside = window.start <= span.start < max(window.end, window.compute_end)
-        if inside and span.kind in sums and not span.track.endswith("engine"):
+    for span in timeline.shifted_spans():
+        if begin <= span.start < end and span.kind in sums and not span.track.endswith("engine"):
             sums[span.kind] += span.duration
     return sums
 

@@ -56,7 +56,7 @@ def test_with_measurements_the_page_shows_them_beside_and_what_the_profiler_saw(
     seen = {"busy_s": {"kernels": 1.5, "H2D": 0.25, "D2H": 0.0}, "host": [["cudaStreamSynchronize", 9, 0.75]]}
     record = LibraryRecord(
         "a-node", NODES, diffusers.SIXTEEN, "leaf-stream", diffusers.MODES["leaf-stream"], 2000,
-        [[2 * ratio]], [[1.0]], None, None, {}, None, 0, 0.0, None, {}, {}, seen,
+        [[2 * ratio]], [[1.0]], None, None, {}, None, 0, 0.0, None, None, {}, {}, seen,
     )  # fmt: skip
     error = LibraryError(record, row.prediction, resident.prediction)
     table = diffusers.ranking("title", [row._replace(measured=error), resident])

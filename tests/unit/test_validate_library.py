@@ -15,8 +15,8 @@ from calibration.validate.library_prediction import (
     library_error,
     model_of,
     scenario_of,
+    with_copy_rates,
     with_elementwise_rate,
-    with_fresh_rate,
     with_launch_cost,
 )
 from offsim.results.predict import predict
@@ -145,9 +145,12 @@ def test_elementwise_kernels_have_the_rate_at_which_they_ran_alone(lines, tmp_pa
     assert library_error(record).resident_error > 0.1
 
 
-def test_fresh_memory_is_written_at_the_rate_of_single_tensors(lines, tmp_path):
+def test_pageable_copies_have_the_rates_of_single_tensors(lines, tmp_path):
     """Eight of 52.4 MB in 40 ms each and two of 141.6 MB in 100 ms each: 702.5 MB in 520 ms."""
     told = {"record": "diffusers-forwards-costs", "fresh_d2h_52428800": [0.04], "fresh_d2h_141557760": [0.1, 0.1, 0.3]}
+    told |= {"pageable_h2d_52428800": [0.004], "pageable_h2d_141557760": [0.01]}
     record = read_library(write(tmp_path, [*lines, told]))[0][0]
-    assert with_fresh_rate(load_node("h200-x1"), record).host.fresh_d2h.value == pytest.approx(702.5456e6 / 0.52)
-    assert with_fresh_rate(load_node("h200-x1"), record._replace(fresh_d2h=None)) == load_node("h200-x1")
+    host = with_copy_rates(load_node("h200-x1"), record).host
+    assert (host.fresh_d2h.value, host.pageable_h2d.value) == pytest.approx((702.5456e6 / 0.52, 702.5456e6 / 0.052))
+    without = record._replace(fresh_d2h=None, pageable_h2d=None)
+    assert with_copy_rates(load_node("h200-x1"), without) == load_node("h200-x1")
