@@ -193,6 +193,11 @@ def test_of_equals_the_same_model_comes_first_then_what_is_offered_then_the_leas
     assert worth_showing([(1.004, offered), (1.0, rounded), (1.003, new)]) == [offered, new, rounded]
     assert worth_showing([(1.1, offered), (1.0, new)]) == [new, offered]
     assert worth_showing([(1.0, offered), (1.1, new._replace(memory=3.0))]) == [offered]
+    assert worth_showing([(1.0, new), (1.2, new._replace(memory=2.5))]) == [new]
+    assert worth_showing([(1.0, offered), (1.2, offered._replace(memory=3.5))]) == [
+        offered,
+        offered._replace(memory=3.5),
+    ]
 
 
 def test_the_report_says_what_binds_what_was_pruned_and_what_to_paste(flux):

@@ -48,7 +48,9 @@ def _between_exchanges() -> Iterator[ScheduledLayerwise]:
 def scheduled_flags(scenario: Scenario) -> Iterator[Recipe]:
     """vLLM-Omni shards blocks over ranks and gathers them, one block ahead; the rest nobody offers."""
     if scenario.policy == ScheduledLayerwise(sharded=True):
-        yield Recipe("vLLM-Omni", "--enable-distributed-layerwise-offload --dlo-use-allgather")
+        yield Recipe(
+            "vLLM-Omni (beside its flags for the ranks)", "--enable-distributed-layerwise-offload --dlo-use-allgather"
+        )
 
 
 def rounding(policy: Policy) -> str:

@@ -155,5 +155,6 @@ def _rank(candidate: Candidate) -> tuple[bool, bool]:
 
 
 def _makes_idle(earlier: Candidate, candidate: Candidate) -> bool:
-    """Whether one that is as fast does with as little memory what the candidate needs rounding or a new system for."""
-    return _rank(earlier) < _rank(candidate) and earlier.memory <= candidate.memory
+    """Whether one that is as fast and takes as little memory needs less: no rounding, no system that isn't there."""
+    as_good = _rank(earlier) <= _rank(candidate) and earlier.memory <= candidate.memory
+    return as_good and (not candidate.recipes or _rank(earlier) < _rank(candidate))
