@@ -5,6 +5,7 @@ event. It blocks on synchronisation, on pageable copies, and when a stream holds
 """
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 from simpy import Event
@@ -13,10 +14,10 @@ from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
 from offsim.program.timeline import Span, Window
 from offsim.scenario.node import Overheads
 
-from .environment import PromptEnvironment
+from .environment import PromptEnvironment, fire
 from .issue import HostSpan, Piece, Plans
+from .queue import Chunk, Passed, Place, Queue
 from .rank import Rank
-from .stream import Chunk, Passed, Place, Stream
 
 
 class CaughtUpLateError(Exception):
@@ -34,7 +35,8 @@ class HostThread:
         self.program = program
         self.plans = plans
         self.clock = 0.0
-        self.awaiting = ""
+        self.awaiting: Command | str = ""
+        """What it is blocked by; "" if by nothing."""
         self.number = 0
         """The section that is being issued."""
         self.part = 0
@@ -94,8 +96,19 @@ class HostThread:
         for stream in self.rank.streams.values():
             if not stream.idle:
                 self.awaiting = f"the end of stream {stream.name!r}"
-                yield stream.reached(stream.issued, host=True)
+                yield self._reached(stream, stream.issued)
         self.awaiting = ""
+
+    def _reached(self, stream: Queue, place: int) -> Event:
+        """Fires when so many commands of a stream are done."""
+        event = self.env.event()
+        stream.reached(place, partial(fire, event), host=True)
+        return event
+
+    @property
+    def state(self) -> tuple[int, str]:
+        """Where in a part it is, and what kind of thing it waits for: a piece's blocker is the same in every block."""
+        return self.piece, self.awaiting if isinstance(self.awaiting, str) else "what ends the piece"
 
     def _release(self, chunk: Chunk, piece: Piece) -> None:
         """Issue a piece: its commands carry instants from now on."""
@@ -122,8 +135,8 @@ class HostThread:
         places = self._awaited(chunk, piece)
         pending = [(stream, place) for stream, place in places if stream.done < place]
         if pending:
-            self.awaiting = f"{command!r}"
-            events = [stream.reached(place, host=True) for stream, place in pending]
+            self.awaiting = command
+            events = [self._reached(stream, place) for stream, place in pending]
             yield self.env.all_of(events) if len(events) > 1 else events[0]
             self.awaiting = ""
             if self.catching_up and self.clock > self.env.now:
@@ -140,7 +153,7 @@ class HostThread:
         """The places on this rank's streams that a blocker waits for."""
         streams, command = self.rank.streams, piece.blocker
         if piece.event is not None:
-            place = self.rank.recorded(chunk, self.part, piece.event)
+            place = chunk.recorded(self.part, piece.event)
             return [] if place is None else [place]
         if isinstance(command, Synchronize) and command.scope == "device":
             return [(stream, stream.issued) for stream in streams.values()]
@@ -163,7 +176,7 @@ class HostThread:
                 return stream, place
         return None
 
-    def _make_room(self, stream: Stream, place: int) -> Generator[Event, Any, None]:
+    def _make_room(self, stream: Queue, place: int) -> Generator[Event, Any, None]:
         """Block until so many commands are done; what drains until the host's own clock counts."""
         if self.clock > self.env.now:
             yield self.env.timeout(self.clock - self.env.now)
@@ -171,7 +184,7 @@ class HostThread:
         self.catching_up = False
         start = self.clock
         self.awaiting = f"room in the queue of {stream.name!r}"
-        yield stream.reached(place, host=True)
+        yield self._reached(stream, place)
         self.awaiting = ""
         self.clock = max(self.clock, self.env.now)
         if self.clock > start:

@@ -7,7 +7,6 @@ stream: before a piece the host waits until there is room for it. Parts that loo
 count from the part's begin, and names are left to whoever writes the record.
 """
 
-from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from offsim.program.commands import (
     stream_of,
 )
 
+from .durations import Durations, Pieces
 from .host_costs import HostCosts
 
 Place = tuple[str, int]
@@ -47,6 +47,10 @@ class Item(NamedTuple):
     """Host seconds from the piece's release to this command's issue."""
     awaited: Awaited | None
     """Of a wait."""
+    pieces: Pieces
+    """Of kernels."""
+    seconds: float
+    """Of kernels: all of them alone."""
 
 
 class HostSpan(NamedTuple):
@@ -74,10 +78,12 @@ class Piece(NamedTuple):
 class PartPlan:
     """A part as the engine reads it."""
 
-    def __init__(self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, longest: int) -> None:
+    def __init__(
+        self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, durations: Durations, longest: int
+    ) -> None:
         self.items: dict[str, list[Item]] = {}
         self.pieces: list[Piece] = []
-        self._awaited, self._costs, self._longest = iter(awaited), costs, longest
+        self._awaited, self._costs, self._durations, self._longest = iter(awaited), costs, durations, longest
         self._open()
         for number, command in enumerate(part.commands()):
             self._read(number, command)
@@ -93,7 +99,9 @@ class PartPlan:
         if stream is not None:
             self._offset += self._costs.of(command)
             awaited = next(self._awaited) if isinstance(command, Wait) else None
-            item = Item(command, number, len(self.pieces), self._offset, awaited)
+            pieces = self._durations.pieces(command) if isinstance(command, Compute) else ()
+            seconds = sum([piece.seconds for piece in pieces])
+            item = Item(command, number, len(self.pieces), self._offset, awaited, pieces, seconds)
             self.items.setdefault(stream, []).append(item)
             self._added[stream] = self._added.get(stream, 0) + 1
         if isinstance(command, Synchronize) or (isinstance(command, Copy) and command.host_memory != "pinned"):
@@ -120,8 +128,9 @@ class PartPlan:
 class Plans:
     """Plans of everything that one program issues, each different one made once."""
 
-    def __init__(self, costs: HostCosts, queue_depth: int) -> None:
+    def __init__(self, costs: HostCosts, durations: Durations, queue_depth: int) -> None:
         self._costs = costs
+        self._durations = durations
         self._longest = max(1, queue_depth // 16)
         self._looks: dict[Hashable, tuple[int, PartPlan]] = {}
         self._passages: dict[int, PassagePlan] = {}
@@ -150,8 +159,11 @@ class Plans:
             tuple(awaited),
         )
         if look not in self._looks:
-            self._looks[look] = (len(self._looks), PartPlan(part, awaited, self._costs, self._longest))
+            self._looks[look] = (len(self._looks), self._plan(part, awaited))
         return self._looks[look]
+
+    def _plan(self, part: Part, awaited: Sequence[Awaited]) -> PartPlan:
+        return PartPlan(part, awaited, self._costs, self._durations, self._longest)
 
     def _look(self, command: Command) -> Hashable:
         """What the engine sees of a command: not its name, nor the name of an event."""
@@ -185,6 +197,8 @@ class PassagePlan:
         self.earlier: set[str] = set()
         """Events that waits refer to and earlier passages recorded."""
         self.items: dict[str, list[Item]] = {}
+        self.part_numbers: dict[str, list[int]] = {}
+        """Per stream, the part that each of its commands belongs to."""
         self._looks: list[int] = []
         counts: dict[str, int] = {}
         for part in passage:
@@ -194,8 +208,8 @@ class PassagePlan:
             self.begins.append(dict(counts))
             for stream, items in plan.items.items():
                 self.items.setdefault(stream, []).extend(items)
+                self.part_numbers.setdefault(stream, []).extend([len(self.begins) - 1] * len(items))
                 counts[stream] = counts.get(stream, 0) + len(items)
-        self._places_of_parts: dict[str, list[int]] = {}
         self._alike: dict[int, list[bool]] = {}
 
     def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
@@ -250,6 +264,7 @@ class PassagePlan:
 
     def part_at(self, stream: str, place: int) -> int:
         """The part that issues a stream's command number `place` of this passage; -1 before the first."""
-        if stream not in self._places_of_parts:
-            self._places_of_parts[stream] = [begins.get(stream, 0) for begins in self.begins]
-        return bisect_right(self._places_of_parts[stream], place) - 1
+        numbers = self.part_numbers[stream]
+        if place < 0:
+            return -1
+        return numbers[place] if place < len(numbers) else len(self.parts) - 1

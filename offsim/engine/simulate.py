@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
@@ -51,19 +50,18 @@ def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: boo
     aggregated = scenario.simulation.collective_form == "aggregated"
     wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
     folded = fold(fabric, program) if wanted else None
-    used: Any = folded or fabric
+    used = folded or fabric
     network = Network(env, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
     collectives = Collectives(env, network, routes)
     represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
     simulated = sorted(represented)
     timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})
-    durations = Durations(scenario)
     overheads = scenario.node.overheads
-    plans = Plans(HostCosts(overheads), overheads.queue_depth)
+    plans = Plans(HostCosts(overheads), Durations(scenario), overheads.queue_depth)
     hosts = []
     for index in simulated:
-        rank = Rank(env, index, scenario, durations, used, network, collectives, timeline)
+        rank = Rank(env, index, scenario, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
         hosts.append(HostThread(env, rank, program, plans, overheads))
     if scenario.simulation.steady_state or skip_blocks:
@@ -106,12 +104,17 @@ def _check_finished(hosts: list[HostThread]) -> None:
     stuck = []
     for host in hosts:
         if host.process.is_alive:
-            stuck.append(f"rank {host.rank.index} host: waits for {host.awaiting}")
+            waits = host.awaiting if isinstance(host.awaiting, str) else repr(host.awaiting)
+            stuck.append(f"rank {host.rank.index} host: waits for {waits}")
         stuck += [
-            f"rank {host.rank.index} stream {stream.name!r}: head {stream.head!r} "
-            f"waits for {stream.awaiting or 'its turn'}"
+            f"rank {host.rank.index} stream {stream.name!r}: head {stream.head!r} waits for {_words(stream.awaiting)}"
             for stream in host.rank.streams.values()
             if not stream.idle
         ]
     if stuck:
         raise DeadlockError("the program cannot finish:\n  " + "\n  ".join(stuck))
+
+
+def _words(awaiting: tuple[object, ...]) -> str:
+    """What a stream waits for."""
+    return str(awaiting[0]).format(*awaiting[1:]) if awaiting else "its turn"

@@ -19,7 +19,7 @@ from offsim.program.timeline import Repeat, Timeline
 from .host import HostThread
 from .issue import LONGEST_PERIOD
 from .network import Network
-from .stream import Chunk, instant_tolerance
+from .queue import Chunk, instant_tolerance
 
 
 class State(NamedTuple):
@@ -105,7 +105,7 @@ class SteadyState:
             last = host.chunks[-1]
             state.places.append((last.passed.section - section, last.number))
             self._look(host, last.starts, {}, state)
-            state.hosts.append((host.number - section, host.part, host.piece, host.awaiting))
+            state.hosts.append((host.number - section, host.part, *host.state))
         return state
 
     def _skip_sections(self, first: int, count: int) -> None:
@@ -144,7 +144,7 @@ class SteadyState:
         for host, chunk in zip(self.hosts, chunks, strict=True):
             self._look(host, chunk.starts, chunk.plan.begins[block], state)
             here = host.chunks[-1] is chunk
-            state.hosts.append((here, host.part - block, host.piece, host.awaiting))
+            state.hosts.append((here, host.part - block, *host.state))
             late = [
                 at - now
                 for part, plan in zip(chunk.released[block:], chunk.plan.parts[block:], strict=False)

@@ -6,7 +6,7 @@ record holds the step (or blocks of it) once with how often it repeats; `step_se
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from .commands import Part, StreamProgram, passages_of
 
@@ -77,9 +77,19 @@ class Repeat(NamedTuple):
         return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
 
 
+class Held(Protocol):
+    """Something that others held up."""
+
+    def delays(self) -> tuple[tuple[str, float], ...]:
+        """(culprit, seconds)."""
+        ...
+
+
+Delayed = tuple[tuple[str, float], ...] | Held
+"""Delays, or what knows them once somebody asks."""
 Label = tuple[Part, int]
 """A command by its part and its number there: its name is only looked up when somebody reads it."""
-Note = tuple[int, str, SpanKind, Label, float, float, float, tuple[tuple[str, float], ...], str]
+Note = tuple[int, str, SpanKind, Label, float, float, float, Delayed, str]
 """A span that has no name yet: its fields in order."""
 
 
@@ -105,7 +115,7 @@ class Timeline:
         """All spans of the record."""
         if self.notes:
             self.named += [
-                Span(rank, track, kind, part.name_at(number), start, end, bytes_, delays, cause)
+                Span(rank, track, kind, part.name_at(number), start, end, bytes_, _spelled_out(delays), cause)
                 for rank, track, kind, (part, number), start, end, bytes_, delays, cause in self.notes
             ]
             self.notes.clear()
@@ -194,6 +204,10 @@ class Timeline:
         during = [r for r in self.repeats if span.start < r.after <= span.end and not r.covers(span)]
         longer = sum(repeat.times * repeat.period for repeat in during)
         return span._replace(start=span.start + delay, end=span.end + delay + longer)
+
+
+def _spelled_out(delays: Delayed) -> tuple[tuple[str, float], ...]:
+    return delays if isinstance(delays, tuple) else delays.delays()
 
 
 def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:

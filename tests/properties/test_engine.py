@@ -97,14 +97,19 @@ class CheckedNetwork(Network):
 
     def _share(self, now: float) -> None:
         super()._share(now)
-        copies = {flow.flow_class.copy_of for flow in self.flows}
+        flows = [
+            (self.rates.flow_class(index), batch.share.rate)
+            for batch in self.batches
+            for index in batch.classes.indices
+        ]
+        copies = {flow_class.copy_of for flow_class, _ in flows}
         load: Counter[int] = Counter()
-        for flow in self.flows:
-            assert 0 < flow.rate <= flow.flow_class.cap * (1 + 1e-9)
-            for row, coefficient in flow.flow_class.usage:
-                load[row] += coefficient * flow.rate
+        for flow_class, rate in flows:
+            assert 0 < rate <= flow_class.cap * (1 + 1e-9)
+            for row, coefficient in flow_class.usage:
+                load[row] += coefficient * rate
         for index, amount in load.items():
-            row = self.rows[index]
+            row = self.rates.rows[index]
             slower = [slowdown for kind, slowdown in row.slowdowns if (row.rank, kind) in copies]
             bound = row.bound
             for slowdown in slower:

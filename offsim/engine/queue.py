@@ -1,0 +1,161 @@
+"""What a stream has in front of it: passages in order of issue, how many commands are done, and who waits for that.
+
+How many commands are done is all that others need to know of a stream: a recorded event has fired once so many are
+done, and waits on events that have fired cost nothing.
+"""
+
+from collections.abc import Mapping
+from math import inf
+
+from offsim.program.commands import Command, Copy, Part, Record
+from offsim.program.timeline import Label
+
+from .environment import Callback, PromptEnvironment
+from .issue import Awaited, Item, PassagePlan
+
+Place = tuple["Queue", int]
+"""A stream and how many of its commands have then been done since the start."""
+
+
+def instant_tolerance(now: float) -> float:
+    """Instants that differ by less are the same, as are states whose seconds do: what rounding of sums leaves."""
+    return 1e-13 * now + 1e-15
+
+
+class Passed:
+    """One section on one rank: when it was issued and done."""
+
+    __slots__ = ("begin", "compute_end", "end", "section")
+
+    def __init__(self, section: int, begin: float) -> None:
+        self.section = section
+        self.begin = self.end = self.compute_end = begin
+
+
+class Chunk:
+    """A passage as it is issued to a rank's streams: its plan, and when its pieces were released."""
+
+    __slots__ = ("earlier", "first", "number", "passed", "plan", "released", "starts", "streams")
+
+    def __init__(
+        self, plan: PassagePlan, passed: Passed, number: int, streams: "Mapping[str, Queue]", *, first: bool
+    ) -> None:
+        self.plan = plan
+        self.passed = passed
+        self.number = number
+        """Which passage of its section it is."""
+        self.first = first
+        """Whether it is the first of its section on the compute stream."""
+        self.streams = streams
+        """Those that it has commands for."""
+        self.starts = {name: stream.issued for name, stream in streams.items()}
+        """Per stream, commands before this passage."""
+        self.earlier: dict[str, Place] = {}
+        """Events that this passage waits for and earlier ones recorded."""
+        self.released: list[list[float]] = []
+        """Per part, the host's clock at which each of its pieces began to be issued."""
+
+    def recorded(self, part: int, awaited: Awaited) -> Place | None:
+        """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
+        if isinstance(awaited, str):
+            return self.earlier.get(awaited)
+        name, count = awaited
+        return self.streams[name], self.starts[name] + self.plan.begins[part].get(name, 0) + count
+
+
+class Waiter:
+    """Somebody who waits until `place` commands of a stream are done."""
+
+    __slots__ = ("go_on", "host", "place")
+
+    def __init__(self, place: int, go_on: Callback, *, host: bool) -> None:
+        self.place = place
+        self.go_on = go_on
+        self.host = host
+
+
+class Queue:
+    """The commands of one stream."""
+
+    def __init__(self, env: PromptEnvironment, name: str) -> None:
+        self.env = env
+        self.name = name
+        self.done = 0
+        """Commands done since the start."""
+        self.issued = 0
+        """Commands that the host has released so far; some of them may carry a later instant."""
+        self.busy = False
+        self.started = 0.0
+        self.drained_at = 0.0
+        self.chunks: list[tuple[Chunk, list[Item], int]] = []
+        """Passages with commands left, each with its commands here and how many there are before it."""
+        self._running: Label = (Part(()), 0)
+        self._later: tuple[float, Label] | None = None
+        self._waiters: list[Waiter] = []
+        self._awaited = inf
+        """The first place that somebody waits for."""
+
+    def append(self, chunk: Chunk) -> None:
+        """A passage's commands: they start as its pieces are released."""
+        self.chunks.append((chunk, chunk.plan.items[self.name], chunk.starts[self.name]))
+
+    def reached(self, place: int, go_on: Callback, *, host: bool = False) -> None:
+        """Have somebody called when `place` commands are done."""
+        self._waiters.append(Waiter(place, go_on, host=host))
+        self._awaited = min(self._awaited, place)
+
+    @property
+    def head(self) -> Command:
+        """The next command, or the one that runs."""
+        _, items, start = self.chunks[0]
+        return items[self.done - start].command
+
+    @property
+    def idle(self) -> bool:
+        return self.done == self.issued
+
+    def move_on(self, count: int, *, together: bool) -> None:
+        """Take `count` more commands as done; who waits, waits for so many more, hosts only if they move `together`."""
+        self.done += count
+        if together:
+            self.issued += count
+        for waiter in self._waiters:
+            if together or not waiter.host:
+                waiter.place += count
+        if self.busy:
+            self._later = (self.env.now - instant_tolerance(self.env.now), self._label())
+        self._wake()
+
+    def label_at(self, start: float) -> Label:
+        """What a span that starts then is called: one that starts after a skip belongs to what comes after."""
+        if self._later is not None and start >= self._later[0]:
+            return self._later[1]
+        return self._running
+
+    def _label(self) -> Label:
+        """What the next command is called."""
+        chunk, items, start = self.chunks[0]
+        part = chunk.plan.part_at(self.name, self.done - start)
+        return chunk.plan.passage[part], items[self.done - start].number
+
+    def next_is_copy(self, direction: str) -> bool:
+        """Whether the next work after the current one is an issued copy of this direction; records don't count."""
+        place, now = self.done + 1, self.env.now
+        for chunk, items, start in self.chunks:
+            while place < self.issued and place - start < len(items):
+                item = items[place - start]
+                part = chunk.plan.part_at(self.name, place - start)
+                if chunk.released[part][item.piece] + item.offset > now:
+                    return False
+                if item.command.__class__ is not Record:
+                    return isinstance(item.command, Copy) and item.command.direction == direction
+                place += 1
+        return False
+
+    def _wake(self) -> None:
+        """Let those go on whose place has been reached."""
+        ready = [waiter for waiter in self._waiters if waiter.place <= self.done]
+        self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
+        self._awaited = min([waiter.place for waiter in self._waiters], default=inf)
+        for waiter in ready:
+            self.env.soon(waiter.go_on)
