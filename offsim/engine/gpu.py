@@ -23,17 +23,18 @@ UNSLOWED: tuple[float, Shares] = (1.0, ())
 
 
 class Work:
-    """A command's kernels on the multiprocessors."""
+    """What a stream has on the multiprocessors: one command's kernels at a time."""
 
     __slots__ = ("finished", "index", "left", "lost", "pieces", "started", "total")
 
-    def __init__(self, pieces: Pieces, total: float, finished: Callback) -> None:
-        self.pieces = pieces
-        self.total = total
+    def __init__(self, finished: Callback) -> None:
+        self.finished = finished
+        """Called at the end."""
+        self.pieces: Pieces = ()
+        self.total = 0.0
         """Seconds of all pieces alone."""
         self.index = 0
-        self.left = pieces[0].seconds if pieces else 0.0
-        self.finished = finished
+        self.left = 0.0
         self.started = 0.0
         self.lost: dict[str, float] | None = None
         """Seconds by culprit; None if there are none."""
@@ -89,14 +90,14 @@ class GPU:
         self._boundary: list[Callback] = []
         self._boundary_timer: Alarm | None = None
 
-    def start(self, pieces: Pieces, total: float, finished: Callback) -> Work:
-        """Kernels of so many seconds that run as soon as the multiprocessors are free; `finished` is called then."""
-        work = Work(pieces, total, finished)
+    def start(self, work: Work, pieces: Pieces, total: float) -> None:
+        """Kernels of so many seconds, which run as soon as the multiprocessors are free."""
+        work.pieces, work.total, work.index, work.lost = pieces, total, 0, None
+        work.left = pieces[0].seconds if pieces else 0.0
         if self.running is None:
             self._run(work)
         else:
             self.waiting.append(work)
-        return work
 
     def _run(self, work: Work | None) -> None:
         """This is what the multiprocessors do from now on."""
@@ -109,7 +110,7 @@ class GPU:
             if self._slowing():
                 self._arm()
             else:
-                self._timer = self.env.alarm(work.total, self._on_timer)
+                self._timer = self.env.at(now + work.total, self._on_timer)
 
     def _look_at_clock(self) -> None:
         """What runs now is the load; the running kernel goes on at the clock of this moment."""

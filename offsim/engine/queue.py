@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from math import inf
 
 from offsim.program.commands import Command, Copy, Part, Record
-from offsim.program.timeline import Label
 
 from .environment import Callback, PromptEnvironment
 from .issue import Awaited, Item, PassagePlan
 
+Label = tuple[Part, int]
+"""A command by its part and its number there."""
 Place = tuple["Queue", int]
 """A stream and how many of its commands have then been done since the start."""
 
@@ -87,8 +88,8 @@ class Queue:
         self.busy = False
         self.started = 0.0
         self.drained_at = 0.0
-        self.chunks: list[tuple[Chunk, list[Item], int]] = []
-        """Passages with commands left, each with its commands here and how many there are before it."""
+        self.chunks: list[tuple[Chunk, list[Item], list[int], int]] = []
+        """Passages with commands left, each with its commands here, their parts, and how many there are before it."""
         self._running: Label = (Part(()), 0)
         self._later: tuple[float, Label] | None = None
         self._waiters: list[Waiter] = []
@@ -97,7 +98,8 @@ class Queue:
 
     def append(self, chunk: Chunk) -> None:
         """A passage's commands: they start as its pieces are released."""
-        self.chunks.append((chunk, chunk.plan.items[self.name], chunk.starts[self.name]))
+        plan, name = chunk.plan, self.name
+        self.chunks.append((chunk, plan.items[name], plan.part_numbers[name], chunk.starts[name]))
 
     def reached(self, place: int, go_on: Callback, *, host: bool = False) -> None:
         """Have somebody called when `place` commands are done."""
@@ -107,7 +109,7 @@ class Queue:
     @property
     def head(self) -> Command:
         """The next command, or the one that runs."""
-        _, items, start = self.chunks[0]
+        _, items, _, start = self.chunks[0]
         return items[self.done - start].command
 
     @property
@@ -134,18 +136,17 @@ class Queue:
 
     def _label(self) -> Label:
         """What the next command is called."""
-        chunk, items, start = self.chunks[0]
-        part = chunk.plan.part_at(self.name, self.done - start)
-        return chunk.plan.passage[part], items[self.done - start].number
+        chunk, items, parts, start = self.chunks[0]
+        place = self.done - start
+        return chunk.plan.passage[parts[place]], items[place].number
 
     def next_is_copy(self, direction: str) -> bool:
         """Whether the next work after the current one is an issued copy of this direction; records don't count."""
         place, now = self.done + 1, self.env.now
-        for chunk, items, start in self.chunks:
+        for chunk, items, parts, start in self.chunks:
             while place < self.issued and place - start < len(items):
                 item = items[place - start]
-                part = chunk.plan.part_at(self.name, place - start)
-                if chunk.released[part][item.piece] + item.offset > now:
+                if chunk.released[parts[place - start]][item.piece] + item.offset > now:
                     return False
                 if item.command.__class__ is not Record:
                     return isinstance(item.command, Copy) and item.command.direction == direction

@@ -9,8 +9,8 @@ from typing import Any
 
 from simpy import Event
 
-from offsim.program.commands import COMPUTE, Collective, Compute, Copy, Record, Wait
-from offsim.program.timeline import Delayed, SpanKind
+from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Record, Wait
+from offsim.program.timeline import Delayed, SpanKind, Track
 
 from .collective import LastTransfer, Meeting
 from .device import Device
@@ -29,14 +29,15 @@ class Stream(Queue):
         self.device = device
         self.awaiting: tuple[object, ...] = ()
         """What the head waits for, as words."""
-        self._notes = device.timeline.notes
+        self._journal = device.timeline.journal
+        self._tracks: dict[tuple[SpanKind, str], Track] = {}
         self._marks = name == COMPUTE and device.at_mark is not None
         self._in: tuple[Chunk, int] | None = None
         """The part that it is in, of a stream with marks."""
         self._began = 0.0
         """When the head got its copy engine, or its multiprocessors for a collective."""
-        self._command: Compute | Copy | Collective | None = None
-        self._work: Work | None = None
+        self._command: Copy | Collective | None = None
+        self._work = Work(self._computed)
         self._batch: Batch | None = None
         self._meeting: Meeting | None = None
         self._arrival: Event | None = None
@@ -63,22 +64,31 @@ class Stream(Queue):
 
     def _go_on(self) -> None:
         """Start commands until one takes time, or until there are none."""
-        env = self.env
+        now, device = self.env.now, self.device
         while self.chunks and self.done != self.issued:
-            chunk, items, start = self.chunks[0]
-            parts = chunk.plan.part_numbers[self.name]
+            chunk, items, parts, start = self.chunks[0]
             if self._marks:
                 self._enter(chunk, parts[self.done - start], self.done - start)
             place = self.done - start
             part, item = parts[place], items[place]
             issued = chunk.released[part][item.piece] + item.offset
-            if issued > env.now:
-                self.device.check_host()
-                env.at(issued, self._go_on)
+            if issued > now:
+                device.check_host()
+                self.env.at(issued, self._go_on)
                 return
-            self.started, self.busy = env.now, True
-            self._running = (chunk.plan.passage[part], item.number)
-            if self._start(chunk, part, item):
+            self.started, self.busy = now, True
+            self._running = chunk.plan.passage[part], item.number
+            command = item.command
+            kind = command.__class__
+            if kind is Compute:
+                device.gpu.start(self._work, item.pieces, item.seconds)
+                return
+            if kind is Record:
+                self._journal.events.extend((device.index, *self._running, now))
+            elif kind is Wait:
+                if self._wait(chunk, part, item):
+                    return
+            elif self._start(command):
                 return
             self._leave()
         assert self._rest is not None
@@ -95,24 +105,14 @@ class Stream(Queue):
             self.device.at_mark(chunk, part)
         self._in = (chunk, chunk.plan.part_at(self.name, self.done - chunk.starts[self.name]))
 
-    def _start(self, chunk: Chunk, part: int, item: Item) -> bool:
-        """Start the head; whether it takes time."""
-        command = item.command
-        kind = command.__class__
-        if kind is Compute:
-            self._work = self.device.gpu.start(item.pieces, item.seconds, self._computed)
+    def _start(self, command: Command) -> bool:
+        """Start a copy or a collective; whether it takes time."""
+        assert isinstance(command, Copy | Collective)
+        self._command = command
+        if isinstance(command, Copy):
+            self._request(command)
             return True
-        if kind is Record:
-            self.device.timeline.reached.append((self.device.index, self.label_at(self.env.now), self.env.now))
-            return False
-        if kind is Wait:
-            return self._wait(chunk, part, item)
-        if kind is Copy:
-            self._command = command  # type: ignore[assignment]
-            self._request()
-            return True
-        self._command = command  # type: ignore[assignment]
-        return self._collective()
+        return self._collective(command)
 
     def _end(self) -> None:
         """The head has ended: the next one starts."""
@@ -123,7 +123,7 @@ class Stream(Queue):
         """The head has ended."""
         self.busy, self._later, self.awaiting = False, None, ()
         self.done += 1
-        chunk, items, start = self.chunks[0]
+        chunk, items, _, start = self.chunks[0]
         if self.done == start + len(items):
             del self.chunks[0]
             if self.name == COMPUTE:
@@ -132,18 +132,24 @@ class Stream(Queue):
         if self._awaited <= self.done:
             self._wake()
 
-    def _note(self, kind: SpanKind, start: float, bytes_: float = 0.0, delays: Delayed = (), cause: str = "") -> None:
-        """Record what began then and ends now."""
-        now = self.env.now
-        if now > start:
-            label = self.label_at(start)
-            self._notes.append((self.device.index, self.name, kind, label, start, now, bytes_, delays, cause))
+    def _note(self, kind: SpanKind, start: float, end: float, bytes_: float, delays: Delayed, on: str = "") -> None:
+        """Record what this stream (or, with it, an engine) did from then to then."""
+        if end > start:
+            track = self._tracks.get((kind, on)) or self._track(kind, on)
+            part, number = self._running if self._later is None else self.label_at(start)
+            self._journal.spans.extend((track, part, number, start, end, bytes_, delays))
+
+    def _track(self, kind: SpanKind, on: str) -> Track:
+        """`on`: the engine, or of a wait the stream that was waited for."""
+        name, cause = (self.name, on) if kind == "wait" else (on or self.name, "")
+        track = self._tracks[kind, on] = (self.device.index, name, kind, cause)
+        return track
 
     def _computed(self) -> None:
         """The kernels have ended."""
         work = self._work
-        assert work is not None
-        self._note("compute", work.started, delays=tuple(work.lost.items()) if work.lost else ())
+        delays = tuple(work.lost.items()) if work.lost else ()
+        self._note("compute", work.started, self.env.now, 0.0, delays)
         self._end()
 
     def _wait(self, chunk: Chunk, part: int, item: Item) -> bool:
@@ -158,14 +164,13 @@ class Stream(Queue):
 
     def _waited(self) -> None:
         """The event has fired."""
-        self._note("wait", self.started, cause=str(self.awaiting[2]))
+        self._note("wait", self.started, self.env.now, 0.0, (), str(self.awaiting[2]))
         self._end()
 
     # A copy: its turn on the engine, fixed latency, then bytes at the link's rate.
 
-    def _request(self) -> None:
-        assert isinstance(self._command, Copy)
-        direction, device = self._command.direction, self.device
+    def _request(self, command: Copy) -> None:
+        direction, device = command.direction, self.device
         if device.kept.get(direction) == self.name or device.engines[direction].request(self.name, self._granted):
             self._granted()
         else:
@@ -200,11 +205,8 @@ class Stream(Queue):
         direction, now = command.direction, self.env.now
         device.gpu.set_active(direction, -1)
         delays: Delayed = batch if batch.history else ()
-        self._note(direction, self.started, command.bytes, delays)
-        began = self._began
-        if now > began:
-            track, label = f"{direction} engine", self.label_at(began)
-            self._notes.append((device.index, track, direction, label, began, now, command.bytes, delays, ""))
+        self._note(direction, self.started, now, command.bytes, delays)
+        self._note(direction, self._began, now, command.bytes, delays, f"{direction} engine")
         device.kept.pop(direction, None)
         if self.next_is_copy(direction):
             device.kept[direction] = self.name
@@ -215,10 +217,9 @@ class Stream(Queue):
 
     # A collective: its kernel gets multiprocessors at a kernel boundary, then meets the other ranks.
 
-    def _collective(self) -> bool:
+    def _collective(self, command: Collective) -> bool:
         """Whether there are any other ranks."""
-        assert isinstance(self._command, Collective)
-        if len(self.device.groups[self._command.group]) == 1:
+        if len(self.device.groups[command.group]) == 1:
             return False
         if not self.device.gpu.at_boundary(self._arrive):
             self._arrive()
@@ -239,9 +240,7 @@ class Stream(Queue):
         self._meeting = None
         device.gpu.set_active("collective", -1)
         arrived, began = self._began, meeting.began[device.index]
-        if began > arrived:
-            label = self.label_at(arrived)
-            self._notes.append((device.index, self.name, "rendezvous", label, arrived, began, 0.0, (), ""))
+        self._note("rendezvous", arrived, began, 0.0, ())
         delays: Delayed = LastTransfer(meeting, device.index) if meeting.delayed else ()
-        self._note("collective", began, command.bytes, delays)
+        self._note("collective", began, self.env.now, command.bytes, delays)
         self._end()

@@ -6,9 +6,9 @@ record holds the step (or blocks of it) once with how often it repeats; `step_se
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from .commands import Part, StreamProgram, passages_of
+from .commands import StreamProgram, passages_of
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -87,10 +87,37 @@ class Held(Protocol):
 
 Delayed = tuple[tuple[str, float], ...] | Held
 """Delays, or what knows them once somebody asks."""
-Label = tuple[Part, int]
-"""A command by its part and its number there: its name is only looked up when somebody reads it."""
-Note = tuple[int, str, SpanKind, Label, float, float, float, Delayed, str]
-"""A span that has no name yet: its fields in order."""
+Track = tuple[int, str, SpanKind, str]
+"""What many spans have in common: rank, track, kind, cause."""
+
+
+class Journal:
+    """Spans and events as an engine notes them: end to end in two lists, a command by its part and its number there.
+
+    Names are only looked up, and delays worked out, when somebody reads them.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        """Of each: track, part, number, start, end, bytes, delays."""
+        self.events: list[Any] = []
+        """Of each record: rank, part, number, instant."""
+
+    def read_spans(self) -> Iterator[Span]:
+        """All spans; the journal has none afterwards."""
+        fields = iter(self.spans)
+        self.spans = []
+        for track, part, number, start, end, bytes_, delays in zip(*[fields] * 7, strict=True):
+            rank, name, kind, cause = track
+            lost = delays if isinstance(delays, tuple) else delays.delays()
+            yield Span(rank, name, kind, part.name_at(number), start, end, bytes_, lost, cause)
+
+    def read_events(self) -> Iterator[tuple[tuple[int, str], float]]:
+        """((rank, event), instant) of every record; the journal has none afterwards."""
+        fields = iter(self.events)
+        self.events = []
+        for rank, part, number, at in zip(*[fields] * 4, strict=True):
+            yield (rank, part.name_at(number)), at
 
 
 @dataclass
@@ -102,23 +129,17 @@ class Timeline:
     represented: dict[int, int]
     """Simulated rank -> how many identical ranks it stands for."""
     named: list[Span] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    journal: Journal = field(default_factory=Journal)
     windows: list[Window] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
-    reached: list[tuple[int, Label, float]] = field(default_factory=list)
-    """(rank, event, instant) of every record."""
     measured: dict[tuple[int, str], float] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[Span]:
         """All spans of the record."""
-        if self.notes:
-            self.named += [
-                Span(rank, track, kind, part.name_at(number), start, end, bytes_, _spelled_out(delays), cause)
-                for rank, track, kind, (part, number), start, end, bytes_, delays, cause in self.notes
-            ]
-            self.notes.clear()
+        if self.journal.spans:
+            self.named += self.journal.read_spans()
         return self.named
 
     @spans.setter
@@ -128,9 +149,8 @@ class Timeline:
     @property
     def instants(self) -> dict[tuple[int, str], float]:
         """(rank, event): when its latest record was reached."""
-        if self.reached:
-            self.measured |= {(rank, part.name_at(number)): at for rank, (part, number), at in self.reached}
-            self.reached.clear()
+        if self.journal.events:
+            self.measured.update(self.journal.read_events())
         return self.measured
 
     @instants.setter
@@ -204,10 +224,6 @@ class Timeline:
         during = [r for r in self.repeats if span.start < r.after <= span.end and not r.covers(span)]
         longer = sum(repeat.times * repeat.period for repeat in during)
         return span._replace(start=span.start + delay, end=span.end + delay + longer)
-
-
-def _spelled_out(delays: Delayed) -> tuple[tuple[str, float], ...]:
-    return delays if isinstance(delays, tuple) else delays.delays()
 
 
 def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:
