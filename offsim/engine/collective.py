@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from offsim.program.commands import Collective
 
-from .environment import Callback, PromptEnvironment
+from .agenda import Agenda, Callback
 from .fabric import FlowClass
 from .network import Batch, Classes, Network
 from .sharing import Delays
@@ -96,10 +96,10 @@ class Call:
 class Meeting:
     """One call of a collective, on all simulated ranks of its group."""
 
-    __slots__ = ("arrived", "batches", "began", "call", "env", "left", "waiting")
+    __slots__ = ("agenda", "arrived", "batches", "began", "call", "left", "waiting")
 
-    def __init__(self, env: PromptEnvironment, call: Call) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda, call: Call) -> None:
+        self.agenda = agenda
         self.call = call
         self.arrived = 0
         """Bits of the ranks that are there."""
@@ -120,7 +120,7 @@ class Meeting:
         for rank, number in self.call.ends(batch.classes):
             open_ = left[rank] = left[rank] - number
             if not open_:
-                self.env.soon(self.waiting.pop(rank))
+                self.agenda.soon(self.waiting.pop(rank))
 
     @property
     def delayed(self) -> bool:
@@ -148,8 +148,8 @@ class LastTransfer:
 class Collectives:
     """All collectives of a run, matched by group and order of issue."""
 
-    def __init__(self, env: PromptEnvironment, network: Network, routes: CollectiveRoutes) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda, network: Network, routes: CollectiveRoutes) -> None:
+        self.agenda = agenda
         self.network = network
         self.routes = routes
         self._numbers: dict[tuple[int, tuple[int, ...], str], int] = {}
@@ -168,7 +168,7 @@ class Collectives:
         key = (group, command.stream, number)
         meeting = self._meetings.get(key)
         if meeting is None:
-            meeting = self._meetings[key] = Meeting(self.env, self._call(command, group, members))
+            meeting = self._meetings[key] = Meeting(self.agenda, self._call(command, group, members))
         meeting.waiting[rank] = done
         ready = meeting.call.ready(rank, meeting.arrived)
         meeting.arrived |= meeting.call.bits[rank]
@@ -191,13 +191,13 @@ class Collectives:
 
     def _begin(self, meeting: Meeting, bundles: tuple[Bundle, ...]) -> None:
         """All ends of these are there: after the fixed latency the bytes flow."""
-        now, began = self.env.now, meeting.began
+        now, began = self.agenda.now, meeting.began
         for bundle in bundles:
             for rank in bundle.ranks:
                 if rank not in began:
                     began[rank] = now
         if meeting.call.latency:
-            self.env.alarm(meeting.call.latency, partial(self._start, meeting, bundles))
+            self.agenda.alarm(meeting.call.latency, partial(self._start, meeting, bundles))
         else:
             self._start(meeting, bundles)
 

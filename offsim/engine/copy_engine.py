@@ -6,14 +6,14 @@ issued, keeps the engine. Measured on Hopper GPUs: a small copy waits behind a l
 
 from collections import deque
 
-from .environment import Callback, PromptEnvironment
+from .agenda import Agenda, Callback
 
 
 class CopyEngine:
     """FIFO server of capacity one."""
 
-    def __init__(self, env: PromptEnvironment) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda = agenda
         self.busy = False
         self.granted = 0.0
         """When the present holder got it."""
@@ -30,13 +30,13 @@ class CopyEngine:
             self._waiting.append((stream, turn))
             return False
         self.busy = True
-        self.granted = self.env.now
+        self.granted = self.agenda.now
         return True
 
     def release(self) -> None:
         """The next in line has the engine."""
         if self._waiting:
-            self.granted = self.env.now
-            self.env.soon(self._waiting.popleft()[1])
+            self.granted = self.agenda.now
+            self.agenda.soon(self._waiting.popleft()[1])
         else:
             self.busy = False

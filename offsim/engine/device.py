@@ -6,9 +6,9 @@ from offsim.program.commands import Collective, Copy
 from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
+from .agenda import Agenda, Callback
 from .collective import Collectives, Meeting
 from .copy_engine import CopyEngine
-from .environment import Callback, PromptEnvironment
 from .fabric import Fabric
 from .folding import FoldedFabric
 from .gpu import GPU
@@ -21,7 +21,7 @@ class Device:
 
     def __init__(
         self,
-        env: PromptEnvironment,
+        agenda: Agenda,
         index: int,
         scenario: Scenario,
         fabric: Fabric | FoldedFabric,
@@ -37,8 +37,8 @@ class Device:
         self.network = network
         self._collectives = collectives
         self.timeline = timeline
-        self.gpu = GPU(env, scenario.node, scenario.simulation)
-        self.engines = {"H2D": CopyEngine(env), "D2H": CopyEngine(env)}
+        self.gpu = GPU(agenda, scenario.node, scenario.simulation)
+        self.engines = {"H2D": CopyEngine(agenda), "D2H": CopyEngine(agenda)}
         self.kept: dict[str, str] = {}
         """Direction -> the stream that keeps its engine for its next copy."""
         self.groups: dict[str, tuple[int, ...]] = {}

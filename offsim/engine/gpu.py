@@ -11,9 +11,9 @@ from collections import deque
 from offsim.scenario.node import Node
 from offsim.scenario.scenario import Simulation
 
+from .agenda import Agenda, Alarm, Callback, cancel
 from .clock import ClockState
 from .durations import Pieces
-from .environment import Alarm, Callback, PromptEnvironment, cancel
 
 LEAST = 1e-13
 """Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
@@ -70,8 +70,8 @@ class Surroundings:
 class GPU:
     """One GPU's multiprocessors."""
 
-    def __init__(self, env: PromptEnvironment, node: Node, simulation: Simulation) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda, node: Node, simulation: Simulation) -> None:
+        self.agenda = agenda
         limited = node.gpu.clock is not None and simulation.clock
         self.clock = ClockState(node.gpu.clock) if limited and node.gpu.clock is not None else None
         self._clock_factor = 1.0
@@ -102,7 +102,7 @@ class GPU:
     def _run(self, work: Work | None) -> None:
         """This is what the multiprocessors do from now on."""
         self.running = work
-        now = self._since = self.env.now
+        now = self._since = self.agenda.now
         if self.clock is not None:
             self._look_at_clock()
         if work is not None:
@@ -110,7 +110,7 @@ class GPU:
             if self._slowing():
                 self._arm()
             else:
-                self._timer = self.env.at(now + work.total, self._on_timer)
+                self._timer = self.agenda.at(now + work.total, self._on_timer)
 
     def _look_at_clock(self) -> None:
         """What runs now is the load; the running kernel goes on at the clock of this moment."""
@@ -119,8 +119,8 @@ class GPU:
         work = self.running
         piece = work.pieces[work.index] if work is not None and work.index < len(work.pieces) else None
         beside = [name for name, count in self.active.items() if count > 0]
-        self.clock.set_load(self.env.now, piece.demand if piece is not None else 0.0, beside)
-        self._clock_factor = 1.0 if piece is None else self.clock.slowdown(self.env.now, piece.kernel_class)
+        self.clock.set_load(self.agenda.now, piece.demand if piece is not None else 0.0, beside)
+        self._clock_factor = 1.0 if piece is None else self.clock.slowdown(self.agenda.now, piece.kernel_class)
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
@@ -160,9 +160,9 @@ class GPU:
 
     def _advance(self) -> None:
         """Account for the kernels done since the last change."""
-        work, elapsed = self.running, self.env.now - self._since
+        work, elapsed = self.running, self.agenda.now - self._since
         assert work is not None
-        self._since = self.env.now
+        self._since = self.agenda.now
         pieces, of_class, clock = work.pieces, self._beside.of_class, self._clock_factor
         while elapsed > 0 and work.index < len(pieces):
             factor, shares = of_class.get(pieces[work.index].kernel_class, UNSLOWED)
@@ -199,7 +199,7 @@ class GPU:
         """A timer for the end of the running work, instead of the one before."""
         if self._timer is not None:
             cancel(self._timer)
-        self._timer = self.env.alarm(self._remaining(), self._on_timer)
+        self._timer = self.agenda.alarm(self._remaining(), self._on_timer)
 
     def _on_timer(self) -> None:
         work, self._timer = self.running, None
@@ -217,7 +217,7 @@ class GPU:
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add what the multiprocessors still have to do, and the mean demand, to a state."""
         if self.clock is not None:
-            seconds.append(self.clock.mean(self.env.now) / self.clock.headroom)
+            seconds.append(self.clock.mean(self.agenda.now) / self.clock.headroom)
         if self.running is None:
             places.append(None)
             return
@@ -249,13 +249,13 @@ class GPU:
             return
         if self._boundary_timer is not None:
             cancel(self._boundary_timer)
-        self._boundary_timer = self.env.alarm(self._kernel_left(), self._pass_boundary)
+        self._boundary_timer = self.agenda.alarm(self._kernel_left(), self._pass_boundary)
 
     def _pass_boundary(self) -> None:
         """The kernel has ended: those who waited for that go on."""
         calls, self._boundary = self._boundary, []
         for call in calls:
-            self.env.soon(call)
+            self.agenda.soon(call)
 
     def _kernel_left(self) -> float:
         """Seconds until the kernel that runs now ends; 0 if none does."""

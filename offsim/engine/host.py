@@ -31,6 +31,7 @@ class HostThread:
         self, env: PromptEnvironment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
     ) -> None:
         self.env = env
+        self.agenda = env.agenda
         self.rank = rank
         self.program = program
         self.plans = plans
@@ -139,9 +140,9 @@ class HostThread:
             events = [self._reached(stream, place) for stream, place in pending]
             yield self.env.all_of(events) if len(events) > 1 else events[0]
             self.awaiting = ""
-            if self.catching_up and self.clock > self.env.now:
+            if self.catching_up and self.clock > self.agenda.now:
                 raise CaughtUpLateError
-            self.clock = max(self.clock, self.env.now)
+            self.clock = max(self.clock, self.agenda.now)
             self._note_blocked(command, places, start)
         elif self.catching_up:
             raise CaughtUpLateError
@@ -178,15 +179,15 @@ class HostThread:
 
     def _make_room(self, stream: Queue, place: int) -> Generator[Event, Any, None]:
         """Block until so many commands are done; what drains until the host's own clock counts."""
-        if self.clock > self.env.now:
-            yield self.env.timeout(self.clock - self.env.now)
+        if self.clock > self.agenda.now:
+            yield self.env.timeout(self.clock - self.agenda.now)
             return
         self.catching_up = False
         start = self.clock
         self.awaiting = f"room in the queue of {stream.name!r}"
         yield self._reached(stream, place)
         self.awaiting = ""
-        self.clock = max(self.clock, self.env.now)
+        self.clock = max(self.clock, self.agenda.now)
         if self.clock > start:
             name, rank = f"queue of {stream.name} full", self.rank.index
             self.rank.timeline.named.append(Span(rank, "host", "host", name, start, self.clock))

@@ -10,7 +10,7 @@ worked out when somebody reads it.
 from math import inf
 from typing import Protocol
 
-from .environment import Alarm, PromptEnvironment, cancel
+from .agenda import Agenda, Alarm, cancel
 from .fabric import Row
 from .sharing import ClassRate, Delays, Rates
 
@@ -105,8 +105,8 @@ class Sharing:
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
-    def __init__(self, env: PromptEnvironment, rows: list[Row], *, contention: bool = True) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda, rows: list[Row], *, contention: bool = True) -> None:
+        self.agenda = agenda
         self.rates = Rates(rows, contention=contention)
         self.batches: list[Batch] = []
         self._starting: list[Batch] = []
@@ -133,12 +133,12 @@ class Network:
         """
         starting = self._starting
         if not starting:
-            self.env.at_last(self._started)
+            self.agenda.at_last(self._started)
         elif starting[-1].owner is owner and starting[-1].left == bytes_:
             batch = starting[-1]
             batch.classes = self._joined(batch.classes, classes)
             return batch
-        batch = Batch(classes, bytes_, owner, self.env.now)
+        batch = Batch(classes, bytes_, owner, self.agenda.now)
         starting.append(batch)
         return batch
 
@@ -183,7 +183,7 @@ class Network:
 
     def _update(self) -> None:
         """The set of flows changes: once per instant, except where a flow starts because another one has ended."""
-        now = self.env.now
+        now = self.agenda.now
         limit = now + 1e-12 * now + 1e-15
         due = [batch for batch in self.batches if batch.finish <= limit]
         if due:
@@ -219,7 +219,7 @@ class Network:
         if self._timer is None or next_finish != self._timer_at:
             if self._timer is not None:
                 cancel(self._timer)
-            self._timer, self._timer_at = self.env.at(next_finish, self._due), next_finish
+            self._timer, self._timer_at = self.agenda.at(next_finish, self._due), next_finish
 
     def _tear(self, now: float) -> None:
         """Batches whose flows no longer have one rate fall apart."""
@@ -248,7 +248,7 @@ class Network:
 
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add the flows and the time that each would still need to a state."""
-        now = self.env.now
+        now = self.agenda.now
         ordered = sorted([*self.batches, *self._starting], key=lambda batch: (batch.classes.indices, batch.finish))
         places.append([batch.classes for batch in ordered])
         seconds += [batch.left if batch.share is None else batch.finish - now for batch in ordered]

@@ -9,7 +9,7 @@ from math import inf
 
 from offsim.program.commands import Command, Copy, Part, Record
 
-from .environment import Callback, PromptEnvironment
+from .agenda import Agenda, Callback
 from .issue import Awaited, Item, PassagePlan
 
 Label = tuple[Part, int]
@@ -78,8 +78,8 @@ class Waiter:
 class Queue:
     """The commands of one stream."""
 
-    def __init__(self, env: PromptEnvironment, name: str) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda, name: str) -> None:
+        self.agenda = agenda
         self.name = name
         self.done = 0
         """Commands done since the start."""
@@ -125,7 +125,7 @@ class Queue:
             if together or not waiter.host:
                 waiter.place += count
         if self.busy:
-            self._later = (self.env.now - instant_tolerance(self.env.now), self._label())
+            self._later = (self.agenda.now - instant_tolerance(self.agenda.now), self._label())
         self._wake()
 
     def label_at(self, start: float) -> Label:
@@ -142,7 +142,7 @@ class Queue:
 
     def next_is_copy(self, direction: str) -> bool:
         """Whether the next work after the current one is an issued copy of this direction; records don't count."""
-        place, now = self.done + 1, self.env.now
+        place, now = self.done + 1, self.agenda.now
         for chunk, items, parts, start in self.chunks:
             while place < self.issued and place - start < len(items):
                 item = items[place - start]
@@ -159,4 +159,4 @@ class Queue:
         self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
         self._awaited = min([waiter.place for waiter in self._waiters], default=inf)
         for waiter in ready:
-            self.env.soon(waiter.go_on)
+            self.agenda.soon(waiter.go_on)

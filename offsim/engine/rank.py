@@ -27,7 +27,7 @@ class Rank(Device):
         collectives: Collectives,
         timeline: Timeline,
     ) -> None:
-        super().__init__(env, index, scenario, fabric, network, collectives, timeline)
+        super().__init__(env.agenda, index, scenario, fabric, network, collectives, timeline)
         self.env = env
         self.streams: dict[str, Stream] = {}
         self._records: dict[str, Place] = {}

@@ -9,6 +9,7 @@ from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
+from .agenda import Agenda
 from .collective import Collectives, FabricRoutes
 from .durations import Durations
 from .environment import PromptEnvironment
@@ -45,15 +46,16 @@ def simulate(
 
 def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
     """One run on a node that it sets up."""
-    env = PromptEnvironment()
+    agenda = Agenda()
+    env = PromptEnvironment(agenda)
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
     wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
     folded = fold(fabric, program) if wanted else None
     used = folded or fabric
-    network = Network(env, used.rows, contention=scenario.simulation.contention)
+    network = Network(agenda, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
-    collectives = Collectives(env, network, routes)
+    collectives = Collectives(agenda, network, routes)
     represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
     simulated = sorted(represented)
     timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})

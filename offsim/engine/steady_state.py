@@ -73,7 +73,7 @@ class SteadyState:
             self._at_block(chunk, block)
 
     def _at_section(self, section: int) -> None:
-        before, at = self._step, self.network.env.now
+        before, at = self._step, self.network.agenda.now
         self._blocks, self._step = [], None
         if self.program.sections[section].step is None or not self.skips_steps:
             return
@@ -117,7 +117,7 @@ class SteadyState:
                     passed.section += count
 
     def _at_block(self, chunk: Chunk, block: int) -> None:
-        plan, at = chunk.plan, self.network.env.now
+        plan, at = chunk.plan, self.network.agenda.now
         chunks = self._chunks_of(chunk)
         if chunk is not self._chunk:
             self._blocks, self._chunk = [], chunk
@@ -140,7 +140,7 @@ class SteadyState:
         return found if len(found) == len(self.hosts) else None
 
     def _block_state(self, chunks: Sequence[Chunk], block: int) -> State:
-        state, now = State([], [], [], []), self.network.env.now
+        state, now = State([], [], [], []), self.network.agenda.now
         for host, chunk in zip(self.hosts, chunks, strict=True):
             self._look(host, chunk.starts, chunk.plan.begins[block], state)
             here = host.chunks[-1] is chunk
@@ -156,7 +156,7 @@ class SteadyState:
 
     def _look(self, host: HostThread, starts: dict[str, int], begins: dict[str, int], state: State) -> None:
         """Add a rank's streams, engines, kernels and flows, and how far its host is ahead, to a state."""
-        rank, now = host.rank, self.network.env.now
+        rank, now = host.rank, self.network.agenda.now
         for name, stream in rank.streams.items():
             place = stream.done - starts.get(name, stream.issued) - begins.get(name, 0)
             plan = id(stream.chunks[0][0].plan) if stream.chunks and not begins else 0
@@ -222,7 +222,7 @@ class SteadyState:
         """The last block that every host has issued with all its commands, before now; -1 if a host is not waiting."""
         last = len(chunks[0].plan.parts) - 1
         for host, chunk in zip(self.hosts, chunks, strict=True):
-            if host.clock > self.network.env.now:
+            if host.clock > self.network.agenda.now:
                 return -1
             if host.chunks[-1] is chunk:
                 last = min(last, host.part - 1)

@@ -25,7 +25,8 @@ class Stream(Queue):
     """One stream of one rank."""
 
     def __init__(self, env: PromptEnvironment, name: str, device: Device) -> None:
-        super().__init__(env, name)
+        super().__init__(env.agenda, name)
+        self.env = env
         self.device = device
         self.awaiting: tuple[object, ...] = ()
         """What the head waits for, as words."""
@@ -64,7 +65,7 @@ class Stream(Queue):
 
     def _go_on(self) -> None:
         """Start commands until one takes time, or until there are none."""
-        now, device = self.env.now, self.device
+        now, device = self.agenda.now, self.device
         while self.chunks and self.done != self.issued:
             chunk, items, parts, start = self.chunks[0]
             if self._marks:
@@ -74,7 +75,7 @@ class Stream(Queue):
             issued = chunk.released[part][item.piece] + item.offset
             if issued > now:
                 device.check_host()
-                self.env.at(issued, self._go_on)
+                self.agenda.at(issued, self._go_on)
                 return
             self.started, self.busy = now, True
             self._running = chunk.plan.passage[part], item.number
@@ -127,8 +128,8 @@ class Stream(Queue):
         if self.done == start + len(items):
             del self.chunks[0]
             if self.name == COMPUTE:
-                chunk.passed.compute_end = self.env.now
-        self.drained_at = self.env.now
+                chunk.passed.compute_end = self.agenda.now
+        self.drained_at = self.agenda.now
         if self._awaited <= self.done:
             self._wake()
 
@@ -149,7 +150,7 @@ class Stream(Queue):
         """The kernels have ended."""
         work = self._work
         delays = tuple(work.lost.items()) if work.lost else ()
-        self._note("compute", work.started, self.env.now, 0.0, delays)
+        self._note("compute", work.started, self.agenda.now, 0.0, delays)
         self._end()
 
     def _wait(self, chunk: Chunk, part: int, item: Item) -> bool:
@@ -164,7 +165,7 @@ class Stream(Queue):
 
     def _waited(self) -> None:
         """The event has fired."""
-        self._note("wait", self.started, self.env.now, 0.0, (), str(self.awaiting[2]))
+        self._note("wait", self.started, self.agenda.now, 0.0, (), str(self.awaiting[2]))
         self._end()
 
     # A copy: its turn on the engine, fixed latency, then bytes at the link's rate.
@@ -180,10 +181,10 @@ class Stream(Queue):
         """The engine is this stream's."""
         assert isinstance(self._command, Copy)
         self.awaiting = ()
-        self._began = self.env.now
+        self._began = self.agenda.now
         fixed = self.device.setup_seconds(self._command)
         if fixed:
-            self.env.alarm(fixed, self._send)
+            self.agenda.alarm(fixed, self._send)
         else:
             self._send()
 
@@ -197,12 +198,12 @@ class Stream(Queue):
     def ended(self, batch: Batch) -> None:
         """The last byte of the copy has arrived."""
         self._batch = batch
-        self.env.soon(self._copied)
+        self.agenda.soon(self._copied)
 
     def _copied(self) -> None:
         command, batch, device = self._command, self._batch, self.device
         assert isinstance(command, Copy) and batch is not None
-        direction, now = command.direction, self.env.now
+        direction, now = command.direction, self.agenda.now
         device.gpu.set_active(direction, -1)
         delays: Delayed = batch if batch.history else ()
         self._note(direction, self.started, now, command.bytes, delays)
@@ -228,7 +229,7 @@ class Stream(Queue):
     def _arrive(self) -> None:
         command, device = self._command, self.device
         assert isinstance(command, Collective)
-        self._began = self.env.now
+        self._began = self.agenda.now
         device.gpu.set_active("collective", +1)
         self._meeting = device.arrive(command, self._met)
         self.awaiting = ("{} in {!r}", self._meeting, command.name)
@@ -242,5 +243,5 @@ class Stream(Queue):
         arrived, began = self._began, meeting.began[device.index]
         self._note("rendezvous", arrived, began, 0.0, ())
         delays: Delayed = LastTransfer(meeting, device.index) if meeting.delayed else ()
-        self._note("collective", began, self.env.now, command.bytes, delays)
+        self._note("collective", began, self.agenda.now, command.bytes, delays)
         self._end()
