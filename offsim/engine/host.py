@@ -4,7 +4,7 @@ Its clock runs ahead of the simulation's: commands carry the instant at which th
 event. It blocks on synchronisation, on pageable copies, and when a stream holds `queue_depth` commands.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,8 @@ class HostThread:
         """After a skip: it issues late what it would have issued meanwhile."""
         self.depth = overheads.queue_depth
         self._return_cost = overheads.synchronize.value
+        self.at_begin: Callable[[int], int] | None = None
+        """Called where it begins a section: how many sections, from this one on, it leaves out."""
         self.process = env.process(self._run())
         rank.check_host = self._check
 
@@ -62,6 +64,10 @@ class HostThread:
     def _run(self) -> Generator[Event, Any, None]:
         sections = self.program.sections
         while self.number < len(sections):
+            skipped = self.at_begin(self.number) if self.at_begin is not None else 0
+            if skipped:
+                self.number += skipped
+                continue
             passed = Passed(self.number, self.clock)
             self.passed.append(passed)
             self.chunks = [chunk for chunk in self.chunks if chunk.passed in self.passed[-2:]]
@@ -103,13 +109,18 @@ class HostThread:
     def _reached(self, stream: Queue, place: int) -> Event:
         """Fires when so many commands of a stream are done."""
         event = self.env.event()
-        stream.reached(place, partial(fire, event), host=True)
+        stream.reached(place, partial(fire, event))
         return event
 
     @property
     def state(self) -> tuple[int, str]:
         """Where in a part it is, and what kind of thing it waits for: a piece's blocker is the same in every block."""
         return self.piece, self.awaiting if isinstance(self.awaiting, str) else "what ends the piece"
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it issues nothing more on its own: all instants of what it has issued are known."""
+        return bool(self.awaiting) or self.clock <= self.agenda.now
 
     def _release(self, chunk: Chunk, piece: Piece) -> None:
         """Issue a piece: its commands carry instants from now on."""
@@ -204,9 +215,21 @@ class HostThread:
             chunk.released = [*([[]] * parts), *chunk.released]
             self.part += parts
         self.catching_up = not together and self.chunks[-1] is chunk
-        for name in chunk.starts:
-            count = times * plan.per_period(name, before, block)
-            self.rank.streams[name].move_on(count, together=together)
+        counts = {name: times * plan.per_period(name, before, block) for name in chunk.starts}
+        moving = {name for name, count in counts.items() if count} | ({""} if together else set())
+        for name in moving - {""}:
+            self.rank.streams[name].move_on(counts[name], moving)
+
+    def come_sooner(self, seconds: float) -> None:
+        """The clock of the simulation stands still where so many seconds are skipped: the host's own does not."""
+        now = self.agenda.now
+        chunks = {id(chunk): chunk for stream in self.rank.streams.values() for chunk, *_ in stream.chunks}
+        for chunk in {**chunks, **{id(chunk): chunk for chunk in self.chunks}}.values():
+            chunk.come_sooner(now, seconds)
+        for passed in self.passed[-2:]:
+            passed.begin, passed.end = (at - seconds if at > now else at for at in (passed.begin, passed.end))
+        if self.clock > now:
+            self.clock -= seconds
 
     def finish(self) -> None:
         """Write the section windows, once the run is over."""

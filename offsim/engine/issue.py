@@ -210,7 +210,7 @@ class PassagePlan:
                 self.items.setdefault(stream, []).extend(items)
                 self.part_numbers.setdefault(stream, []).extend([len(self.begins) - 1] * len(items))
                 counts[stream] = counts.get(stream, 0) + len(items)
-        self._alike: dict[int, list[bool]] = {}
+        self._alike: dict[int, list[int]] = {}
 
     def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
         """For each wait of a part, its event's latest record, counted from the part's begin; or its name."""
@@ -245,11 +245,12 @@ class PassagePlan:
         """The last of the parts from `part` on that look like the ones `period` before; part - 1 if none does."""
         if period not in self._alike:
             looks = self._looks
-            self._alike[period] = [i >= period and looks[i] == looks[i - period] for i in range(len(looks))]
-        alike = self._alike[period]
-        while part < len(alike) and alike[part]:
-            part += 1
-        return part - 1
+            last = [i - 1 for i in range(len(looks) + 1)]
+            for i in range(len(looks) - 1, period - 1, -1):
+                if looks[i] == looks[i - period]:
+                    last[i] = last[i + 1]
+            self._alike[period] = last
+        return self._alike[period][part]
 
     def may_repeat(self, part: int) -> bool:
         """Whether this part looks like one of a few before, or the next ones may look like it."""

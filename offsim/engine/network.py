@@ -119,6 +119,11 @@ class Network:
         self._timer: Alarm | None = None
         self._timer_at = -1.0
 
+    @property
+    def busy(self) -> bool:
+        """Whether any flow is in flight."""
+        return bool(self.batches or self._starting)
+
     def classes(self, indices: tuple[int, ...]) -> Classes:
         """Classes by index, one object for the same ones."""
         found = self._classes.get(indices)

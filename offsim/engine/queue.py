@@ -4,7 +4,7 @@ How many commands are done is all that others need to know of a stream: a record
 done, and waits on events that have fired cost nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import inf
 
 from offsim.program.commands import Command, Copy, Part, Record
@@ -14,6 +14,8 @@ from .issue import Awaited, Item, PassagePlan
 
 Label = tuple[Part, int]
 """A command by its part and its number there."""
+NO_END = 10**9
+"""More commands than any program has."""
 Place = tuple["Queue", int]
 """A stream and how many of its commands have then been done since the start."""
 
@@ -56,6 +58,25 @@ class Chunk:
         self.released: list[list[float]] = []
         """Per part, the host's clock at which each of its pieces began to be issued."""
 
+    def issued(self, part: int) -> float:
+        """When the host has issued all of a part, which may still be to come; infinite if it is not that far."""
+        pieces = self.plan.parts[part].pieces
+        if part >= len(self.released) or len(self.released[part]) < len(pieces):
+            return inf
+        return self.released[part][-1] + pieces[-1].cost if pieces else -inf
+
+    def since(self, part: int, instant: float = 0.0) -> list[float]:
+        """Seconds from an instant to the release of each of a part's pieces; empty if some are not released."""
+        pieces = self.plan.parts[part].pieces
+        released = self.released[part] if part < len(self.released) else []
+        return [at - instant for at in released] if len(released) == len(pieces) else []
+
+    def come_sooner(self, now: float, seconds: float) -> None:
+        """What was to be issued after `now` is issued so much sooner."""
+        for instants in self.released:
+            if instants and instants[-1] > now:
+                instants[:] = [at - seconds if at > now else at for at in instants]
+
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
         if isinstance(awaited, str):
@@ -67,12 +88,13 @@ class Chunk:
 class Waiter:
     """Somebody who waits until `place` commands of a stream are done."""
 
-    __slots__ = ("go_on", "host", "place")
+    __slots__ = ("go_on", "place", "stream")
 
-    def __init__(self, place: int, go_on: Callback, *, host: bool) -> None:
+    def __init__(self, place: int, go_on: Callback, stream: str) -> None:
         self.place = place
         self.go_on = go_on
-        self.host = host
+        self.stream = stream
+        """The stream that waits; "" for a host."""
 
 
 class Queue:
@@ -101,9 +123,9 @@ class Queue:
         plan, name = chunk.plan, self.name
         self.chunks.append((chunk, plan.items[name], plan.part_numbers[name], chunk.starts[name]))
 
-    def reached(self, place: int, go_on: Callback, *, host: bool = False) -> None:
-        """Have somebody called when `place` commands are done."""
-        self._waiters.append(Waiter(place, go_on, host=host))
+    def reached(self, place: int, go_on: Callback, stream: str = "") -> None:
+        """Have somebody (a stream, or a host) called when `place` commands are done."""
+        self._waiters.append(Waiter(place, go_on, stream))
         self._awaited = min(self._awaited, place)
 
     @property
@@ -116,13 +138,18 @@ class Queue:
     def idle(self) -> bool:
         return self.done == self.issued
 
-    def move_on(self, count: int, *, together: bool) -> None:
-        """Take `count` more commands as done; who waits, waits for so many more, hosts only if they move `together`."""
+    def room(self, moving: Collection[str]) -> int:
+        """How many commands may be taken as done before a stream that waits, and does not move, had to go on."""
+        places = [waiter.place for waiter in self._waiters if waiter.stream and waiter.stream not in moving]
+        return min(places, default=self.done + NO_END) - self.done - 1
+
+    def move_on(self, count: int, moving: Collection[str]) -> None:
+        """Take `count` more commands as done; of those who wait, these streams (and hosts: "") move on too."""
         self.done += count
-        if together:
+        if "" in moving:
             self.issued += count
         for waiter in self._waiters:
-            if together or not waiter.host:
+            if waiter.stream in moving:
                 waiter.place += count
         if self.busy:
             self._later = (self.agenda.now - instant_tolerance(self.agenda.now), self._label())

@@ -70,6 +70,8 @@ def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: boo
         steady = SteadyState(program, network, timeline, hosts)
         steady.skips_steps, steady.skips_blocks = scenario.simulation.steady_state, skip_blocks
         hosts[0].rank.at_mark = steady.at_mark
+        if len(hosts) == 1:
+            hosts[0].at_begin = steady.at_begin
     with _no_garbage_collection():
         env.run()
     _check_finished(hosts)

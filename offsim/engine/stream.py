@@ -28,6 +28,8 @@ class Stream(Queue):
         super().__init__(env.agenda, name)
         self.env = env
         self.device = device
+        self.waits = False
+        """For an event."""
         self.awaiting: tuple[object, ...] = ()
         """What the head waits for, as words."""
         self._journal = device.timeline.journal
@@ -160,11 +162,13 @@ class Stream(Queue):
         stream, count = place
         assert isinstance(item.command, Wait)
         self.awaiting = ("event {!r} on stream {!r}", item.command.event, stream.name)
-        stream.reached(count, self._waited)
+        stream.reached(count, self._waited, self.name)
+        self.waits = True
         return True
 
     def _waited(self) -> None:
         """The event has fired."""
+        self.waits = False
         self._note("wait", self.started, self.agenda.now, 0.0, (), str(self.awaiting[2]))
         self._end()
 
