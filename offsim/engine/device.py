@@ -46,7 +46,7 @@ class Device:
         """The simulated ranks of each group."""
         self.at_mark: Callable[[Chunk, int], None] | None = None
         """Called where the compute stream begins a section (block -1) or a block."""
-        self.check_host: Callable[[], None] = _nothing
+        self.check_host: Callable[[], None] = nothing
         """Called where a stream has to wait for the host."""
         self._copies: dict[tuple[str, str], Classes] = {}
 
@@ -70,5 +70,5 @@ class Device:
         return self._collectives.arrive(self.index, command, self.groups[scope], self.members[scope], done)
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Nobody is interested."""

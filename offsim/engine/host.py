@@ -232,12 +232,14 @@ class HostThread:
             self.clock -= seconds
 
     def finish(self) -> None:
-        """Write the section windows, once the run is over."""
+        """Once the run is over: write the section windows, and let go of the rank."""
         for passed in self.passed:
             reached = max(passed.compute_end, passed.end)
             self.rank.timeline.windows.append(
                 Window(self.rank.index, passed.section, passed.begin, passed.end, reached)
             )
+        self.rank.let_go()
+        self.chunks, self.at_begin = [], None
 
 
 def _title(command: Command) -> str:

@@ -4,7 +4,7 @@ from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives
-from .device import Device
+from .device import Device, nothing
 from .environment import PromptEnvironment
 from .fabric import Fabric
 from .folding import FoldedFabric
@@ -51,3 +51,11 @@ class Rank(Device):
         """All of a passage has been issued: later ones may wait for what it recorded."""
         for event, (name, count) in chunk.plan.records.items():
             self._records[event] = (self.streams[name], chunk.starts[name] + count)
+
+    def let_go(self) -> None:
+        """Once the run is over: nothing refers to itself any more, so that all goes without the garbage collector."""
+        for stream in self.streams.values():
+            stream.let_go()
+        self.streams.clear()
+        self._records.clear()
+        self.at_mark, self.check_host = None, nothing

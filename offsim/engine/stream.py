@@ -13,7 +13,7 @@ from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy,
 from offsim.program.timeline import Delayed, SpanKind, Track
 
 from .collective import LastTransfer, Meeting
-from .device import Device
+from .device import Device, nothing
 from .environment import PromptEnvironment
 from .gpu import Work
 from .issue import Item
@@ -46,6 +46,12 @@ class Stream(Queue):
         self._arrival: Event | None = None
         self._rest: Event | None = None
         self.process = env.process(self._run())
+
+    def let_go(self) -> None:
+        """Forget everybody who knows this stream."""
+        self._work, self._arrival, self._rest, self._in = Work(nothing), None, None, None
+        self._waiters, self.chunks = [], []
+        del self.process
 
     def released(self, place: int) -> None:
         """The host has issued the first `place` commands."""
