@@ -7,7 +7,7 @@ commands arrive while it has none; from then on each one's end starts the next, 
 from collections.abc import Generator
 from typing import Any
 
-from simpy import Event
+from simpy import Event, Process
 
 from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Record, Wait
 from offsim.program.timeline import Delayed, SpanKind, Track
@@ -45,13 +45,13 @@ class Stream(Queue):
         self._meeting: Meeting | None = None
         self._arrival: Event | None = None
         self._rest: Event | None = None
-        self.process = env.process(self._run())
+        self.process: Process | None = env.process(self._run())
 
     def let_go(self) -> None:
         """Forget everybody who knows this stream."""
         self._work, self._arrival, self._rest, self._in = Work(nothing), None, None, None
         self._waiters, self.chunks = [], []
-        del self.process
+        self.process = None
 
     def released(self, place: int) -> None:
         """The host has issued the first `place` commands."""
