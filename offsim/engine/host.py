@@ -16,7 +16,7 @@ from offsim.scenario.node import Overheads
 
 from .environment import PromptEnvironment, fire
 from .issue import HostSpan, Piece, Plans
-from .queue import Chunk, Passed, Place, Queue
+from .queue import Chunk, Passed, Place, Queue, sooner
 from .rank import Rank
 
 
@@ -38,6 +38,7 @@ class HostThread:
         self.clock = 0.0
         self.awaiting: Command | str = ""
         """What it is blocked by; "" if by nothing."""
+        self._blocked_at = 0.0
         self.number = 0
         """The section that is being issued."""
         self.part = 0
@@ -142,7 +143,7 @@ class HostThread:
 
     def _block(self, chunk: Chunk, piece: Piece) -> Generator[Event, Any, None]:
         """Wait for what a piece's last command waits for."""
-        start, command = self.clock, piece.blocker
+        command, self._blocked_at = piece.blocker, self.clock
         assert command is not None
         places = self._awaited(chunk, piece)
         pending = [(stream, place) for stream, place in places if stream.done < place]
@@ -154,7 +155,7 @@ class HostThread:
             if self.catching_up and self.clock > self.agenda.now:
                 raise CaughtUpLateError
             self.clock = max(self.clock, self.agenda.now)
-            self._note_blocked(command, places, start)
+            self._note_blocked(command, places)
         elif self.catching_up:
             raise CaughtUpLateError
         self.catching_up = False
@@ -173,8 +174,9 @@ class HostThread:
         stream = self.rank.stream(command.target if isinstance(command, Synchronize) else command.stream)
         return [(stream, stream.issued)]
 
-    def _note_blocked(self, command: Command, places: list[Place], start: float) -> None:
+    def _note_blocked(self, command: Command, places: list[Place]) -> None:
         """Name the stream that was waited for: of several, the one that drained last."""
+        start = self._blocked_at
         if self.clock > start:
             cause = max((stream for stream, _ in places), key=lambda stream: stream.drained_at).name
             span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
@@ -221,15 +223,14 @@ class HostThread:
             self.rank.streams[name].move_on(counts[name], moving)
 
     def come_sooner(self, seconds: float) -> None:
-        """The clock of the simulation stands still where so many seconds are skipped: the host's own does not."""
+        """The clock stands still where so many seconds are skipped: what was to come, comes sooner."""
         now = self.agenda.now
-        chunks = {id(chunk): chunk for stream in self.rank.streams.values() for chunk, *_ in stream.chunks}
-        for chunk in {**chunks, **{id(chunk): chunk for chunk in self.chunks}}.values():
+        ahead = {ahead.chunk for stream in self.rank.streams.values() for ahead in stream.ahead}
+        for chunk in ahead.union(self.chunks):
             chunk.come_sooner(now, seconds)
         for passed in self.passed[-2:]:
-            passed.begin, passed.end = (at - seconds if at > now else at for at in (passed.begin, passed.end))
-        if self.clock > now:
-            self.clock -= seconds
+            passed.begin, passed.end = sooner(passed.begin, now, seconds), sooner(passed.end, now, seconds)
+        self.clock, self._blocked_at = sooner(self.clock, now, seconds), sooner(self._blocked_at, now, seconds)
 
     def finish(self) -> None:
         """Once the run is over: write the section windows, and let go of the rank."""

@@ -8,7 +8,7 @@ count from the part's begin, and names are left to whoever writes the record.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from offsim.program.commands import (
     Collective,
@@ -36,21 +36,34 @@ LONGEST_PERIOD = 8
 """Parts after which a pattern may repeat: prefetching in groups of P blocks repeats after P."""
 
 
-class Item(NamedTuple):
+KERNELS: Final = 0
+RECORD: Final = 1
+WAIT: Final = 2
+COPY: Final = 3
+COLLECTIVE: Final = 4
+KINDS: dict[type, int] = {Compute: KERNELS, Record: RECORD, Wait: WAIT, Copy: COPY, Collective: COLLECTIVE}
+"""What a command on a stream is."""
+
+
+class Item:
     """One command on its stream."""
 
-    command: Command
-    number: int
-    """Which of its part's commands."""
-    piece: int
-    offset: float
-    """Host seconds from the piece's release to this command's issue."""
-    awaited: Awaited | None
-    """Of a wait."""
-    pieces: Pieces
-    """Of kernels."""
-    seconds: float
-    """Of kernels: all of them alone."""
+    __slots__ = ("awaited", "command", "kind", "number", "offset", "piece", "pieces", "seconds")
+
+    def __init__(self, command: Command, number: int, piece: int, offset: float) -> None:
+        self.command = command
+        self.kind = KINDS[type(command)]
+        self.number = number
+        """Which of its part's commands."""
+        self.piece = piece
+        self.offset = offset
+        """Host seconds from the piece's release to this command's issue."""
+        self.awaited: Awaited | None = None
+        """Of a wait."""
+        self.pieces: Pieces = ()
+        """Of kernels."""
+        self.seconds = 0.0
+        """Of kernels: all of them alone."""
 
 
 class HostSpan(NamedTuple):
@@ -61,18 +74,23 @@ class HostSpan(NamedTuple):
     duration: float
 
 
-class Piece(NamedTuple):
+class Piece:
     """Commands that the host issues one after the other without blocking, except at the end."""
 
-    cost: float
-    """Host seconds of all of them."""
-    ends: tuple[Place, ...]
-    """Streams that it adds to, with the place behind its last command."""
-    work: tuple[HostSpan, ...]
-    blocker: Synchronize | Copy | None
-    """What the host waits for at the end."""
-    event: Awaited | None = None
-    """Of a synchronisation with an event."""
+    __slots__ = ("blocker", "cost", "ends", "event", "work")
+
+    def __init__(
+        self, cost: float, ends: tuple[Place, ...], work: tuple[HostSpan, ...], blocker: Synchronize | Copy | None
+    ) -> None:
+        self.cost = cost
+        """Host seconds of all of them."""
+        self.ends = ends
+        """Streams that it adds to, with the place behind its last command."""
+        self.work = work
+        self.blocker = blocker
+        """What the host waits for at the end."""
+        self.event: Awaited | None = None
+        """Of a synchronisation with an event."""
 
 
 class PartPlan:
@@ -98,10 +116,12 @@ class PartPlan:
         stream = stream_of(command)
         if stream is not None:
             self._offset += self._costs.of(command)
-            awaited = next(self._awaited) if isinstance(command, Wait) else None
-            pieces = self._durations.pieces(command) if isinstance(command, Compute) else ()
-            seconds = sum([piece.seconds for piece in pieces])
-            item = Item(command, number, len(self.pieces), self._offset, awaited, pieces, seconds)
+            item = Item(command, number, len(self.pieces), self._offset)
+            if isinstance(command, Wait):
+                item.awaited = next(self._awaited)
+            elif isinstance(command, Compute):
+                item.pieces = self._durations.pieces(command)
+                item.seconds = sum([piece.seconds for piece in item.pieces])
             self.items.setdefault(stream, []).append(item)
             self._added[stream] = self._added.get(stream, 0) + 1
         if isinstance(command, Synchronize) or (isinstance(command, Copy) and command.host_memory != "pinned"):
@@ -119,9 +139,10 @@ class PartPlan:
         if blocker is None and not self._offset and not self._added and not self._work:
             return
         ends = tuple((stream, len(self.items[stream])) for stream in self._added)
-        on_event = isinstance(blocker, Synchronize) and blocker.scope == "event"
-        event = next(self._awaited) if on_event else None
-        self.pieces.append(Piece(self._offset, ends, tuple(self._work), blocker, event))
+        piece = Piece(self._offset, ends, tuple(self._work), blocker)
+        if isinstance(blocker, Synchronize) and blocker.scope == "event":
+            piece.event = next(self._awaited)
+        self.pieces.append(piece)
         self._open()
 
 

@@ -10,7 +10,7 @@ from math import inf
 from offsim.program.commands import Command, Copy, Part, Record
 
 from .agenda import Agenda, Callback
-from .issue import Awaited, Item, PassagePlan
+from .issue import Awaited, PassagePlan
 
 Label = tuple[Part, int]
 """A command by its part and its number there."""
@@ -23,6 +23,11 @@ Place = tuple["Queue", int]
 def instant_tolerance(now: float) -> float:
     """Instants that differ by less are the same, as are states whose seconds do: what rounding of sums leaves."""
     return 1e-13 * now + 1e-15
+
+
+def sooner(instant: float, now: float, seconds: float) -> float:
+    """An instant, if it is still to come, so much sooner; but not before now."""
+    return max(now, instant - seconds) if instant > now else instant
 
 
 class Passed:
@@ -75,7 +80,7 @@ class Chunk:
         """What was to be issued after `now` is issued so much sooner."""
         for instants in self.released:
             if instants and instants[-1] > now:
-                instants[:] = [at - seconds if at > now else at for at in instants]
+                instants[:] = [sooner(at, now, seconds) for at in instants]
 
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
@@ -83,6 +88,32 @@ class Chunk:
             return self.earlier.get(awaited)
         name, count = awaited
         return self.streams[name], self.starts[name] + self.plan.begins[part].get(name, 0) + count
+
+
+class Ahead:
+    """What is left of a passage on one stream."""
+
+    __slots__ = ("chunk", "end", "items", "parts", "released", "start")
+
+    def __init__(self, chunk: Chunk, stream: str) -> None:
+        self.chunk = chunk
+        self.items = chunk.plan.items[stream]
+        """All its commands here."""
+        self.parts = chunk.plan.part_numbers[stream]
+        """Their parts."""
+        self.released = chunk.released
+        self.start = chunk.starts[stream]
+        """How many commands there are before it."""
+        self.end = self.start + len(self.items)
+
+    def issued(self, place: int) -> float:
+        """When the host issues command number `place`, which has been released."""
+        item = self.items[place]
+        return self.released[self.parts[place]][item.piece] + item.offset
+
+    def label(self, place: int) -> Label:
+        """What command number `place` is called."""
+        return self.chunk.plan.passage[self.parts[place]], self.items[place].number
 
 
 class Waiter:
@@ -110,8 +141,8 @@ class Queue:
         self.busy = False
         self.started = 0.0
         self.drained_at = 0.0
-        self.chunks: list[tuple[Chunk, list[Item], list[int], int]] = []
-        """Passages with commands left, each with its commands here, their parts, and how many there are before it."""
+        self.ahead: list[Ahead] = []
+        """Passages with commands left."""
         self._running: Label = (Part(()), 0)
         self._later: tuple[float, Label] | None = None
         self._waiters: list[Waiter] = []
@@ -120,8 +151,7 @@ class Queue:
 
     def append(self, chunk: Chunk) -> None:
         """A passage's commands: they start as its pieces are released."""
-        plan, name = chunk.plan, self.name
-        self.chunks.append((chunk, plan.items[name], plan.part_numbers[name], chunk.starts[name]))
+        self.ahead.append(Ahead(chunk, self.name))
 
     def reached(self, place: int, go_on: Callback, stream: str = "") -> None:
         """Have somebody (a stream, or a host) called when `place` commands are done."""
@@ -131,8 +161,7 @@ class Queue:
     @property
     def head(self) -> Command:
         """The next command, or the one that runs."""
-        _, items, _, start = self.chunks[0]
-        return items[self.done - start].command
+        return self.ahead[0].items[self.done - self.ahead[0].start].command
 
     @property
     def idle(self) -> bool:
@@ -152,7 +181,8 @@ class Queue:
             if waiter.stream in moving:
                 waiter.place += count
         if self.busy:
-            self._later = (self.agenda.now - instant_tolerance(self.agenda.now), self._label())
+            first = self.ahead[0]
+            self._later = (self.agenda.now - instant_tolerance(self.agenda.now), first.label(self.done - first.start))
         self._wake()
 
     def label_at(self, start: float) -> Label:
@@ -161,22 +191,16 @@ class Queue:
             return self._later[1]
         return self._running
 
-    def _label(self) -> Label:
-        """What the next command is called."""
-        chunk, items, parts, start = self.chunks[0]
-        place = self.done - start
-        return chunk.plan.passage[parts[place]], items[place].number
-
     def next_is_copy(self, direction: str) -> bool:
         """Whether the next work after the current one is an issued copy of this direction; records don't count."""
         place, now = self.done + 1, self.agenda.now
-        for chunk, items, parts, start in self.chunks:
-            while place < self.issued and place - start < len(items):
-                item = items[place - start]
-                if chunk.released[parts[place - start]][item.piece] + item.offset > now:
+        for ahead in self.ahead:
+            while place < self.issued and place < ahead.end:
+                if ahead.issued(place - ahead.start) > now:
                     return False
-                if item.command.__class__ is not Record:
-                    return isinstance(item.command, Copy) and item.command.direction == direction
+                command = ahead.items[place - ahead.start].command
+                if not isinstance(command, Record):
+                    return isinstance(command, Copy) and command.direction == direction
                 place += 1
         return False
 

@@ -8,14 +8,14 @@ timeline says what was left out (Repeat). The last blocks, whose commands differ
 
 Hosts: either all that is skipped, and a period more, is issued before it is due (what the host has not come to yet it
 catches up on afterwards, and has to before anything waits for it); or they are where they were a period ago, and move
-on with the streams. Where a step begins with everything idle, as the same one did before, all steps like it are left
-out.
+on with the streams. Where the host begins a step as it began the same one before, all steps like it are left out, the
+last one too.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from offsim.program.commands import StreamProgram
+from offsim.program.commands import COMPUTE, StreamProgram
 from offsim.program.timeline import Repeat, Timeline
 
 from .host import HostThread
@@ -62,8 +62,8 @@ class SteadyState:
         self.skips_steps = True
         self.skips_blocks = True
         self._step: Mark | None = None
-        self._idle: Mark | None = None
-        """The last step, if everything was idle when it began."""
+        self._begin: Mark | None = None
+        """Where the host began the last step."""
         self._blocks: list[Mark] = []
         self._chunk: Chunk | None = None
 
@@ -75,32 +75,37 @@ class SteadyState:
             self._at_block(chunk, block)
 
     def at_begin(self, section: int) -> int:
-        """A host is about to begin a section, as the only one: how many sections, from this one on, may be left out."""
-        before, at = self._idle, self.network.agenda.now
-        self._idle = None
-        if self.program.sections[section].step is None or not self.skips_steps or not self._all_idle():
+        """A host is about to begin a section, as the only one: how many sections, from this one on, are left out.
+
+        All that are like the one before, if the state is as when that one began and it is done: only then does it not
+        matter to it what comes next. What is still at work then (copies ahead) was so a section before, too.
+        """
+        before, at, [host] = self._begin, self.network.agenda.now, self.hosts
+        self._begin = None
+        if self.program.sections[section].step is None or not self.skips_steps or not host.rank.stream(COMPUTE).idle:
             return 0
-        state = State([], [], [], [])
-        for host in self.hosts:
-            host.rank.gpu.look(state.places, state.seconds)
-            state.host_seconds.append(max(0.0, host.clock - at))
-        now = self._idle = Mark(section, at, state)
+        now = self._begin = Mark(section, at, self._begin_state(host))
         if before is None or not self._same_section(section, before.number):
             return 0
         if not (now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at)):
             return 0
         count = self._alike_after(section) + 1
         seconds, same = self.timeline.real(at) - self.timeline.real(before.at), instant_tolerance(at)
-        self.timeline.repeats.append(Repeat(section - 1, count, seconds, before.at - same, at - same))
-        self._idle = self._step = None
+        self.timeline.repeats.append(
+            Repeat(section - 1, count, seconds, before.at + same, at + same, by_end=True, resumes=at - same)
+        )
+        self._begin = self._step = None
         return count
 
-    def _all_idle(self) -> bool:
-        """Whether nothing goes on on any device."""
-        devices = [host.rank for host in self.hosts]
-        return not self.network.busy and all(
-            rank.gpu.running is None and all(stream.idle for stream in rank.streams.values()) for rank in devices
-        )
+    def _begin_state(self, host: HostThread) -> State:
+        state = State([], [], [], [])
+        self._look(host, {}, {}, state)
+        for stream in host.rank.streams.values():
+            if not stream.idle:
+                ahead = stream.ahead[0]
+                plan = id(ahead.chunk.plan)
+                state.places.append((plan, stream.done - ahead.start, stream.issued - stream.done))
+        return state
 
     def _at_section(self, section: int) -> None:
         before, at = self._step, self.network.agenda.now
@@ -115,7 +120,8 @@ class SteadyState:
             self._skip_sections(section, count)
             seconds = self.timeline.real(at) - self.timeline.real(before.at)
             same = instant_tolerance(at)
-            self.timeline.repeats.append(Repeat(section - 1, count, seconds, before.at - same, at - same))
+            begin, end = before.at - same, at - same
+            self.timeline.repeats.append(Repeat(section - 1, count, seconds, begin, end, resumes=end))
             self._step = None
 
     def _same_section(self, one: int, other: int) -> bool:
@@ -187,7 +193,7 @@ class SteadyState:
         rank, now = host.rank, self.network.agenda.now
         for name, stream in rank.streams.items():
             place = stream.done - starts.get(name, stream.issued) - begins.get(name, 0)
-            plan = id(stream.chunks[0][0].plan) if stream.chunks and not begins else 0
+            plan = id(stream.ahead[0].chunk.plan) if stream.ahead and not begins else 0
             state.places.append((name, place, stream.busy, plan))
             if stream.busy and not stream.waits:
                 state.seconds.append(now - stream.started)
@@ -227,6 +233,7 @@ class SteadyState:
             period=mark.at - before.at,
             begin=before.at - same,
             after=mark.at - same,
+            resumes=mark.at - same,
             where=(chunks[0].number, min(places) - period),
             parts=period,
             hosts=together > alone,

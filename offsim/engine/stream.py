@@ -9,16 +9,16 @@ from typing import Any
 
 from simpy import Event, Process
 
-from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Record, Wait
+from offsim.program.commands import COMPUTE, Collective, Command, Copy, Wait
 from offsim.program.timeline import Delayed, SpanKind, Track
 
 from .collective import LastTransfer, Meeting
 from .device import Device, nothing
 from .environment import PromptEnvironment
 from .gpu import Work
-from .issue import Item
+from .issue import KERNELS, RECORD, WAIT, Item
 from .network import Batch
-from .queue import Chunk, Queue
+from .queue import Ahead, Chunk, Queue
 
 
 class Stream(Queue):
@@ -35,7 +35,8 @@ class Stream(Queue):
         self._journal = device.timeline.journal
         self._tracks: dict[tuple[SpanKind, str], Track] = {}
         self._marks = name == COMPUTE and device.at_mark is not None
-        self._in: tuple[Chunk, int] | None = None
+        self._in: Chunk | None = None
+        self._in_part = -1
         """The part that it is in, of a stream with marks."""
         self._began = 0.0
         """When the head got its copy engine, or its multiprocessors for a collective."""
@@ -50,7 +51,7 @@ class Stream(Queue):
     def let_go(self) -> None:
         """Forget everybody who knows this stream."""
         self._work, self._arrival, self._rest, self._in = Work(nothing), None, None, None
-        self._waiters, self.chunks = [], []
+        self._waiters, self.ahead = [], []
         self.process = None
 
     def released(self, place: int) -> None:
@@ -62,8 +63,8 @@ class Stream(Queue):
 
     def _run(self) -> Generator[Event, Any, None]:
         while True:
-            while not self.chunks or self.done == self.issued:
-                if self.chunks:
+            while not self.ahead or self.done == self.issued:
+                if self.ahead:
                     self.device.check_host()
                 self._arrival = self.env.event()
                 yield self._arrival
@@ -74,45 +75,47 @@ class Stream(Queue):
     def _go_on(self) -> None:
         """Start commands until one takes time, or until there are none."""
         now, device = self.agenda.now, self.device
-        while self.chunks and self.done != self.issued:
-            chunk, items, parts, start = self.chunks[0]
+        while self.ahead and self.done != self.issued:
+            ahead = self.ahead[0]
+            place = self.done - ahead.start
             if self._marks:
-                self._enter(chunk, parts[self.done - start], self.done - start)
-            place = self.done - start
-            part, item = parts[place], items[place]
-            issued = chunk.released[part][item.piece] + item.offset
+                self._enter(ahead, place)
+                place = self.done - ahead.start
+            item = ahead.items[place]
+            issued = ahead.issued(place)
             if issued > now:
                 device.check_host()
                 self.agenda.at(issued, self._go_on)
                 return
             self.started, self.busy = now, True
-            self._running = chunk.plan.passage[part], item.number
-            command = item.command
-            kind = command.__class__
-            if kind is Compute:
+            self._running = ahead.label(place)
+            kind = item.kind
+            if kind == KERNELS:
                 device.gpu.start(self._work, item.pieces, item.seconds)
                 return
-            if kind is Record:
-                self._journal.events.extend((device.index, *self._running, now))
-            elif kind is Wait:
-                if self._wait(chunk, part, item):
+            if kind == RECORD:
+                part, number = self._running
+                self._journal.events.extend((device.index, part, number, now))
+            elif kind == WAIT:
+                if self._wait(ahead, place, item):
                     return
-            elif self._start(command):
+            elif self._start(item.command):
                 return
             self._leave()
         assert self._rest is not None
         self._rest.succeed()
 
-    def _enter(self, chunk: Chunk, part: int, place: int) -> None:
+    def _enter(self, ahead: Ahead, place: int) -> None:
         """A section or a block may begin here; then the state may repeat and everything move on."""
-        if self._in == (chunk, part):
+        chunk, part = ahead.chunk, ahead.parts[place]
+        if self._in_part == part and self._in is chunk:
             return
         assert self.device.at_mark is not None
         if place == 0 and chunk.first:
             self.device.at_mark(chunk, -1)
         if chunk.plan.is_block(part):
             self.device.at_mark(chunk, part)
-        self._in = (chunk, chunk.plan.part_at(self.name, self.done - chunk.starts[self.name]))
+        self._in, self._in_part = chunk, ahead.parts[self.done - ahead.start]
 
     def _start(self, command: Command) -> bool:
         """Start a copy or a collective; whether it takes time."""
@@ -132,11 +135,11 @@ class Stream(Queue):
         """The head has ended."""
         self.busy, self._later, self.awaiting = False, None, ()
         self.done += 1
-        chunk, items, _, start = self.chunks[0]
-        if self.done == start + len(items):
-            del self.chunks[0]
+        ahead = self.ahead[0]
+        if self.done == ahead.end:
+            del self.ahead[0]
             if self.name == COMPUTE:
-                chunk.passed.compute_end = self.agenda.now
+                ahead.chunk.passed.compute_end = self.agenda.now
         self.drained_at = self.agenda.now
         if self._awaited <= self.done:
             self._wake()
@@ -161,11 +164,12 @@ class Stream(Queue):
         self._note("compute", work.started, self.agenda.now, 0.0, delays)
         self._end()
 
-    def _wait(self, chunk: Chunk, part: int, item: Item) -> bool:
-        place = chunk.recorded(part, item.awaited) if item.awaited is not None else None
-        if place is None or place[0].done >= place[1]:
+    def _wait(self, ahead: Ahead, place: int, item: Item) -> bool:
+        """Wait for an event, if it has not fired; whether it has not."""
+        recorded = ahead.chunk.recorded(ahead.parts[place], item.awaited) if item.awaited is not None else None
+        if recorded is None or recorded[0].done >= recorded[1]:
             return False
-        stream, count = place
+        stream, count = recorded
         assert isinstance(item.command, Wait)
         self.awaiting = ("event {!r} on stream {!r}", item.command.event, stream.name)
         stream.reached(count, self._waited, self.name)

@@ -63,18 +63,34 @@ class Repeat(NamedTuple):
     begin: float
     """Instant of the record at which what is repeated began."""
     after: float
-    """Instant of the record after which everything is later by times x period."""
+    """Instant of the record at which it ended."""
+    resumes: float
+    """Instant of the record from which on everything is later by times x period."""
     where: tuple[int, int] = (0, 0)
     """Of blocks: the passage of the section, and the first part of it that may have been at work."""
     parts: int = 0
     """Of blocks: parts of the passage from one repetition to the next; 0 where sections repeat."""
+    by_end: bool = False
+    """Whether spans belong to it that end in (begin, after], not those that start in [begin, after): what is at work
+    at its end was so at its begin."""
     hosts: bool = True
     """Whether host threads did it again too; else they had issued all of it before, and what they did meanwhile is
     recorded as if they had done it afterwards."""
 
     def covers(self, span: Span) -> bool:
         """Whether a span of the record stands for its repetitions too."""
+        if self.by_end:
+            return self.begin < span.end <= self.after
         return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
+
+    def moves(self, span: Span) -> tuple[float, float]:
+        """How much later a span of the record really starts, and ends, because of the repetitions."""
+        all_of_it = self.times * self.period
+        if span.start >= self.resumes:
+            return all_of_it, all_of_it
+        if span.end < self.after or self.covers(span):
+            return 0.0, 0.0
+        return (all_of_it if self.by_end and span.start >= self.begin else 0.0), all_of_it
 
 
 class Held(Protocol):
@@ -200,7 +216,7 @@ class Timeline:
 
     def delay_at(self, instant: float) -> float:
         """How much later an instant of the record really is: the skipped repeats before it."""
-        return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.after <= instant)
+        return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.resumes <= instant)
 
     def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
         """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
@@ -218,12 +234,12 @@ class Timeline:
 
     def _placed(self, span: Span) -> Span:
         """A span at its real instants: later, and longer if something was left out while it lasted."""
-        if not self.repeats:
+        moved = [repeat.moves(span) for repeat in self.repeats]
+        if not moved:
             return span
-        delay = self.delay_at(span.start)
-        during = [r for r in self.repeats if span.start < r.after <= span.end and not r.covers(span)]
-        longer = sum(repeat.times * repeat.period for repeat in during)
-        return span._replace(start=span.start + delay, end=span.end + delay + longer)
+        return span._replace(
+            start=span.start + sum(start for start, _ in moved), end=span.end + sum(end for _, end in moved)
+        )
 
 
 def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:
