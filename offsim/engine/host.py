@@ -214,7 +214,7 @@ class HostThread:
         if together:
             parts = times * (block - before)
             # What comes now was released when its like, so many parts before, was.
-            chunk.released = [*([[]] * parts), *chunk.released]
+            chunk.released[:0] = [[] for _ in range(parts)]
             self.part += parts
         self.catching_up = not together and self.chunks[-1] is chunk
         counts = {name: times * plan.per_period(name, before, block) for name in chunk.starts}
