@@ -80,7 +80,8 @@ class Chunk:
         """What was to be issued after `now` is issued so much sooner."""
         for instants in self.released:
             if instants and instants[-1] > now:
-                instants[:] = [sooner(at, now, seconds) for at in instants]
+                # Even before now: what is issued some time after a release is not to be late by that.
+                instants[:] = [at - seconds if at > now else at for at in instants]
 
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
