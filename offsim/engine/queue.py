@@ -77,11 +77,12 @@ class Chunk:
         return [at - instant for at in released] if len(released) == len(pieces) else []
 
     def come_sooner(self, now: float, seconds: float) -> None:
-        """What was to be issued after `now` is issued so much sooner."""
-        for instants in self.released:
-            if instants and instants[-1] > now:
-                # Even before now: what is issued some time after a release is not to be late by that.
-                instants[:] = [at - seconds if at > now else at for at in instants]
+        """What was to be issued after `now` is issued so much sooner: all of a piece of which anything was."""
+        for part, instants in enumerate(self.released):
+            pieces = self.plan.parts[part].pieces
+            if instants and instants[-1] + pieces[len(instants) - 1].cost > now:
+                ends = [at + piece.cost for at, piece in zip(instants, pieces, strict=False)]
+                instants[:] = [at - seconds if end > now else at for at, end in zip(instants, ends, strict=True)]
 
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
