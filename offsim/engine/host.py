@@ -229,7 +229,7 @@ class HostThread:
         for chunk in ahead.union(self.chunks):
             chunk.come_sooner(now, seconds)
         for passed in self.passed[-2:]:
-            passed.begin, passed.end = sooner(passed.begin, now, seconds), sooner(passed.end, now, seconds)
+            passed.come_sooner(now, seconds)
         self.clock, self._blocked_at = sooner(self.clock, now, seconds), sooner(self._blocked_at, now, seconds)
 
     def finish(self) -> None:

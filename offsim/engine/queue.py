@@ -39,6 +39,11 @@ class Passed:
         self.section = section
         self.begin = self.end = self.compute_end = begin
 
+    def come_sooner(self, now: float, seconds: float) -> None:
+        """What of it is still to come, comes so much sooner."""
+        self.begin, self.end = sooner(self.begin, now, seconds), sooner(self.end, now, seconds)
+        self.compute_end = sooner(self.compute_end, now, seconds)
+
 
 class Chunk:
     """A passage as it is issued to a rank's streams: its plan, and when its pieces were released."""
