@@ -18,7 +18,7 @@ from .environment import PromptEnvironment
 from .gpu import Work
 from .issue import KERNELS, RECORD, WAIT, Item
 from .network import Batch
-from .queue import Ahead, Chunk, Queue
+from .queue import Ahead, Chunk, Queue, instant_tolerance
 
 
 class Stream(Queue):
@@ -179,7 +179,8 @@ class Stream(Queue):
     def _waited(self) -> None:
         """The event has fired."""
         self.waits = False
-        self._note("wait", self.started, self.agenda.now, 0.0, (), str(self.awaiting[2]))
+        if self.agenda.now - self.started > instant_tolerance(self.agenda.now):
+            self._note("wait", self.started, self.agenda.now, 0.0, (), str(self.awaiting[2]))
         self._end()
 
     # A copy: its turn on the engine, fixed latency, then bytes at the link's rate.
@@ -255,7 +256,8 @@ class Stream(Queue):
         self._meeting = None
         device.gpu.set_active("collective", -1)
         arrived, began = self._began, meeting.began[device.index]
-        self._note("rendezvous", arrived, began, 0.0, ())
+        if began - arrived > instant_tolerance(began):
+            self._note("rendezvous", arrived, began, 0.0, ())
         delays: Delayed = LastTransfer(meeting, device.index) if meeting.delayed else ()
         self._note("collective", began, self.agenda.now, command.bytes, delays)
         self._end()
