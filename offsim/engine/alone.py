@@ -165,10 +165,10 @@ class Alone:
         if not self.scenario.simulation.contention:
             return {}
         moves: dict[tuple[object, ...], tuple[Copy | Collective, int]] = {}
-        for command in _single(commands):
+        for command, times in _single(commands):
             if not isinstance(command, Compute):
                 key = (command[2:5] if isinstance(command, Copy) else (*command[2:4], command.group), type(command))
-                moves[key] = (command, moves.get(key, (command, 0))[1] + 1)
+                moves[key] = (command, moves.get(key, (command, 0))[1] + times)
         total: dict[int, float] = {}
         for command, count in moves.values():
             load = self._all_load(command) if rank is None else self._own_load(command, rank)
@@ -186,13 +186,17 @@ class Alone:
         return self.fullest(self.loads(commands, rank), self.rows if rank is None else self.fabric.rows)
 
 
-def _single(commands: Iterable[Work]) -> Iterator[Compute | Copy | Collective]:
-    """Work one by one."""
+def _single(commands: Iterable[Work]) -> Iterator[tuple[Compute | Copy | Collective, int]]:
+    """Work one by one, what templates hold with how often they occur."""
+    templates: dict[int, tuple[Template, int]] = {}
     for command in commands:
         if isinstance(command, Template):
-            yield from command.commands
+            templates[id(command)] = (command, templates.get(id(command), (command, 0))[1] + 1)
         else:
-            yield command
+            yield command, 1
+    for template, times in templates.values():
+        for command in template.commands:
+            yield command, times
 
 
 def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:

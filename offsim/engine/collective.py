@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Protocol
 
 from offsim.program.commands import Collective
 
-from .environment import PromptEnvironment
+from .agenda import Agenda, Callback
 from .fabric import FlowClass
-from .network import Flow, Network
+from .network import Batch, Classes, Network
+from .sharing import Delays
 
 Transfer = tuple[int, int, FlowClass, float]
 """(sender, receiver, class, bytes); receiver -1: the transfer occupies every member."""
@@ -34,67 +35,146 @@ class CollectiveRoutes(Protocol):
 class Part(NamedTuple):
     """One transfer of a call."""
 
-    flow_class: FlowClass
+    number: int
+    """Of its class."""
     bytes: float
     ranks: tuple[int, ...]
     """The simulated ranks that it occupies."""
 
 
-class Call(NamedTuple):
+class Bundle(NamedTuple):
+    """Transfers of a call that start together, of equally many bytes."""
+
+    classes: Classes
+    bytes: float
+    ranks: tuple[int, ...]
+    """The simulated ranks that they occupy."""
+
+
+class Call:
     """What every call of the same collective on the same ranks has in common."""
 
-    parts: tuple[Part, ...]
-    of_rank: dict[int, tuple[Part, ...]]
-    """The transfers that each simulated rank has a part in."""
-    latency: float
+    def __init__(self, parts: tuple[Part, ...], members: tuple[int, ...], latency: float, network: Network) -> None:
+        self.latency = latency
+        self.bits = {rank: 1 << i for i, rank in enumerate(members)}
+        self.everyone = (1 << len(members)) - 1
+        self.counts = {rank: sum(rank in part.ranks for part in parts) for rank in members}
+        self._parts = parts
+        self._network = network
+        self._ranks = {part.number: part.ranks for part in parts}
+        self._ready: dict[tuple[int, int], tuple[Bundle, ...]] = {}
+        self._ends: dict[Classes, tuple[tuple[int, int], ...]] = {}
+
+    def ready(self, rank: int, arrived: int) -> tuple[Bundle, ...]:
+        """What may start when a rank comes to those who have arrived (their bits)."""
+        found = self._ready.get((rank, arrived))
+        if found is None:
+            there = {other for other, bit in self.bits.items() if arrived & bit} | {rank}
+            found = tuple(self._bundles([p for p in self._parts if rank in p.ranks and there.issuperset(p.ranks)]))
+            self._ready[rank, arrived] = found
+        return found
+
+    def _bundles(self, parts: list[Part]) -> Iterable[Bundle]:
+        for bytes_ in dict.fromkeys(part.bytes for part in parts):
+            alike = [part for part in parts if part.bytes == bytes_]
+            ranks = dict.fromkeys(rank for part in alike for rank in part.ranks)
+            yield Bundle(self._network.classes(tuple(part.number for part in alike)), bytes_, tuple(ranks))
+
+    def ends(self, classes: Classes) -> tuple[tuple[int, int], ...]:
+        """(rank, how many of these transfers occupy it)."""
+        found = self._ends.get(classes)
+        if found is None:
+            ranks = [rank for index in classes.indices for rank in self._ranks[index]]
+            found = self._ends[classes] = tuple((rank, ranks.count(rank)) for rank in dict.fromkeys(ranks))
+        return found
+
+    def of_rank(self, rank: int) -> list[int]:
+        """The classes of the transfers that occupy a rank, in order."""
+        return [part.number for part in self._parts if rank in part.ranks]
 
 
 class Meeting:
     """One call of a collective, on all simulated ranks of its group."""
 
-    __slots__ = ("arrived", "began", "call", "done", "flows", "members", "open_transfers")
+    __slots__ = ("agenda", "arrived", "batches", "began", "call", "left", "waiting")
 
-    def __init__(self, env: PromptEnvironment, call: Call, members: tuple[int, ...]) -> None:
+    def __init__(self, agenda: Agenda, call: Call) -> None:
+        self.agenda = agenda
         self.call = call
-        self.members = members
-        self.arrived: set[int] = set()
-        self.open_transfers = {rank: len(parts) for rank, parts in call.of_rank.items()}
-        self.done = {rank: env.event() for rank in members}
-        self.flows: list[tuple[Flow, tuple[int, ...]]] = []
+        self.arrived = 0
+        """Bits of the ranks that are there."""
+        self.left = dict(call.counts)
+        """Transfers that a rank waits for."""
+        self.waiting: dict[int, Callback] = {}
+        self.batches: list[Batch] = []
+        """What has ended."""
         self.began: dict[int, float] = {}
 
-    def last_flow(self, rank: int) -> Flow:
-        """The transfer that a rank's kernel ended with."""
-        if len(self.members) == 1 and len(self.flows) == 1:
-            return self.flows[0][0]
-        return max([flow for flow, ranks in self.flows if rank in ranks], key=lambda flow: flow.finish)
+    def __str__(self) -> str:
+        return f"ranks {[rank for rank, bit in self.call.bits.items() if not self.arrived & bit]}"
+
+    def ended(self, batch: Batch) -> None:
+        """Transfers have ended: each rank's kernel ends with its last one."""
+        self.batches.append(batch)
+        left = self.left
+        for rank, number in self.call.ends(batch.classes):
+            open_ = left[rank] = left[rank] - number
+            if not open_:
+                self.agenda.soon(self.waiting.pop(rank))
+
+    @property
+    def delayed(self) -> bool:
+        """Whether any transfer that has ended was held up."""
+        return any(batch.history for batch in self.batches)
+
+
+class LastTransfer:
+    """The transfer that a rank's kernel ended with."""
+
+    __slots__ = ("meeting", "rank")
+
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self.meeting = meeting
+        self.rank = rank
+
+    def delays(self) -> Delays:
+        """How long whom held it up."""
+        own = self.meeting.call.of_rank(self.rank)
+        finish = {index: batch for batch in self.meeting.batches for index in batch.classes.indices if index in own}
+        last = max([index for index in own if index in finish], key=lambda index: finish[index].finish)
+        return finish[last].delays(last)
 
 
 class Collectives:
     """All collectives of a run, matched by group and order of issue."""
 
-    def __init__(self, env: PromptEnvironment, network: Network, routes: CollectiveRoutes) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda, network: Network, routes: CollectiveRoutes) -> None:
+        self.agenda = agenda
         self.network = network
         self.routes = routes
         self._numbers: dict[tuple[int, tuple[int, ...], str], int] = {}
         self._meetings: dict[tuple[tuple[int, ...], str, int], Meeting] = {}
         self._calls: dict[tuple[object, ...], Call] = {}
 
-    def arrive(self, rank: int, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Meeting:
-        """Rank's kernel of its next call on this group runs; `members` are the simulated ranks of the group."""
+    def arrive(
+        self, rank: int, command: Collective, group: tuple[int, ...], members: tuple[int, ...], done: Callback
+    ) -> Meeting:
+        """Rank's kernel of its next call on this group runs, `done` is called at its end.
+
+        `members` are the simulated ranks of the group.
+        """
         slot = (rank, group, command.stream)
         number = self._numbers[slot] = self._numbers.get(slot, 0) + 1
         key = (group, command.stream, number)
         meeting = self._meetings.get(key)
         if meeting is None:
-            meeting = self._meetings[key] = Meeting(self.env, self._call(command, group, members), members)
-        arrived = meeting.arrived
-        arrived.add(rank)
-        ready = [part for part in meeting.call.of_rank[rank] if arrived.issuperset(part.ranks)]
+            meeting = self._meetings[key] = Meeting(self.agenda, self._call(command, group, members))
+        meeting.waiting[rank] = done
+        ready = meeting.call.ready(rank, meeting.arrived)
+        meeting.arrived |= meeting.call.bits[rank]
         if ready:
             self._begin(meeting, ready)
-        if len(arrived) == len(members):
+        if meeting.arrived == meeting.call.everyone:
             del self._meetings[key]
         return meeting
 
@@ -104,37 +184,27 @@ class Collectives:
         if key not in self._calls:
             transfers = self.routes.transfers(command, group)
             for transfer in transfers:
-                self.network.introduce(transfer[2])
-            parts = tuple(Part(transfer[2], transfer[3], ends(transfer, members)) for transfer in transfers)
-            of_rank = {rank: tuple(part for part in parts if rank in part.ranks) for rank in members}
-            self._calls[key] = Call(parts, of_rank, self.routes.latency(command))
+                self.network.rates.introduce(transfer[2])
+            parts = tuple(Part(transfer[2].index, transfer[3], ends(transfer, members)) for transfer in transfers)
+            self._calls[key] = Call(parts, members, self.routes.latency(command), self.network)
         return self._calls[key]
 
-    def _begin(self, meeting: Meeting, parts: list[Part]) -> None:
+    def _begin(self, meeting: Meeting, bundles: tuple[Bundle, ...]) -> None:
         """All ends of these are there: after the fixed latency the bytes flow."""
-        now = self.env.now
-        for part in parts:
-            for rank in part.ranks:
-                meeting.began.setdefault(rank, now)
+        now, began = self.agenda.now, meeting.began
+        for bundle in bundles:
+            for rank in bundle.ranks:
+                if rank not in began:
+                    began[rank] = now
         if meeting.call.latency:
-            self.env.alarm(meeting.call.latency, partial(self._start, meeting, parts))
+            self.agenda.alarm(meeting.call.latency, partial(self._start, meeting, bundles))
         else:
-            self._start(meeting, parts)
+            self._start(meeting, bundles)
 
-    def _start(self, meeting: Meeting, parts: list[Part]) -> None:
+    def _start(self, meeting: Meeting, bundles: tuple[Bundle, ...]) -> None:
         """The bytes of these transfers flow."""
-        now = self.env.now
-        flows = [Flow(part.flow_class, part.bytes, partial(self._finish, meeting, part.ranks), now) for part in parts]
-        self.network.start_all(tuple([part.flow_class.index for part in parts]), flows)
-        meeting.flows += [(flow, part.ranks) for flow, part in zip(flows, parts, strict=True)]
-
-    def _finish(self, meeting: Meeting, ranks: tuple[int, ...]) -> None:
-        """A transfer has ended: each rank's kernel ends with its last one."""
-        left = meeting.open_transfers
-        for rank in ranks:
-            left[rank] -= 1
-            if left[rank] == 0:
-                meeting.done[rank].succeed()
+        for bundle in bundles:
+            self.network.start(bundle.classes, bundle.bytes, meeting)
 
 
 def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,40 +6,37 @@ issued, keeps the engine. Measured on Hopper GPUs: a small copy waits behind a l
 
 from collections import deque
 
-from simpy import Event
-
-from .environment import PromptEnvironment
+from .agenda import Agenda, Callback
 
 
 class CopyEngine:
     """FIFO server of capacity one."""
 
-    def __init__(self, env: PromptEnvironment) -> None:
-        self.env = env
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda = agenda
         self.busy = False
         self.granted = 0.0
         """When the present holder got it."""
-        self._waiting: deque[tuple[str, Event]] = deque()
+        self._waiting: deque[tuple[str, Callback]] = deque()
 
     @property
     def waiting(self) -> tuple[str, ...]:
         """The streams that stand in line."""
         return tuple(name for name, _ in self._waiting)
 
-    def request(self, stream: str) -> Event | None:
-        """None if the engine is the stream's at once, else an event that fires when it is."""
-        if not self.busy:
-            self.busy = True
-            self.granted = self.env.now
-            return None
-        turn = self.env.event()
-        self._waiting.append((stream, turn))
-        return turn
+    def request(self, stream: str, turn: Callback) -> bool:
+        """Whether the engine is the stream's at once; else `turn` is called when it is."""
+        if self.busy:
+            self._waiting.append((stream, turn))
+            return False
+        self.busy = True
+        self.granted = self.agenda.now
+        return True
 
     def release(self) -> None:
         """The next in line has the engine."""
         if self._waiting:
-            self.granted = self.env.now
-            self._waiting.popleft()[1].succeed()
+            self.granted = self.agenda.now
+            self.agenda.soon(self._waiting.popleft()[1])
         else:
             self.busy = False

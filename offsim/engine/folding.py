@@ -14,7 +14,7 @@ from offsim.scenario.node import CollectiveKind
 
 from .collective import Transfer
 from .fabric import Fabric, FlowClass, Owner, Row, Usage
-from .network import shared_rates
+from .sharing import shared_rates
 from .symmetry import Symmetry, find_symmetry, representatives
 
 

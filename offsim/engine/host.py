@@ -4,7 +4,8 @@ Its clock runs ahead of the simulation's: commands carry the instant at which th
 event. It blocks on synchronisation, on pageable copies, and when a stream holds `queue_depth` commands.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from simpy import Event
@@ -13,10 +14,10 @@ from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
 from offsim.program.timeline import Span, Window
 from offsim.scenario.node import Overheads
 
-from .environment import PromptEnvironment
+from .environment import PromptEnvironment, fire
 from .issue import HostSpan, Piece, Plans
+from .queue import Chunk, Passed, Place, Queue, sooner
 from .rank import Rank
-from .stream import Chunk, Passed, Place, Stream
 
 
 class CaughtUpLateError(Exception):
@@ -30,11 +31,14 @@ class HostThread:
         self, env: PromptEnvironment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
     ) -> None:
         self.env = env
+        self.agenda = env.agenda
         self.rank = rank
         self.program = program
         self.plans = plans
         self.clock = 0.0
-        self.awaiting = ""
+        self.awaiting: Command | str = ""
+        """What it is blocked by; "" if by nothing."""
+        self._blocked_at = 0.0
         self.number = 0
         """The section that is being issued."""
         self.part = 0
@@ -48,6 +52,8 @@ class HostThread:
         """After a skip: it issues late what it would have issued meanwhile."""
         self.depth = overheads.queue_depth
         self._return_cost = overheads.synchronize.value
+        self.at_begin: Callable[[int], int] | None = None
+        """Called where it begins a section: how many sections, from this one on, it leaves out."""
         self.process = env.process(self._run())
         rank.check_host = self._check
 
@@ -59,6 +65,10 @@ class HostThread:
     def _run(self) -> Generator[Event, Any, None]:
         sections = self.program.sections
         while self.number < len(sections):
+            skipped = self.at_begin(self.number) if self.at_begin is not None else 0
+            if skipped:
+                self.number += skipped
+                continue
             passed = Passed(self.number, self.clock)
             self.passed.append(passed)
             self.chunks = [chunk for chunk in self.chunks if chunk.passed in self.passed[-2:]]
@@ -94,8 +104,24 @@ class HostThread:
         for stream in self.rank.streams.values():
             if not stream.idle:
                 self.awaiting = f"the end of stream {stream.name!r}"
-                yield stream.reached(stream.issued, host=True)
+                yield self._reached(stream, stream.issued)
         self.awaiting = ""
+
+    def _reached(self, stream: Queue, place: int) -> Event:
+        """Fires when so many commands of a stream are done."""
+        event = self.env.event()
+        stream.reached(place, partial(fire, event))
+        return event
+
+    @property
+    def state(self) -> tuple[int, str]:
+        """Where in a part it is, and what kind of thing it waits for: a piece's blocker is the same in every block."""
+        return self.piece, self.awaiting if isinstance(self.awaiting, str) else "what ends the piece"
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it issues nothing more on its own: all instants of what it has issued are known."""
+        return bool(self.awaiting) or self.clock <= self.agenda.now
 
     def _release(self, chunk: Chunk, piece: Piece) -> None:
         """Issue a piece: its commands carry instants from now on."""
@@ -117,19 +143,19 @@ class HostThread:
 
     def _block(self, chunk: Chunk, piece: Piece) -> Generator[Event, Any, None]:
         """Wait for what a piece's last command waits for."""
-        start, command = self.clock, piece.blocker
+        command, self._blocked_at = piece.blocker, self.clock
         assert command is not None
         places = self._awaited(chunk, piece)
         pending = [(stream, place) for stream, place in places if stream.done < place]
         if pending:
-            self.awaiting = f"{command!r}"
-            events = [stream.reached(place, host=True) for stream, place in pending]
+            self.awaiting = command
+            events = [self._reached(stream, place) for stream, place in pending]
             yield self.env.all_of(events) if len(events) > 1 else events[0]
             self.awaiting = ""
-            if self.catching_up and self.clock > self.env.now:
+            if self.catching_up and self.clock > self.agenda.now:
                 raise CaughtUpLateError
-            self.clock = max(self.clock, self.env.now)
-            self._note_blocked(command, places, start)
+            self.clock = max(self.clock, self.agenda.now)
+            self._note_blocked(command, places)
         elif self.catching_up:
             raise CaughtUpLateError
         self.catching_up = False
@@ -140,7 +166,7 @@ class HostThread:
         """The places on this rank's streams that a blocker waits for."""
         streams, command = self.rank.streams, piece.blocker
         if piece.event is not None:
-            place = self.rank.recorded(chunk, self.part, piece.event)
+            place = chunk.recorded(self.part, piece.event)
             return [] if place is None else [place]
         if isinstance(command, Synchronize) and command.scope == "device":
             return [(stream, stream.issued) for stream in streams.values()]
@@ -148,8 +174,9 @@ class HostThread:
         stream = self.rank.stream(command.target if isinstance(command, Synchronize) else command.stream)
         return [(stream, stream.issued)]
 
-    def _note_blocked(self, command: Command, places: list[Place], start: float) -> None:
+    def _note_blocked(self, command: Command, places: list[Place]) -> None:
         """Name the stream that was waited for: of several, the one that drained last."""
+        start = self._blocked_at
         if self.clock > start:
             cause = max((stream for stream, _ in places), key=lambda stream: stream.drained_at).name
             span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
@@ -163,17 +190,17 @@ class HostThread:
                 return stream, place
         return None
 
-    def _make_room(self, stream: Stream, place: int) -> Generator[Event, Any, None]:
+    def _make_room(self, stream: Queue, place: int) -> Generator[Event, Any, None]:
         """Block until so many commands are done; what drains until the host's own clock counts."""
-        if self.clock > self.env.now:
-            yield self.env.timeout(self.clock - self.env.now)
+        if self.clock > self.agenda.now:
+            yield self.env.timeout(self.clock - self.agenda.now)
             return
         self.catching_up = False
         start = self.clock
         self.awaiting = f"room in the queue of {stream.name!r}"
-        yield stream.reached(place, host=True)
+        yield self._reached(stream, place)
         self.awaiting = ""
-        self.clock = max(self.clock, self.env.now)
+        self.clock = max(self.clock, self.agenda.now)
         if self.clock > start:
             name, rank = f"queue of {stream.name} full", self.rank.index
             self.rank.timeline.named.append(Span(rank, "host", "host", name, start, self.clock))
@@ -187,20 +214,33 @@ class HostThread:
         if together:
             parts = times * (block - before)
             # What comes now was released when its like, so many parts before, was.
-            chunk.released = [*([[]] * parts), *chunk.released]
+            chunk.released[:0] = [[] for _ in range(parts)]
             self.part += parts
         self.catching_up = not together and self.chunks[-1] is chunk
-        for name in chunk.starts:
-            count = times * plan.per_period(name, before, block)
-            self.rank.streams[name].move_on(count, together=together)
+        counts = {name: times * plan.per_period(name, before, block) for name in chunk.starts}
+        moving = {name for name, count in counts.items() if count} | ({""} if together else set())
+        for name in moving - {""}:
+            self.rank.streams[name].move_on(counts[name], moving)
+
+    def come_sooner(self, seconds: float) -> None:
+        """The clock stands still where so many seconds are skipped: what was to come, comes sooner."""
+        now = self.agenda.now
+        ahead = {ahead.chunk for stream in self.rank.streams.values() for ahead in stream.ahead}
+        for chunk in ahead.union(self.chunks):
+            chunk.come_sooner(now, seconds)
+        for passed in self.passed[-2:]:
+            passed.come_sooner(now, seconds)
+        self.clock, self._blocked_at = sooner(self.clock, now, seconds), sooner(self._blocked_at, now, seconds)
 
     def finish(self) -> None:
-        """Write the section windows, once the run is over."""
+        """Once the run is over: write the section windows, and let go of the rank."""
         for passed in self.passed:
             reached = max(passed.compute_end, passed.end)
             self.rank.timeline.windows.append(
                 Window(self.rank.index, passed.section, passed.begin, passed.end, reached)
             )
+        self.rank.let_go()
+        self.chunks, self.at_begin = [], None
 
 
 def _title(command: Command) -> str:

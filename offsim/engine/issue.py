@@ -7,9 +7,8 @@ stream: before a piece the host waits until there is room for it. Parts that loo
 count from the part's begin, and names are left to whoever writes the record.
 """
 
-from bisect import bisect_right
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from offsim.program.commands import (
     Collective,
@@ -26,6 +25,7 @@ from offsim.program.commands import (
     stream_of,
 )
 
+from .durations import Durations, Pieces
 from .host_costs import HostCosts
 
 Place = tuple[str, int]
@@ -36,17 +36,34 @@ LONGEST_PERIOD = 8
 """Parts after which a pattern may repeat: prefetching in groups of P blocks repeats after P."""
 
 
-class Item(NamedTuple):
+KERNELS: Final = 0
+RECORD: Final = 1
+WAIT: Final = 2
+COPY: Final = 3
+COLLECTIVE: Final = 4
+KINDS: dict[type, int] = {Compute: KERNELS, Record: RECORD, Wait: WAIT, Copy: COPY, Collective: COLLECTIVE}
+"""What a command on a stream is."""
+
+
+class Item:
     """One command on its stream."""
 
-    command: Command
-    number: int
-    """Which of its part's commands."""
-    piece: int
-    offset: float
-    """Host seconds from the piece's release to this command's issue."""
-    awaited: Awaited | None
-    """Of a wait."""
+    __slots__ = ("awaited", "command", "kind", "number", "offset", "piece", "pieces", "seconds")
+
+    def __init__(self, command: Command, number: int, piece: int, offset: float) -> None:
+        self.command = command
+        self.kind = KINDS[type(command)]
+        self.number = number
+        """Which of its part's commands."""
+        self.piece = piece
+        self.offset = offset
+        """Host seconds from the piece's release to this command's issue."""
+        self.awaited: Awaited | None = None
+        """Of a wait."""
+        self.pieces: Pieces = ()
+        """Of kernels."""
+        self.seconds = 0.0
+        """Of kernels: all of them alone."""
 
 
 class HostSpan(NamedTuple):
@@ -57,27 +74,34 @@ class HostSpan(NamedTuple):
     duration: float
 
 
-class Piece(NamedTuple):
+class Piece:
     """Commands that the host issues one after the other without blocking, except at the end."""
 
-    cost: float
-    """Host seconds of all of them."""
-    ends: tuple[Place, ...]
-    """Streams that it adds to, with the place behind its last command."""
-    work: tuple[HostSpan, ...]
-    blocker: Synchronize | Copy | None
-    """What the host waits for at the end."""
-    event: Awaited | None = None
-    """Of a synchronisation with an event."""
+    __slots__ = ("blocker", "cost", "ends", "event", "work")
+
+    def __init__(
+        self, cost: float, ends: tuple[Place, ...], work: tuple[HostSpan, ...], blocker: Synchronize | Copy | None
+    ) -> None:
+        self.cost = cost
+        """Host seconds of all of them."""
+        self.ends = ends
+        """Streams that it adds to, with the place behind its last command."""
+        self.work = work
+        self.blocker = blocker
+        """What the host waits for at the end."""
+        self.event: Awaited | None = None
+        """Of a synchronisation with an event."""
 
 
 class PartPlan:
     """A part as the engine reads it."""
 
-    def __init__(self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, longest: int) -> None:
+    def __init__(
+        self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, durations: Durations, longest: int
+    ) -> None:
         self.items: dict[str, list[Item]] = {}
         self.pieces: list[Piece] = []
-        self._awaited, self._costs, self._longest = iter(awaited), costs, longest
+        self._awaited, self._costs, self._durations, self._longest = iter(awaited), costs, durations, longest
         self._open()
         for number, command in enumerate(part.commands()):
             self._read(number, command)
@@ -92,8 +116,12 @@ class PartPlan:
         stream = stream_of(command)
         if stream is not None:
             self._offset += self._costs.of(command)
-            awaited = next(self._awaited) if isinstance(command, Wait) else None
-            item = Item(command, number, len(self.pieces), self._offset, awaited)
+            item = Item(command, number, len(self.pieces), self._offset)
+            if isinstance(command, Wait):
+                item.awaited = next(self._awaited)
+            elif isinstance(command, Compute):
+                item.pieces = self._durations.pieces(command)
+                item.seconds = sum([piece.seconds for piece in item.pieces])
             self.items.setdefault(stream, []).append(item)
             self._added[stream] = self._added.get(stream, 0) + 1
         if isinstance(command, Synchronize) or (isinstance(command, Copy) and command.host_memory != "pinned"):
@@ -111,17 +139,19 @@ class PartPlan:
         if blocker is None and not self._offset and not self._added and not self._work:
             return
         ends = tuple((stream, len(self.items[stream])) for stream in self._added)
-        on_event = isinstance(blocker, Synchronize) and blocker.scope == "event"
-        event = next(self._awaited) if on_event else None
-        self.pieces.append(Piece(self._offset, ends, tuple(self._work), blocker, event))
+        piece = Piece(self._offset, ends, tuple(self._work), blocker)
+        if isinstance(blocker, Synchronize) and blocker.scope == "event":
+            piece.event = next(self._awaited)
+        self.pieces.append(piece)
         self._open()
 
 
 class Plans:
     """Plans of everything that one program issues, each different one made once."""
 
-    def __init__(self, costs: HostCosts, queue_depth: int) -> None:
+    def __init__(self, costs: HostCosts, durations: Durations, queue_depth: int) -> None:
         self._costs = costs
+        self._durations = durations
         self._longest = max(1, queue_depth // 16)
         self._looks: dict[Hashable, tuple[int, PartPlan]] = {}
         self._passages: dict[int, PassagePlan] = {}
@@ -150,8 +180,11 @@ class Plans:
             tuple(awaited),
         )
         if look not in self._looks:
-            self._looks[look] = (len(self._looks), PartPlan(part, awaited, self._costs, self._longest))
+            self._looks[look] = (len(self._looks), self._plan(part, awaited))
         return self._looks[look]
+
+    def _plan(self, part: Part, awaited: Sequence[Awaited]) -> PartPlan:
+        return PartPlan(part, awaited, self._costs, self._durations, self._longest)
 
     def _look(self, command: Command) -> Hashable:
         """What the engine sees of a command: not its name, nor the name of an event."""
@@ -185,6 +218,8 @@ class PassagePlan:
         self.earlier: set[str] = set()
         """Events that waits refer to and earlier passages recorded."""
         self.items: dict[str, list[Item]] = {}
+        self.part_numbers: dict[str, list[int]] = {}
+        """Per stream, the part that each of its commands belongs to."""
         self._looks: list[int] = []
         counts: dict[str, int] = {}
         for part in passage:
@@ -194,9 +229,9 @@ class PassagePlan:
             self.begins.append(dict(counts))
             for stream, items in plan.items.items():
                 self.items.setdefault(stream, []).extend(items)
+                self.part_numbers.setdefault(stream, []).extend([len(self.begins) - 1] * len(items))
                 counts[stream] = counts.get(stream, 0) + len(items)
-        self._places_of_parts: dict[str, list[int]] = {}
-        self._alike: dict[int, list[bool]] = {}
+        self._alike: dict[int, list[int]] = {}
 
     def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
         """For each wait of a part, its event's latest record, counted from the part's begin; or its name."""
@@ -231,11 +266,12 @@ class PassagePlan:
         """The last of the parts from `part` on that look like the ones `period` before; part - 1 if none does."""
         if period not in self._alike:
             looks = self._looks
-            self._alike[period] = [i >= period and looks[i] == looks[i - period] for i in range(len(looks))]
-        alike = self._alike[period]
-        while part < len(alike) and alike[part]:
-            part += 1
-        return part - 1
+            last = [i - 1 for i in range(len(looks) + 1)]
+            for i in range(len(looks) - 1, period - 1, -1):
+                if looks[i] == looks[i - period]:
+                    last[i] = last[i + 1]
+            self._alike[period] = last
+        return self._alike[period][part]
 
     def may_repeat(self, part: int) -> bool:
         """Whether this part looks like one of a few before, or the next ones may look like it."""
@@ -250,6 +286,7 @@ class PassagePlan:
 
     def part_at(self, stream: str, place: int) -> int:
         """The part that issues a stream's command number `place` of this passage; -1 before the first."""
-        if stream not in self._places_of_parts:
-            self._places_of_parts[stream] = [begins.get(stream, 0) for begins in self.begins]
-        return bisect_right(self._places_of_parts[stream], place) - 1
+        numbers = self.part_numbers[stream]
+        if place < 0:
+            return -1
+        return numbers[place] if place < len(numbers) else len(self.parts) - 1

@@ -1,108 +1,178 @@
 """Flows in flight: each has a rate until the set of flows changes, once per instant.
 
-Rates are solved once per distinct set of active classes and remembered. Every flow keeps how long others delayed
-it: the integral of (1 - rate / rate alone) dt, split over the flows that use the row that binds it, in proportion
-to their use.
+Flows that start together with equally many bytes, and have had the same rates since, are one batch: it is timed as a
+whole and falls apart where their rates part. Rates are solved once per distinct set of active classes and remembered,
+and so is which set a start or an end leads to. How long others delayed a flow is the integral of
+(1 - rate / rate alone) dt, split over the flows that use the row that binds it, in proportion to their use; it is
+worked out when somebody reads it.
 """
 
-from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from math import inf
+from typing import Protocol
 
-from .environment import Alarm, PromptEnvironment
-from .fabric import FlowClass, Row
-from .fair_share import SharedRow, fair_share
-
-Delays = tuple[tuple[str, float], ...]
+from .agenda import Agenda, Alarm, cancel
+from .fabric import Row
+from .sharing import ClassRate, Delays, Rates
 
 
-class ClassRate(NamedTuple):
-    """What one flow of a class gets while a given set of flows is active."""
+class Classes:
+    """Classes of flows that may be in one batch: one object for the same ones, so that looking it up is quick."""
 
-    rate: float
-    delays: Delays
-    """(culprit, seconds of delay per second)."""
+    __slots__ = ("indices",)
+
+    def __init__(self, indices: tuple[int, ...]) -> None:
+        self.indices = indices
 
 
-class Flow:
-    """One transfer in flight."""
+class Share:
+    """What the flows of a batch get while a given set is active: all the same rate."""
 
-    __slots__ = ("delays", "finish", "finished", "flow_class", "left", "rate", "since", "unit_delays")
+    __slots__ = ("classes", "delayed", "delays", "rate")
 
-    def __init__(self, flow_class: FlowClass, bytes_: float, finished: Callable[[], object], now: float) -> None:
-        self.flow_class = flow_class
+    def __init__(self, classes: Classes, rate: float, delays: tuple[Delays, ...]) -> None:
+        self.classes = classes
+        self.rate = rate
+        self.delays = delays
+        """Per class."""
+        self.delayed = any(delays)
+
+
+class Owner(Protocol):
+    """Whoever started flows."""
+
+    def ended(self, batch: "Batch") -> None:
+        """The last byte of these has arrived."""
+        ...
+
+
+class Batch:
+    """Flows that started together and go at one rate."""
+
+    __slots__ = ("classes", "finish", "history", "left", "owner", "share", "since")
+
+    def __init__(self, classes: Classes, bytes_: float, owner: Owner | None, now: float) -> None:
+        self.classes = classes
         self.left = bytes_
-        self.finished = finished
-        self.rate = 0.0
+        """Bytes of each flow."""
+        self.owner = owner
+        self.share: Share | None = None
         self.since = now
-        self.finish = float("inf")
-        self.delays: dict[str, float] = {}
-        self.unit_delays: Delays = ()
+        self.finish = inf
+        self.history: tuple[tuple[Share, float], ...] = ()
+        """What it got, for how many seconds, where somebody delayed it."""
 
     def advance(self, now: float) -> None:
         """Account for the time since the last change of rate."""
-        elapsed = now - self.since
-        self.left -= self.rate * elapsed
-        for culprit, seconds in self.unit_delays:
-            self.delays[culprit] = self.delays.get(culprit, 0.0) + seconds * elapsed
+        elapsed, share = now - self.since, self.share
+        if share is not None and elapsed > 0:
+            self.left -= share.rate * elapsed
+            if share.delayed:
+                self.history = (*self.history, (share, elapsed))
         self.since = now
+
+    def part(self, classes: Classes) -> "Batch":
+        """Some of its flows, as far as they are."""
+        part = Batch(classes, self.left, self.owner, self.since)
+        part.share, part.history = self.share, self.history
+        return part
+
+    def delays(self, index: int = -1) -> Delays:
+        """How long whom held up its flow of a class (its only one, unless told)."""
+        total: dict[str, float] = {}
+        index = self.classes.indices[0] if index < 0 else index
+        for share, elapsed in self.history:
+            for culprit, seconds in share.delays[share.classes.indices.index(index)]:
+                total[culprit] = total.get(culprit, 0.0) + seconds * elapsed
+        return tuple(total.items())
 
 
 class Sharing:
-    """What every class of flows gets while a given set is active; knows the sets that a start or an end leads to."""
+    """What every batch gets while a given set of flows is active; knows the sets that a start or an end leads to."""
 
-    __slots__ = ("changes", "counts", "rates", "with_more", "with_one_less")
+    __slots__ = ("counts", "rates", "shares", "with_less", "with_more")
 
     def __init__(self, counts: dict[int, int]) -> None:
         self.counts = counts
-        self.rates: dict[int, ClassRate] | None = None
-        self.with_more: dict[tuple[int, ...], Sharing] = {}
+        self.rates: dict[int, ClassRate] = {}
+        self.with_more: dict[Classes, Sharing] = {}
         """By the classes that start."""
-        self.with_one_less: dict[int, Sharing] = {}
-        self.changes: dict[int, frozenset[int]] = {}
-        """By identity of the set before: the classes whose rates differ."""
+        self.with_less: dict[Classes, Sharing] = {}
+        """By the classes that end."""
+        self.shares: dict[Classes, tuple[Share, ...]] = {}
+        """By the classes of a batch: one, or one for each part that it falls into."""
 
 
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
-    def __init__(self, env: PromptEnvironment, rows: list[Row], *, contention: bool = True) -> None:
-        self.env = env
-        self.rows = rows
-        self.contention = contention
-        self.flows: list[Flow] = []
+    def __init__(self, agenda: Agenda, rows: list[Row], *, contention: bool = True) -> None:
+        self.agenda = agenda
+        self.rates = Rates(rows, contention=contention)
+        self.batches: list[Batch] = []
+        self._starting: list[Batch] = []
+        """Those that start at this instant."""
+        self._classes: dict[tuple[int, ...], Classes] = {}
+        self._together: dict[tuple[Classes, Classes], Classes] = {}
         self._known: dict[frozenset[tuple[int, int]], Sharing] = {}
-        self._classes: dict[int, FlowClass] = {}
-        self._active = self._before = self._sharing({})
-        self._active.rates = {}
-        self._alone: dict[int, float] = {}
-        self._companions: dict[object, set[FlowClass]] = {}
-        self._change: Alarm | None = None
+        self._shares: dict[tuple[Classes, float, tuple[Delays, ...]], Share] = {}
+        self._active = self._sharing({})
         self._timer: Alarm | None = None
         self._timer_at = -1.0
 
-    def introduce(self, flow_class: FlowClass) -> None:
-        """Say that a class exists before any of its companions starts, so that rates alone are right."""
-        self._companions.setdefault(flow_class.companions, set()).add(flow_class)
-        self._classes[flow_class.index] = flow_class
+    @property
+    def busy(self) -> bool:
+        """Whether any flow is in flight."""
+        return bool(self.batches or self._starting)
 
-    def start(self, flow_class: FlowClass, bytes_: float, finished: Callable[[], object]) -> Flow:
-        """A transfer that begins now; `finished` is called when its last byte has arrived."""
-        if flow_class.index not in self._classes:
-            self.introduce(flow_class)
-        index = flow_class.index
-        return self.start_all((index,), [Flow(flow_class, bytes_, finished, self.env.now)])[0]
+    def classes(self, indices: tuple[int, ...]) -> Classes:
+        """Classes by index, one object for the same ones."""
+        found = self._classes.get(indices)
+        if found is None:
+            found = self._classes[indices] = Classes(indices)
+        return found
 
-    def start_all(self, classes: tuple[int, ...], flows: list[Flow]) -> list[Flow]:
-        """Transfers that begin now, of these classes, which are known."""
-        self.flows += flows
-        active = self._active.with_more.get(classes)
-        if active is None:
-            active = self._active.with_more[classes] = self._more(classes)
+    def start(self, classes: Classes, bytes_: float, owner: Owner) -> Batch:
+        """Transfers of so many bytes each that begin now, of these classes, which have been introduced.
+
+        `owner` is told of each part of the batch whose last byte has arrived.
+        """
+        starting = self._starting
+        if not starting:
+            self.agenda.at_last(self._started)
+        elif starting[-1].owner is owner and starting[-1].left == bytes_:
+            batch = starting[-1]
+            batch.classes = self._joined(batch.classes, classes)
+            return batch
+        batch = Batch(classes, bytes_, owner, self.agenda.now)
+        starting.append(batch)
+        return batch
+
+    def _joined(self, one: Classes, other: Classes) -> Classes:
+        joined = self._together.get((one, other))
+        if joined is None:
+            joined = self._together[one, other] = self.classes(one.indices + other.indices)
+        return joined
+
+    def _started(self) -> None:
+        """Flows have started at this instant."""
+        starting, self._starting = self._starting, []
+        self.batches += starting
+        active = self._active
+        for batch in starting:
+            active = active.with_more.get(batch.classes) or self._leads_to(active, batch.classes, +1)
         self._active = active
-        if self._change is None:
-            self._change = self.env.alarm(0.0, self._changed)
-        return flows
+        self._update()
+
+    def _leads_to(self, active: Sharing, classes: Classes, by: int) -> Sharing:
+        """The set with one flow more, or less, of each of these classes."""
+        counts = dict(active.counts)
+        for index in classes.indices:
+            counts[index] = counts.get(index, 0) + by
+            if not counts[index]:
+                del counts[index]
+        found = self._sharing(counts)
+        (active.with_more if by > 0 else active.with_less)[classes] = found
+        return found
 
     def _sharing(self, counts: dict[int, int]) -> Sharing:
         """The set with so many flows of each class."""
@@ -111,25 +181,6 @@ class Network:
             self._known[key] = Sharing(counts)
         return self._known[key]
 
-    def _more(self, classes: tuple[int, ...]) -> Sharing:
-        counts = dict(self._active.counts)
-        for index in classes:
-            counts[index] = counts.get(index, 0) + 1
-        return self._sharing(counts)
-
-    def _one_less(self, index: int) -> Sharing:
-        counts = dict(self._active.counts)
-        counts[index] -= 1
-        if not counts[index]:
-            del counts[index]
-        less = self._active.with_one_less[index] = self._sharing(counts)
-        return less
-
-    def _changed(self) -> None:
-        """Flows have started at this instant."""
-        self._change = None
-        self._update()
-
     def _due(self) -> None:
         """The next flow ends now."""
         self._timer = None
@@ -137,132 +188,72 @@ class Network:
 
     def _update(self) -> None:
         """The set of flows changes: once per instant, except where a flow starts because another one has ended."""
-        now = self.env.now
+        now = self.agenda.now
         limit = now + 1e-12 * now + 1e-15
-        due = [flow for flow in self.flows if flow.finish <= limit]
+        due = [batch for batch in self.batches if batch.finish <= limit]
         if due:
-            self.flows = [flow for flow in self.flows if flow.finish > limit]
-            for flow in due:
-                flow.advance(now)
-                index = flow.flow_class.index
-                self._active = self._active.with_one_less.get(index) or self._one_less(index)
-        if self.flows:
+            self.batches = [batch for batch in self.batches if batch.finish > limit]
+            active = self._active
+            for batch in due:
+                batch.advance(now)
+                active = active.with_less.get(batch.classes) or self._leads_to(active, batch.classes, -1)
+            self._active = active
+        if self.batches:
             self._share(now)
-        else:
-            self._before = self._active
-        for flow in due:
-            finished = flow.finished
-            del flow.finished  # It knows the flow: together they would wait for the garbage collector.
-            finished()
+        for batch in due:
+            owner, batch.owner = batch.owner, None  # Whoever keeps a batch keeps no more than that.
+            assert owner is not None
+            owner.ended(batch)
 
     def _share(self, now: float) -> None:
-        """Give every flow the rate of the current set, re-time those whose rate changes, wait for the next to end."""
-        active, before = self._active, self._before
-        rates = active.rates if active.rates is not None else self._solution(active)
-        changed = active.changes.get(id(before))
-        if changed is None:
-            old = before.rates or {}
-            changed = frozenset(index for index, rate in rates.items() if old.get(index) != rate)
-            active.changes[id(before)] = changed
-        self._before = active
-        next_finish = float("inf")
-        for flow in self.flows:
-            index = flow.flow_class.index
-            if index in changed or not flow.rate:
-                got = rates[index]
-                if flow.rate:
-                    flow.advance(now)
-                flow.rate, flow.unit_delays = got.rate, got.delays
-                flow.finish = now + flow.left / got.rate
-            if flow.finish < next_finish:
-                next_finish = flow.finish
+        """Give every batch the rate of the current set, re-time those whose rate changes, wait for the next to end."""
+        known, next_finish = self._active.shares, inf
+        for batch in self.batches:
+            shares = known.get(batch.classes) or self._shares_of(batch.classes)
+            if len(shares) > 1:
+                self._tear(now)
+                self._share(now)
+                return
+            share = shares[0]
+            if share is not batch.share:
+                batch.advance(now)
+                batch.share = share
+                batch.finish = now + batch.left / share.rate
+            if batch.finish < next_finish:
+                next_finish = batch.finish
         if self._timer is None or next_finish != self._timer_at:
             if self._timer is not None:
-                self._timer.cancel()
-            self._timer, self._timer_at = self.env.alarm(next_finish - now, self._due), next_finish
+                cancel(self._timer)
+            self._timer, self._timer_at = self.agenda.at(next_finish, self._due), next_finish
+
+    def _tear(self, now: float) -> None:
+        """Batches whose flows no longer have one rate fall apart."""
+        whole, self.batches = self.batches, []
+        for batch in whole:
+            shares = self._active.shares.get(batch.classes) or self._shares_of(batch.classes)
+            if len(shares) == 1:
+                self.batches.append(batch)
+            else:
+                batch.advance(now)
+                self.batches += [batch.part(share.classes) for share in shares]
+
+    def _shares_of(self, classes: Classes) -> tuple[Share, ...]:
+        """What a batch of these classes gets now, in parts of one rate each."""
+        active = self._active
+        rates = active.rates = active.rates or self.rates.of(active.counts)
+        parts: dict[float, list[int]] = {}
+        for index in classes.indices:
+            parts.setdefault(rates[index].rate, []).append(index)
+        shares = []
+        for rate, part in parts.items():
+            key = (self.classes(tuple(part)), rate, tuple([rates[index].delays for index in part]))
+            shares.append(self._shares.setdefault(key, Share(*key)))
+        found = active.shares[classes] = tuple(shares)
+        return found
 
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add the flows and the time that each would still need to a state."""
-        now = self.env.now
-        ordered = sorted(self.flows, key=lambda flow: (flow.flow_class.index, flow.finish))
-        places.append([flow.flow_class.index for flow in ordered])
-        seconds += [flow.finish - now if flow.rate else flow.left for flow in ordered]
-
-    def _solution(self, active: Sharing) -> dict[int, ClassRate]:
-        """Rates by class for a set of active flows."""
-        classes = Counter({self._classes[index]: count for index, count in active.counts.items()})
-        if self.contention:
-            active.rates = self._solve(classes)
-        else:
-            active.rates = {flow_class.index: ClassRate(self.rate_alone(flow_class), ()) for flow_class in classes}
-        return active.rates
-
-    def rate_alone(self, flow_class: FlowClass) -> float:
-        """The rate with only its companions around: the other transfers of the same collective."""
-        if flow_class.alone is not None:
-            return flow_class.alone
-        if flow_class.index not in self._alone:
-            together = self._companions.get(flow_class.companions, {flow_class})
-            classes = sorted(together | {flow_class}, key=lambda c: c.index)
-            rates, _, _ = shared_rates(self.rows, Counter(classes))
-            for other, rate in zip(classes, rates, strict=True):
-                self._alone[other.index] = rate
-        return self._alone[flow_class.index]
-
-    def _solve(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
-        rates, binding, rows = shared_rates(self.rows, active)
-        classes = sorted(active, key=lambda c: c.index)
-        solved = {}
-        for i, flow_class in enumerate(classes):
-            lost = 1 - rates[i] / self.rate_alone(flow_class)
-            bound_by = binding[i]
-            delays: Delays = ()
-            if lost > 1e-12 and bound_by is not None:
-                row = rows[bound_by]
-                delays = tuple(
-                    (who, lost * share) for who, share in self._culprits(row, flow_class, classes, rates, active)
-                )
-            solved[flow_class.index] = ClassRate(rates[i], delays)
-        return solved
-
-    def _culprits(
-        self, row: int, victim: FlowClass, classes: list[FlowClass], rates: list[float], active: Counter[FlowClass]
-    ) -> list[tuple[str, float]]:
-        """Who else uses the row that binds a flow, with shares that add up to one."""
-        copies = {c.copy_of for c in classes if c.copy_of is not None}
-        bound_by = self.rows[row]
-        slowing = [(a, s) for a, s in bound_by.slowdowns if bound_by.rank is not None and (bound_by.rank, a) in copies]
-        if slowing:
-            total = sum(slowdown for _, slowdown in slowing)
-            return [(f"{aggressor} interference", slowdown / total) for aggressor, slowdown in slowing]
-        use: dict[str, float] = {}
-        for flow_class, rate in zip(classes, rates, strict=True):
-            foreign = dict(flow_class.usage).get(row, 0.0)
-            if flow_class.companions == victim.companions:
-                foreign -= dict(flow_class.own or flow_class.usage).get(row, 0.0)
-            if foreign > 0:
-                use[flow_class.label] = use.get(flow_class.label, 0.0) + foreign * rate * active[flow_class]
-        total = sum(use.values())
-        return [(who, part / total) for who, part in use.items() if part > 0] if total > 0 else [("itself", 1.0)]
-
-
-def shared_rates(rows: list[Row], active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
-    """Rates and binding rows of classes (in order of index), and which fabric row each solver row is."""
-    classes = sorted(active, key=lambda c: c.index)
-    copies = {c.copy_of for c in classes if c.copy_of is not None}
-    used: dict[int, list[tuple[int, float]]] = {}
-    for i, flow_class in enumerate(classes):
-        for row, a in flow_class.usage:
-            used.setdefault(row, []).append((i, a * active[flow_class]))
-    shared = [SharedRow(_bound(rows[row], copies), tuple(pairs)) for row, pairs in used.items()]
-    shares = fair_share([c.weight for c in classes], [c.cap for c in classes], shared)
-    return shares.rates, shares.binding, list(used)
-
-
-def _bound(row: Row, copies: set[tuple[int, str]]) -> float:
-    """A row's bound, smaller while an interfering copy is active on its rank."""
-    bound = row.bound
-    for aggressor, slowdown in row.slowdowns:
-        if row.rank is not None and (row.rank, aggressor) in copies:
-            bound /= 1 + slowdown
-    return bound
+        now = self.agenda.now
+        ordered = sorted([*self.batches, *self._starting], key=lambda batch: (batch.classes.indices, batch.finish))
+        places.append([batch.classes for batch in ordered])
+        seconds += [batch.left if batch.share is None else batch.finish - now for batch in ordered]

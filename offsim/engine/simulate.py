@@ -3,13 +3,13 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
+from .agenda import Agenda
 from .collective import Collectives, FabricRoutes
 from .durations import Durations
 from .environment import PromptEnvironment
@@ -28,50 +28,62 @@ class DeadlockError(Exception):
 
 
 def simulate(
-    scenario: Scenario, program: StreamProgram | None = None, *, proportional_weight: bool = False
+    scenario: Scenario,
+    program: StreamProgram | None = None,
+    *,
+    proportional_weight: bool = False,
+    plans: Plans | None = None,
 ) -> Timeline:
     """The timeline of a scenario's program; raises DeadlockError if it cannot finish.
 
     `proportional_weight` takes a collective's weight against copies as growing with its peers: the other end of what
-    is known beyond two ranks.
+    is known beyond two ranks. `plans` (see plans_of) are shared by runs of one program of one scenario.
     """
-    program = program or build(scenario)
-    if scenario.simulation.block_period:
-        try:
-            return _run(scenario, program, proportional_weight=proportional_weight, skip_blocks=True)
-        except CaughtUpLateError:
-            pass  # Skipping blocks was not exact here: the host is too slow for it.
-    return _run(scenario, program, proportional_weight=proportional_weight, skip_blocks=False)
+    program, plans = program or build(scenario), plans or plans_of(scenario)
+    with _no_garbage_collection():
+        if scenario.simulation.block_period:
+            try:
+                return _run(scenario, program, plans, proportional_weight=proportional_weight, skip_blocks=True)
+            except CaughtUpLateError:
+                pass  # Skipping blocks was not exact here: the host is too slow for it.
+        return _run(scenario, program, plans, proportional_weight=proportional_weight, skip_blocks=False)
 
 
-def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
+def plans_of(scenario: Scenario) -> Plans:
+    """What hosts will issue, to be worked out as it is needed, and remembered."""
+    overheads = scenario.node.overheads
+    return Plans(HostCosts(overheads), Durations(scenario), overheads.queue_depth)
+
+
+def _run(
+    scenario: Scenario, program: StreamProgram, plans: Plans, *, proportional_weight: bool, skip_blocks: bool
+) -> Timeline:
     """One run on a node that it sets up."""
-    env = PromptEnvironment()
+    agenda = Agenda()
+    env = PromptEnvironment(agenda)
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
     wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
     folded = fold(fabric, program) if wanted else None
-    used: Any = folded or fabric
-    network = Network(env, used.rows, contention=scenario.simulation.contention)
+    used = folded or fabric
+    network = Network(agenda, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
-    collectives = Collectives(env, network, routes)
+    collectives = Collectives(agenda, network, routes)
     represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
     simulated = sorted(represented)
     timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})
-    durations = Durations(scenario)
-    overheads = scenario.node.overheads
-    plans = Plans(HostCosts(overheads), overheads.queue_depth)
     hosts = []
     for index in simulated:
-        rank = Rank(env, index, scenario, durations, used, network, collectives, timeline)
+        rank = Rank(env, index, scenario, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
-        hosts.append(HostThread(env, rank, program, plans, overheads))
+        hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads))
     if scenario.simulation.steady_state or skip_blocks:
         steady = SteadyState(program, network, timeline, hosts)
         steady.skips_steps, steady.skips_blocks = scenario.simulation.steady_state, skip_blocks
         hosts[0].rank.at_mark = steady.at_mark
-    with _no_garbage_collection():
-        env.run()
+        if len(hosts) == 1:
+            hosts[0].at_begin = steady.at_begin
+    env.run()
     _check_finished(hosts)
     for host in hosts:
         host.finish()
@@ -83,7 +95,7 @@ def _run(scenario: Scenario, program: StreamProgram, *, proportional_weight: boo
 def _no_garbage_collection() -> Iterator[None]:
     """Without the cyclic collector: it would walk the growing record again and again (30 % of a long run).
 
-    What a run leaves behind is its record; events and flows go as soon as nobody refers to them.
+    What a run leaves behind is its record; all else goes as soon as nobody refers to it.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -106,12 +118,17 @@ def _check_finished(hosts: list[HostThread]) -> None:
     stuck = []
     for host in hosts:
         if host.process.is_alive:
-            stuck.append(f"rank {host.rank.index} host: waits for {host.awaiting}")
+            waits = host.awaiting if isinstance(host.awaiting, str) else repr(host.awaiting)
+            stuck.append(f"rank {host.rank.index} host: waits for {waits}")
         stuck += [
-            f"rank {host.rank.index} stream {stream.name!r}: head {stream.head!r} "
-            f"waits for {stream.awaiting or 'its turn'}"
+            f"rank {host.rank.index} stream {stream.name!r}: head {stream.head!r} waits for {_words(stream.awaiting)}"
             for stream in host.rank.streams.values()
             if not stream.idle
         ]
     if stuck:
         raise DeadlockError("the program cannot finish:\n  " + "\n  ".join(stuck))
+
+
+def _words(awaiting: tuple[object, ...]) -> str:
+    """What a stream waits for."""
+    return str(awaiting[0]).format(*awaiting[1:]) if awaiting else "its turn"

@@ -1,129 +1,58 @@
-"""A CUDA stream: a FIFO of commands, one SimPy process.
+"""A CUDA stream: a FIFO of commands.
 
-A command starts when it has been issued and the one before it has ended. How many commands are done is all that others
-need to know of a stream: a recorded event has fired once so many are done, and waits on events that have fired cost
-nothing.
+A command starts when it has been issued and the one before it has ended. The stream is a SimPy process that wakes when
+commands arrive while it has none; from then on each one's end starts the next, by a call.
 """
 
-from collections.abc import Callable, Generator
-from math import inf
-from typing import Any, Protocol
+from collections.abc import Generator
+from typing import Any
 
-from simpy import Event
-from simpy.events import Timeout
+from simpy import Event, Process
 
-from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Part, Record, Wait
-from offsim.program.timeline import Label
+from offsim.program.commands import COMPUTE, Collective, Command, Copy, Wait
+from offsim.program.timeline import Delayed, SpanKind, Track
 
+from .collective import LastTransfer, Meeting
+from .device import Device, nothing
 from .environment import PromptEnvironment
 from .gpu import Work
-from .issue import Item, PassagePlan
-
-Place = tuple["Stream", int]
-"""A stream and how many of its commands have then been done since the start."""
-
-
-def instant_tolerance(now: float) -> float:
-    """Instants that differ by less are the same, as are states whose seconds do: what rounding of sums leaves."""
-    return 1e-13 * now + 1e-15
+from .issue import KERNELS, RECORD, WAIT, Item
+from .network import Batch
+from .queue import Ahead, Chunk, Queue, instant_tolerance
 
 
-class Passed:
-    """One section on one rank: when it was issued and done."""
-
-    __slots__ = ("begin", "compute_end", "end", "section")
-
-    def __init__(self, section: int, begin: float) -> None:
-        self.section = section
-        self.begin = self.end = self.compute_end = begin
-
-
-class Chunk:
-    """A passage as it is issued to a rank's streams: its plan, and when its pieces were released."""
-
-    __slots__ = ("earlier", "first", "number", "passed", "plan", "released", "starts")
-
-    def __init__(self, plan: PassagePlan, passed: Passed, number: int, starts: dict[str, int], *, first: bool) -> None:
-        self.plan = plan
-        self.passed = passed
-        self.number = number
-        """Which passage of its section it is."""
-        self.first = first
-        """Whether it is the first of its section on the compute stream."""
-        self.starts = starts
-        """Per stream, commands before this passage."""
-        self.earlier: dict[str, Place] = {}
-        """Events that this passage waits for and earlier ones recorded."""
-        self.released: list[list[float]] = []
-        """Per part, the host's clock at which each of its pieces began to be issued."""
-
-
-class Waiter:
-    """Somebody who waits until `place` commands of a stream are done."""
-
-    __slots__ = ("event", "host", "place")
-
-    def __init__(self, place: int, event: Event, *, host: bool) -> None:
-        self.place = place
-        self.event = event
-        self.host = host
-
-
-class Device(Protocol):
-    """What a stream needs of its rank: how commands run."""
-
-    def compute(self, stream: "Stream", command: Compute) -> Event: ...
-
-    def copy(self, stream: "Stream", command: Copy) -> Generator[Event, Any, None]: ...
-
-    def collective(self, stream: "Stream", command: Collective) -> Generator[Event, Any, None]: ...
-
-    def computed(self, stream: "Stream") -> None: ...
-
-    def recorded(self, chunk: Chunk, part: int, awaited: tuple[str, int] | str) -> Place | None: ...
-
-    def note_wait(self, stream: "Stream", event: Label, cause: str) -> None: ...
-
-    def note_event(self, event: Label) -> None: ...
-
-    @property
-    def at_mark(self) -> "Callable[[Chunk, int], None] | None": ...
-
-    @property
-    def check_host(self) -> "Callable[[], None]": ...
-
-
-class Stream:
+class Stream(Queue):
     """One stream of one rank."""
 
-    def __init__(self, env: PromptEnvironment, name: str, device: "Device", *, marks: bool) -> None:
+    def __init__(self, env: PromptEnvironment, name: str, device: Device) -> None:
+        super().__init__(env.agenda, name)
         self.env = env
-        self.name = name
         self.device = device
-        self.done = 0
-        """Commands done since the start."""
-        self.issued = 0
-        """Commands that the host has released so far; some of them may carry a later instant."""
-        self.busy = False
-        self.started = 0.0
-        self.awaiting = ""
-        self.drained_at = 0.0
-        self.work: Work | None = None
-        """The kernels that it runs now, or ran last."""
-        self.chunks: list[tuple[Chunk, list[Item], int]] = []
-        """Passages with commands left, each with its commands here and how many there are before it."""
-        self._running: Label = (Part(()), 0)
-        self._later: tuple[float, Label] | None = None
-        self._marks = marks
-        self._waiters: list[Waiter] = []
-        self._awaited = inf
-        """The first place that somebody waits for."""
+        self.waits = False
+        """For an event."""
+        self.awaiting: tuple[object, ...] = ()
+        """What the head waits for, as words."""
+        self._journal = device.timeline.journal
+        self._tracks: dict[tuple[SpanKind, str], Track] = {}
+        self._marks = name == COMPUTE and device.at_mark is not None
+        self._in: Chunk | None = None
+        self._in_part = -1
+        """The part that it is in, of a stream with marks."""
+        self._began = 0.0
+        """When the head got its copy engine, or its multiprocessors for a collective."""
+        self._command: Copy | Collective | None = None
+        self._work = Work(self._computed)
+        self._batch: Batch | None = None
+        self._meeting: Meeting | None = None
         self._arrival: Event | None = None
-        self.process = env.process(self._run())
+        self._rest: Event | None = None
+        self.process: Process | None = env.process(self._run())
 
-    def append(self, chunk: Chunk, items: list[Item], start: int) -> None:
-        """A passage's commands: they start as its pieces are released."""
-        self.chunks.append((chunk, items, start))
+    def let_go(self) -> None:
+        """Forget everybody who knows this stream."""
+        self._work, self._arrival, self._rest, self._in = Work(nothing), None, None, None
+        self._waiters, self.ahead = [], []
+        self.process = None
 
     def released(self, place: int) -> None:
         """The host has issued the first `place` commands."""
@@ -132,149 +61,203 @@ class Stream:
             arrival, self._arrival = self._arrival, None
             arrival.succeed()
 
-    def reached(self, place: int, *, host: bool = False) -> Event:
-        """Fires when `place` commands are done."""
-        event = self.env.event()
-        self._waiters.append(Waiter(place, event, host=host))
-        self._awaited = min(self._awaited, place)
-        return event
-
-    @property
-    def head(self) -> Command:
-        """The next command, or the one that runs."""
-        _, items, start = self.chunks[0]
-        return items[self.done - start].command
-
-    @property
-    def idle(self) -> bool:
-        return self.done == self.issued
-
-    def move_on(self, count: int, *, together: bool) -> None:
-        """Take `count` more commands as done; who waits, waits for so many more, hosts only if they move `together`."""
-        self.done += count
-        if together:
-            self.issued += count
-        for waiter in self._waiters:
-            if together or not waiter.host:
-                waiter.place += count
-        if self.busy:
-            self._later = (self.env.now - instant_tolerance(self.env.now), self._label())
-        self._wake()
-
-    def label_at(self, start: float) -> Label:
-        """What a span that starts then is called: one that starts after a skip belongs to what comes after."""
-        if self._later is not None and start >= self._later[0]:
-            return self._later[1]
-        return self._running
-
-    def _label(self) -> Label:
-        """What the next command is called."""
-        chunk, items, start = self.chunks[0]
-        part = chunk.plan.part_at(self.name, self.done - start)
-        return chunk.plan.passage[part], items[self.done - start].number
-
-    def next_is_copy(self, direction: str) -> bool:
-        """Whether the next work after the current one is an issued copy of this direction; records don't count."""
-        place, now = self.done + 1, self.env.now
-        for chunk, items, start in self.chunks:
-            while place < self.issued and place - start < len(items):
-                item = items[place - start]
-                part = chunk.plan.part_at(self.name, place - start)
-                if chunk.released[part][item.piece] + item.offset > now:
-                    return False
-                if item.command.__class__ is not Record:
-                    return item.command.__class__ is Copy and item.command.direction == direction
-                place += 1
-        return False
-
     def _run(self) -> Generator[Event, Any, None]:
-        env, device = self.env, self.device
-        current: Chunk | None = None
-        part = first = end = 0
         while True:
-            while not self.chunks or self.done == self.issued:
-                if self.chunks:
-                    device.check_host()
-                self._arrival = env.event()
+            while not self.ahead or self.done == self.issued:
+                if self.ahead:
+                    self.device.check_host()
+                self._arrival = self.env.event()
                 yield self._arrival
-            chunk, items, start = self.chunks[0]
-            place = self.done - start
-            if not first <= place < end or chunk is not current:
-                part, first, end = self._part(chunk, place)
-                current = chunk
-                if self._marks and place == first:
-                    self._mark(chunk, part, place)
-                    place = self.done - start
-                    part, first, end = self._part(chunk, place)
-            item = items[place]
-            issued = chunk.released[part][item.piece] + item.offset
-            if issued > env.now:
+            self._rest = self.env.event()
+            self._go_on()
+            yield self._rest
+
+    def _go_on(self) -> None:
+        """Start commands until one takes time, or until there are none."""
+        now, device = self.agenda.now, self.device
+        while self.ahead and self.done != self.issued:
+            ahead = self.ahead[0]
+            place = self.done - ahead.start
+            if self._marks:
+                self._enter(ahead, place)
+                place = self.done - ahead.start
+            item = ahead.items[place]
+            issued = ahead.issued(place)
+            if issued > now:
                 device.check_host()
-                yield Timeout(env, issued - env.now)
-                place = self.done - start  # another one, if meanwhile blocks were skipped
-                part, first, end = self._part(chunk, place)
-                item = items[place]
-            command = item.command
-            self.started, self.busy = env.now, True
-            self._running = (chunk.plan.passage[part], item.number)
-            kind = command.__class__
-            if kind is Compute:
-                yield device.compute(self, command)  # type: ignore[arg-type]
-                device.computed(self)
-            elif kind is Record:
-                device.note_event(self.label_at(env.now))
-            elif kind is Wait:
-                if item.awaited is not None:
-                    yield from self._wait(chunk, part, item)
-            elif kind is Copy:
-                yield from device.copy(self, command)  # type: ignore[arg-type]
-            else:
-                yield from device.collective(self, command)  # type: ignore[arg-type]
-            self.busy, self._later = False, None
+                self.agenda.at(issued, self._go_on)
+                return
+            self.started, self.busy = now, True
+            self._running = ahead.label(place)
+            kind = item.kind
+            if kind == KERNELS:
+                device.gpu.start(self._work, item.pieces, item.seconds)
+                return
+            if kind == RECORD:
+                part, number = self._running
+                self._journal.events.extend((device.index, part, number, now))
+            elif kind == WAIT:
+                if self._wait(ahead, place, item):
+                    return
+            elif self._start(item.command):
+                return
             self._leave()
+        assert self._rest is not None
+        self._rest.succeed()
 
-    def _part(self, chunk: Chunk, place: int) -> tuple[int, int, int]:
-        """The part that a command of a passage belongs to, with its first and last place on this stream."""
-        plan = chunk.plan
-        part = plan.part_at(self.name, place)
-        first = plan.begins[part].get(self.name, 0)
-        return part, first, first + plan.parts[part].counts[self.name]
-
-    def _mark(self, chunk: Chunk, part: int, place: int) -> None:
-        """A section or a block begins."""
+    def _enter(self, ahead: Ahead, place: int) -> None:
+        """A section or a block may begin here; then the state may repeat and everything move on."""
+        chunk, part = ahead.chunk, ahead.parts[place]
+        if self._in_part == part and self._in is chunk:
+            return
         assert self.device.at_mark is not None
         if place == 0 and chunk.first:
             self.device.at_mark(chunk, -1)
         if chunk.plan.is_block(part):
             self.device.at_mark(chunk, part)
+        self._in, self._in_part = chunk, ahead.parts[self.done - ahead.start]
+
+    def _start(self, command: Command) -> bool:
+        """Start a copy or a collective; whether it takes time."""
+        assert isinstance(command, Copy | Collective)
+        self._command = command
+        if isinstance(command, Copy):
+            self._request(command)
+            return True
+        return self._collective(command)
+
+    def _end(self) -> None:
+        """The head has ended: the next one starts."""
+        self._leave()
+        self._go_on()
 
     def _leave(self) -> None:
-        """The head command has ended."""
+        """The head has ended."""
+        self.busy, self._later, self.awaiting = False, None, ()
         self.done += 1
-        chunk, items, start = self.chunks[0]
-        if self.done == start + len(items):
-            del self.chunks[0]
+        ahead = self.ahead[0]
+        if self.done == ahead.end:
+            del self.ahead[0]
             if self.name == COMPUTE:
-                chunk.passed.compute_end = self.env.now
-        self.drained_at = self.env.now
+                ahead.chunk.passed.compute_end = self.agenda.now
+        self.drained_at = self.agenda.now
         if self._awaited <= self.done:
             self._wake()
 
-    def _wake(self) -> None:
-        """Let those go on whose place has been reached."""
-        ready = [waiter for waiter in self._waiters if waiter.place <= self.done]
-        self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
-        self._awaited = min([waiter.place for waiter in self._waiters], default=inf)
-        for waiter in ready:
-            waiter.event.succeed()
+    def _note(self, kind: SpanKind, start: float, end: float, bytes_: float, delays: Delayed, on: str = "") -> None:
+        """Record what this stream (or, with it, an engine) did from then to then."""
+        if end > start:
+            track = self._tracks.get((kind, on)) or self._track(kind, on)
+            part, number = self._running if self._later is None else self.label_at(start)
+            self._journal.spans.extend((track, part, number, start, end, bytes_, delays))
 
-    def _wait(self, chunk: Chunk, part: int, item: Item) -> Generator[Event, Any, None]:
-        assert isinstance(item.command, Wait) and item.awaited is not None
-        place = self.device.recorded(chunk, part, item.awaited)
-        if place is None or place[0].done >= place[1]:
-            return
-        stream, count = place
-        self.awaiting = f"event {item.command.event!r} on stream {stream.name!r}"
-        yield stream.reached(count)
-        self.device.note_wait(self, self.label_at(self.started), stream.name)
-        self.awaiting = ""
+    def _track(self, kind: SpanKind, on: str) -> Track:
+        """`on`: the engine, or of a wait the stream that was waited for."""
+        name, cause = (self.name, on) if kind == "wait" else (on or self.name, "")
+        track = self._tracks[kind, on] = (self.device.index, name, kind, cause)
+        return track
+
+    def _computed(self) -> None:
+        """The kernels have ended."""
+        work = self._work
+        delays = tuple(work.lost.items()) if work.lost else ()
+        self._note("compute", work.started, self.agenda.now, 0.0, delays)
+        self._end()
+
+    def _wait(self, ahead: Ahead, place: int, item: Item) -> bool:
+        """Wait for an event, if it has not fired; whether it has not."""
+        recorded = ahead.chunk.recorded(ahead.parts[place], item.awaited) if item.awaited is not None else None
+        if recorded is None or recorded[0].done >= recorded[1]:
+            return False
+        stream, count = recorded
+        assert isinstance(item.command, Wait)
+        self.awaiting = ("event {!r} on stream {!r}", item.command.event, stream.name)
+        stream.reached(count, self._waited, self.name)
+        self.waits = True
+        return True
+
+    def _waited(self) -> None:
+        """The event has fired."""
+        self.waits = False
+        if self.agenda.now - self.started > instant_tolerance(self.agenda.now):
+            self._note("wait", self.started, self.agenda.now, 0.0, (), str(self.awaiting[2]))
+        self._end()
+
+    # A copy: its turn on the engine, fixed latency, then bytes at the link's rate.
+
+    def _request(self, command: Copy) -> None:
+        direction, device = command.direction, self.device
+        if device.kept.get(direction) == self.name or device.engines[direction].request(self.name, self._granted):
+            self._granted()
+        else:
+            self.awaiting = ("the {} copy engine", direction)
+
+    def _granted(self) -> None:
+        """The engine is this stream's."""
+        assert isinstance(self._command, Copy)
+        self.awaiting = ()
+        self._began = self.agenda.now
+        fixed = self.device.setup_seconds(self._command)
+        if fixed:
+            self.agenda.alarm(fixed, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        """The bytes flow."""
+        command, device = self._command, self.device
+        assert isinstance(command, Copy)
+        device.gpu.set_active(command.direction, +1)
+        self._batch = device.network.start(device.copies(command), command.bytes, self)
+
+    def ended(self, batch: Batch) -> None:
+        """The last byte of the copy has arrived."""
+        self._batch = batch
+        self.agenda.soon(self._copied)
+
+    def _copied(self) -> None:
+        command, batch, device = self._command, self._batch, self.device
+        assert isinstance(command, Copy) and batch is not None
+        direction, now = command.direction, self.agenda.now
+        device.gpu.set_active(direction, -1)
+        delays: Delayed = batch if batch.history else ()
+        self._note(direction, self.started, now, command.bytes, delays)
+        self._note(direction, self._began, now, command.bytes, delays, f"{direction} engine")
+        device.kept.pop(direction, None)
+        if self.next_is_copy(direction):
+            device.kept[direction] = self.name
+            device.engines[direction].granted = now
+        else:
+            device.engines[direction].release()
+        self._end()
+
+    # A collective: its kernel gets multiprocessors at a kernel boundary, then meets the other ranks.
+
+    def _collective(self, command: Collective) -> bool:
+        """Whether there are any other ranks."""
+        if len(self.device.groups[command.group]) == 1:
+            return False
+        if not self.device.gpu.at_boundary(self._arrive):
+            self._arrive()
+        return True
+
+    def _arrive(self) -> None:
+        command, device = self._command, self.device
+        assert isinstance(command, Collective)
+        self._began = self.agenda.now
+        device.gpu.set_active("collective", +1)
+        self._meeting = device.arrive(command, self._met)
+        self.awaiting = ("{} in {!r}", self._meeting, command.name)
+
+    def _met(self) -> None:
+        """The last transfer of this rank has ended."""
+        command, meeting, device = self._command, self._meeting, self.device
+        assert isinstance(command, Collective) and meeting is not None
+        self._meeting = None
+        device.gpu.set_active("collective", -1)
+        arrived, began = self._began, meeting.began[device.index]
+        if began - arrived > instant_tolerance(began):
+            self._note("rendezvous", arrived, began, 0.0, ())
+        delays: Delayed = LastTransfer(meeting, device.index) if meeting.delayed else ()
+        self._note("collective", began, self.agenda.now, command.bytes, delays)
+        self._end()

@@ -117,7 +117,7 @@ def _attention_kernel(operation: Attention, layout: Layout) -> Kernel:
     """
     exchanged = _exchanged(operation, layout)
     keys = layout.sequence(operation.keys) * (layout.degree if exchanged and operation.keys == "text" else 1)
-    queries: float = layout.rows(operation.queries)
+    queries = float(layout.rows(operation.queries))
     if operation.keys != "text":
         queries = layout.batch * layout.sequence(operation.queries) / layout.degree
     key_columns = operation.key_width / (layout.degree if exchanged else 1)

@@ -6,9 +6,9 @@ record holds the step (or blocks of it) once with how often it repeats; `step_se
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from .commands import Part, StreamProgram, passages_of
+from .commands import StreamProgram, passages_of
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -63,24 +63,77 @@ class Repeat(NamedTuple):
     begin: float
     """Instant of the record at which what is repeated began."""
     after: float
-    """Instant of the record after which everything is later by times x period."""
+    """Instant of the record at which it ended."""
+    resumes: float
+    """Instant of the record from which on everything is later by times x period."""
     where: tuple[int, int] = (0, 0)
     """Of blocks: the passage of the section, and the first part of it that may have been at work."""
     parts: int = 0
     """Of blocks: parts of the passage from one repetition to the next; 0 where sections repeat."""
+    by_end: bool = False
+    """Whether spans belong to it that end in (begin, after], not those that start in [begin, after): what is at work
+    at its end was so at its begin."""
     hosts: bool = True
     """Whether host threads did it again too; else they had issued all of it before, and what they did meanwhile is
     recorded as if they had done it afterwards."""
 
     def covers(self, span: Span) -> bool:
         """Whether a span of the record stands for its repetitions too."""
+        if self.by_end:
+            return self.begin < span.end <= self.after
         return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
 
+    def moves(self, span: Span) -> tuple[float, float]:
+        """How much later a span of the record really starts, and ends, because of the repetitions."""
+        all_of_it = self.times * self.period
+        if span.start >= self.resumes:
+            return all_of_it, all_of_it
+        if span.end < self.after or self.covers(span):
+            return 0.0, 0.0
+        return (all_of_it if self.by_end and span.start >= self.begin else 0.0), all_of_it
 
-Label = tuple[Part, int]
-"""A command by its part and its number there: its name is only looked up when somebody reads it."""
-Note = tuple[int, str, SpanKind, Label, float, float, float, tuple[tuple[str, float], ...], str]
-"""A span that has no name yet: its fields in order."""
+
+class Held(Protocol):
+    """Something that others held up."""
+
+    def delays(self) -> tuple[tuple[str, float], ...]:
+        """(culprit, seconds)."""
+        ...
+
+
+Delayed = tuple[tuple[str, float], ...] | Held
+"""Delays, or what knows them once somebody asks."""
+Track = tuple[int, str, SpanKind, str]
+"""What many spans have in common: rank, track, kind, cause."""
+
+
+class Journal:
+    """Spans and events as an engine notes them: end to end in two lists, a command by its part and its number there.
+
+    Names are only looked up, and delays worked out, when somebody reads them.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        """Of each: track, part, number, start, end, bytes, delays."""
+        self.events: list[Any] = []
+        """Of each record: rank, part, number, instant."""
+
+    def read_spans(self) -> Iterator[Span]:
+        """All spans; the journal has none afterwards."""
+        fields = iter(self.spans)
+        self.spans = []
+        for track, part, number, start, end, bytes_, delays in zip(*[fields] * 7, strict=True):
+            rank, name, kind, cause = track
+            lost = delays if isinstance(delays, tuple) else delays.delays()
+            yield Span(rank, name, kind, part.name_at(number), start, end, bytes_, lost, cause)
+
+    def read_events(self) -> Iterator[tuple[tuple[int, str], float]]:
+        """((rank, event), instant) of every record; the journal has none afterwards."""
+        fields = iter(self.events)
+        self.events = []
+        for rank, part, number, at in zip(*[fields] * 4, strict=True):
+            yield (rank, part.name_at(number)), at
 
 
 @dataclass
@@ -92,23 +145,17 @@ class Timeline:
     represented: dict[int, int]
     """Simulated rank -> how many identical ranks it stands for."""
     named: list[Span] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    journal: Journal = field(default_factory=Journal)
     windows: list[Window] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
-    reached: list[tuple[int, Label, float]] = field(default_factory=list)
-    """(rank, event, instant) of every record."""
     measured: dict[tuple[int, str], float] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[Span]:
         """All spans of the record."""
-        if self.notes:
-            self.named += [
-                Span(rank, track, kind, part.name_at(number), start, end, bytes_, delays, cause)
-                for rank, track, kind, (part, number), start, end, bytes_, delays, cause in self.notes
-            ]
-            self.notes.clear()
+        if self.journal.spans:
+            self.named += self.journal.read_spans()
         return self.named
 
     @spans.setter
@@ -118,9 +165,8 @@ class Timeline:
     @property
     def instants(self) -> dict[tuple[int, str], float]:
         """(rank, event): when its latest record was reached."""
-        if self.reached:
-            self.measured |= {(rank, part.name_at(number)): at for rank, (part, number), at in self.reached}
-            self.reached.clear()
+        if self.journal.events:
+            self.measured.update(self.journal.read_events())
         return self.measured
 
     @instants.setter
@@ -170,7 +216,7 @@ class Timeline:
 
     def delay_at(self, instant: float) -> float:
         """How much later an instant of the record really is: the skipped repeats before it."""
-        return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.after <= instant)
+        return sum(repeat.times * repeat.period for repeat in self.repeats if repeat.resumes <= instant)
 
     def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
         """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
@@ -188,12 +234,12 @@ class Timeline:
 
     def _placed(self, span: Span) -> Span:
         """A span at its real instants: later, and longer if something was left out while it lasted."""
-        if not self.repeats:
+        moved = [repeat.moves(span) for repeat in self.repeats]
+        if not moved:
             return span
-        delay = self.delay_at(span.start)
-        during = [r for r in self.repeats if span.start < r.after <= span.end and not r.covers(span)]
-        longer = sum(repeat.times * repeat.period for repeat in during)
-        return span._replace(start=span.start + delay, end=span.end + delay + longer)
+        return span._replace(
+            start=span.start + sum(start for start, _ in moved), end=span.end + sum(end for _, end in moved)
+        )
 
 
 def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:

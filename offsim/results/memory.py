@@ -85,7 +85,7 @@ class Levels:
             size = pinned_bytes(command.bytes, self.rounding) if command.pool == "pinned" else command.bytes
             self.host[command.pool] += size
         else:
-            size = ceil(command.bytes / ALLOCATED_UNIT) * ALLOCATED_UNIT
+            size = float(ceil(command.bytes / ALLOCATED_UNIT) * ALLOCATED_UNIT)
             self.device += size
             level = self._pool.get(command.pool, 0.0) + ceil(command.bytes / RESERVED_UNIT) * RESERVED_UNIT
             self._pool[command.pool] = level

@@ -7,7 +7,7 @@ link, the scenario is simulated with both extremes and every time carries the in
 from typing import Any, NamedTuple
 
 from offsim.engine.bounds import lower_bound
-from offsim.engine.simulate import simulate
+from offsim.engine.simulate import plans_of, simulate
 from offsim.program.build import build
 from offsim.program.commands import Copy, StreamProgram
 from offsim.program.timeline import Timeline
@@ -85,12 +85,12 @@ class Prediction(NamedTuple):
 
 def predict(scenario: Scenario) -> Prediction:
     """Simulate a scenario and collect its results; raises DeadlockError for a program that cannot finish."""
-    program = build(scenario)
-    timeline = simulate(scenario, program)
+    program, plans = build(scenario), plans_of(scenario)
+    timeline = simulate(scenario, program, plans=plans)
     steps = step_rows(program, timeline)
     others = [steps]
     if two_weights(scenario, program):
-        others.append(step_rows(program, simulate(scenario, program, proportional_weight=True)))
+        others.append(step_rows(program, simulate(scenario, program, proportional_weight=True, plans=plans)))
     peaks = phase_peaks(scenario, program)
     totals = [sum(step.duration for step in rows) for rows in others]
     return Prediction(

@@ -14,7 +14,7 @@ from offsim.engine.collective import FabricRoutes, ends
 from offsim.engine.durations import Durations
 from offsim.engine.fabric import Fabric, FlowClass
 from offsim.engine.host_costs import HostCosts
-from offsim.engine.network import shared_rates
+from offsim.engine.sharing import shared_rates
 from offsim.program.commands import (
     Collective,
     Command,

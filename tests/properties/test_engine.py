@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from offsim.engine.bounds import lower_bound, lower_bounds
 from offsim.engine.durations import Durations
+from offsim.engine.environment import PromptEnvironment
 from offsim.engine.network import Network
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
@@ -92,24 +93,46 @@ def done_on(timeline: Timeline, program: StreamProgram, rank: int) -> Iterator[t
             yield place, command, next(queues[command.stream])
 
 
-class CheckedNetwork(Network):
-    """A network that looks at all rows whenever rates change."""
+def check_rows(network: Network) -> None:
+    """No flow beyond its cap, no row beyond its bound."""
+    flows = [
+        (network.rates.flow_class(index), batch.share.rate)
+        for batch in network.batches
+        for index in batch.classes.indices
+    ]
+    copies = {flow_class.copy_of for flow_class, _ in flows}
+    load: Counter[int] = Counter()
+    for flow_class, rate in flows:
+        assert 0 < rate <= flow_class.cap * (1 + 1e-9)
+        for row, coefficient in flow_class.usage:
+            load[row] += coefficient * rate
+    for index, amount in load.items():
+        row = network.rates.rows[index]
+        slower = [slowdown for kind, slowdown in row.slowdowns if (row.rank, kind) in copies]
+        bound = row.bound
+        for slowdown in slower:
+            bound /= 1 + slowdown
+        assert amount <= bound * (1 + 1e-9), row.name
 
-    def _share(self, now: float) -> None:
-        super()._share(now)
-        copies = {flow.flow_class.copy_of for flow in self.flows}
-        load: Counter[int] = Counter()
-        for flow in self.flows:
-            assert 0 < flow.rate <= flow.flow_class.cap * (1 + 1e-9)
-            for row, coefficient in flow.flow_class.usage:
-                load[row] += coefficient * flow.rate
-        for index, amount in load.items():
-            row = self.rows[index]
-            slower = [slowdown for kind, slowdown in row.slowdowns if (row.rank, kind) in copies]
-            bound = row.bound
-            for slowdown in slower:
-                bound /= 1 + slowdown
-            assert amount <= bound * (1 + 1e-9), row.name
+
+def looked_at(networks: list[Network], checks: Counter[str]) -> type[PromptEnvironment]:
+    """An environment that looks at all rows of the (one) network at the end of every instant."""
+
+    class Watched(PromptEnvironment):
+        def run(self, until=None):
+            def look():
+                if networks[-1]._starting:
+                    self.agenda._last.insert(0, look)
+                    return
+                check_rows(networks[-1])
+                checks["instants"] += 1
+                if self.agenda._later:
+                    self.agenda.at(self.agenda._later[0][0], partial(self.agenda.at_last, look))
+
+            self.agenda.at_last(look)
+            super().run(until)
+
+    return Watched
 
 
 @QUICK
@@ -123,8 +146,19 @@ def test_every_byte_of_the_program_is_moved_once(scenario, shortcuts):
 @QUICK
 @given(small_scenarios(), st.booleans())
 def test_no_link_carries_more_than_it_can_at_any_instant(scenario, fold):
-    with patch("offsim.engine.simulate.Network", CheckedNetwork):
+    networks: list[Network] = []
+    checks: Counter[str] = Counter()
+
+    def made(*arguments, **options):
+        networks.append(Network(*arguments, **options))
+        return networks[-1]
+
+    with (
+        patch("offsim.engine.simulate.Network", made),
+        patch("offsim.engine.simulate.PromptEnvironment", looked_at(networks, checks)),
+    ):
         simulate(replace(scenario, simulation=replace(FULL, fold=fold)))
+    assert checks["instants"] > 1
 
 
 @QUICK

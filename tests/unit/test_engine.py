@@ -1,10 +1,12 @@
 """Small programs whose timelines can be checked in the head: 100 B/s links, kernels of whole seconds."""
 
+import contextlib
+
 import pytest
 from msgspec.structs import replace
 
+from offsim.engine.environment import PromptEnvironment
 from offsim.engine.simulate import DeadlockError, simulate
-from offsim.engine.stream import Stream
 from offsim.program.commands import (
     Collective,
     Command,
@@ -314,8 +316,18 @@ def test_a_copy_slows_the_collective_that_it_interferes_with():
 
 
 def test_a_deadlock_names_the_stream_its_head_and_what_it_waits_for(monkeypatch):
-    """No program can deadlock (waits mean earlier records), so the device forgets to signal its events."""
-    monkeypatch.setattr(Stream, "_wake", lambda _: None)
+    """No program can deadlock (waits mean earlier records), so the run is broken off while the copy goes on."""
+
+    class BrokenOff(PromptEnvironment):
+        def run(self, until=None):
+            self.agenda.at(0.5, self.stop)
+            with contextlib.suppress(KeyboardInterrupt):
+                super().run(until)
+
+        def stop(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("offsim.engine.simulate.PromptEnvironment", BrokenOff)
     commands = (h2d("copy"), Record("copy", "arrived"), Wait("compute", "arrived"), Synchronize("device"))
     with pytest.raises(DeadlockError) as caught:
         run(*commands)

@@ -142,7 +142,7 @@ def test_highest_memory_counter_is_the_predicted_peak(prediction):
 )
 def test_skipped_steps_are_written_as_if_they_had_been_simulated(policy):
     scenario = tiny_scenario(policy, gpus=2, steps=12)
-    skipping, stepping = simulated(scenario), simulated(scenario, steady_state=False)
+    skipping, stepping = simulated(scenario), simulated(scenario, steady_state=False, block_period=False)
     assert skipping.timeline.repeats and not stepping.timeline.repeats
     short, long = (Counter(map(rough, of_phase(chrome_trace(p), "X"))) for p in (skipping, stepping))
     assert short == long

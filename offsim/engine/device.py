@@ -1,0 +1,74 @@
+"""What the streams of one rank share: its multiprocessors and copy engines, its ways to the host and to other ranks."""
+
+from collections.abc import Callable
+
+from offsim.program.commands import Collective, Copy
+from offsim.program.timeline import Timeline
+from offsim.scenario.scenario import Scenario
+
+from .agenda import Agenda, Callback
+from .collective import Collectives, Meeting
+from .copy_engine import CopyEngine
+from .fabric import Fabric
+from .folding import FoldedFabric
+from .gpu import GPU
+from .network import Classes, Network
+from .queue import Chunk
+
+
+class Device:
+    """One simulated GPU, with everything but its streams."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        index: int,
+        scenario: Scenario,
+        fabric: Fabric | FoldedFabric,
+        network: Network,
+        collectives: Collectives,
+        timeline: Timeline,
+    ) -> None:
+        self.index = index
+        pcie = scenario.node.pcie
+        self._latency = pcie.latency.value
+        self._further_call = pcie.further_call.value if pcie.further_call is not None else 0.0
+        self._fabric = fabric
+        self.network = network
+        self._collectives = collectives
+        self.timeline = timeline
+        self.gpu = GPU(agenda, scenario.node, scenario.simulation)
+        self.engines = {"H2D": CopyEngine(agenda), "D2H": CopyEngine(agenda)}
+        self.kept: dict[str, str] = {}
+        """Direction -> the stream that keeps its engine for its next copy."""
+        self.groups: dict[str, tuple[int, ...]] = {}
+        self.members: dict[str, tuple[int, ...]] = {}
+        """The simulated ranks of each group."""
+        self.at_mark: Callable[[Chunk, int], None] | None = None
+        """Called where the compute stream begins a section (block -1) or a block."""
+        self.check_host: Callable[[], None] = nothing
+        """Called where a stream has to wait for the host."""
+        self._copies: dict[tuple[str, str], Classes] = {}
+
+    def setup_seconds(self, command: Copy) -> float:
+        """Fixed part of a copy."""
+        return self._latency + (command.calls - 1) * self._further_call
+
+    def copies(self, command: Copy) -> Classes:
+        """The class of flows that a copy is."""
+        key = (command.direction, command.host_memory)
+        found = self._copies.get(key)
+        if found is None:
+            flow_class = self._fabric.copy_class(self.index, command.direction, command.host_memory)
+            self.network.rates.introduce(flow_class)
+            found = self._copies[key] = self.network.classes((flow_class.index,))
+        return found
+
+    def arrive(self, command: Collective, done: Callback) -> Meeting:
+        """This rank's kernel of a collective runs; `done` is called at its end."""
+        scope = command.group
+        return self._collectives.arrive(self.index, command, self.groups[scope], self.members[scope], done)
+
+
+def nothing() -> None:
+    """Nobody is interested."""

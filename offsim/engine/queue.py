@@ -1,0 +1,220 @@
+"""What a stream has in front of it: passages in order of issue, how many commands are done, and who waits for that.
+
+How many commands are done is all that others need to know of a stream: a recorded event has fired once so many are
+done, and waits on events that have fired cost nothing.
+"""
+
+from collections.abc import Collection, Mapping
+from math import inf
+
+from offsim.program.commands import Command, Copy, Part, Record
+
+from .agenda import Agenda, Callback
+from .issue import Awaited, PassagePlan
+
+Label = tuple[Part, int]
+"""A command by its part and its number there."""
+NO_END = 10**9
+"""More commands than any program has."""
+Place = tuple["Queue", int]
+"""A stream and how many of its commands have then been done since the start."""
+
+
+def instant_tolerance(now: float) -> float:
+    """Instants that differ by less are the same, as are states whose seconds do: what rounding of sums leaves."""
+    return 1e-13 * now + 1e-15
+
+
+def sooner(instant: float, now: float, seconds: float) -> float:
+    """An instant, if it is still to come, so much sooner; but not before now."""
+    return max(now, instant - seconds) if instant > now else instant
+
+
+class Passed:
+    """One section on one rank: when it was issued and done."""
+
+    __slots__ = ("begin", "compute_end", "end", "section")
+
+    def __init__(self, section: int, begin: float) -> None:
+        self.section = section
+        self.begin = self.end = self.compute_end = begin
+
+    def come_sooner(self, now: float, seconds: float) -> None:
+        """What of it is still to come, comes so much sooner."""
+        self.begin, self.end = sooner(self.begin, now, seconds), sooner(self.end, now, seconds)
+        self.compute_end = sooner(self.compute_end, now, seconds)
+
+
+class Chunk:
+    """A passage as it is issued to a rank's streams: its plan, and when its pieces were released."""
+
+    __slots__ = ("earlier", "first", "number", "passed", "plan", "released", "starts", "streams")
+
+    def __init__(
+        self, plan: PassagePlan, passed: Passed, number: int, streams: "Mapping[str, Queue]", *, first: bool
+    ) -> None:
+        self.plan = plan
+        self.passed = passed
+        self.number = number
+        """Which passage of its section it is."""
+        self.first = first
+        """Whether it is the first of its section on the compute stream."""
+        self.streams = streams
+        """Those that it has commands for."""
+        self.starts = {name: stream.issued for name, stream in streams.items()}
+        """Per stream, commands before this passage."""
+        self.earlier: dict[str, Place] = {}
+        """Events that this passage waits for and earlier ones recorded."""
+        self.released: list[list[float]] = []
+        """Per part, the host's clock at which each of its pieces began to be issued."""
+
+    def issued(self, part: int) -> float:
+        """When the host has issued all of a part, which may still be to come; infinite if it is not that far."""
+        pieces = self.plan.parts[part].pieces
+        if part >= len(self.released) or len(self.released[part]) < len(pieces):
+            return inf
+        return self.released[part][-1] + pieces[-1].cost if pieces else -inf
+
+    def since(self, part: int, instant: float = 0.0) -> list[float]:
+        """Seconds from an instant to the release of each of a part's pieces; empty if some are not released."""
+        pieces = self.plan.parts[part].pieces
+        released = self.released[part] if part < len(self.released) else []
+        return [at - instant for at in released] if len(released) == len(pieces) else []
+
+    def come_sooner(self, now: float, seconds: float) -> None:
+        """What was to be issued after `now` is issued so much sooner: all of a piece of which anything was."""
+        for part, instants in enumerate(self.released):
+            pieces = self.plan.parts[part].pieces
+            if instants and instants[-1] + pieces[len(instants) - 1].cost > now:
+                ends = [at + piece.cost for at, piece in zip(instants, pieces, strict=False)]
+                instants[:] = [at - seconds if end > now else at for at, end in zip(instants, ends, strict=True)]
+
+    def recorded(self, part: int, awaited: Awaited) -> Place | None:
+        """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
+        if isinstance(awaited, str):
+            return self.earlier.get(awaited)
+        name, count = awaited
+        return self.streams[name], self.starts[name] + self.plan.begins[part].get(name, 0) + count
+
+
+class Ahead:
+    """What is left of a passage on one stream."""
+
+    __slots__ = ("chunk", "end", "items", "parts", "released", "start")
+
+    def __init__(self, chunk: Chunk, stream: str) -> None:
+        self.chunk = chunk
+        self.items = chunk.plan.items[stream]
+        """All its commands here."""
+        self.parts = chunk.plan.part_numbers[stream]
+        """Their parts."""
+        self.released = chunk.released
+        self.start = chunk.starts[stream]
+        """How many commands there are before it."""
+        self.end = self.start + len(self.items)
+
+    def issued(self, place: int) -> float:
+        """When the host issues command number `place`, which has been released."""
+        item = self.items[place]
+        return self.released[self.parts[place]][item.piece] + item.offset
+
+    def label(self, place: int) -> Label:
+        """What command number `place` is called."""
+        return self.chunk.plan.passage[self.parts[place]], self.items[place].number
+
+
+class Waiter:
+    """Somebody who waits until `place` commands of a stream are done."""
+
+    __slots__ = ("go_on", "place", "stream")
+
+    def __init__(self, place: int, go_on: Callback, stream: str) -> None:
+        self.place = place
+        self.go_on = go_on
+        self.stream = stream
+        """The stream that waits; "" for a host."""
+
+
+class Queue:
+    """The commands of one stream."""
+
+    def __init__(self, agenda: Agenda, name: str) -> None:
+        self.agenda = agenda
+        self.name = name
+        self.done = 0
+        """Commands done since the start."""
+        self.issued = 0
+        """Commands that the host has released so far; some of them may carry a later instant."""
+        self.busy = False
+        self.started = 0.0
+        self.drained_at = 0.0
+        self.ahead: list[Ahead] = []
+        """Passages with commands left."""
+        self._running: Label = (Part(()), 0)
+        self._later: tuple[float, Label] | None = None
+        self._waiters: list[Waiter] = []
+        self._awaited = inf
+        """The first place that somebody waits for."""
+
+    def append(self, chunk: Chunk) -> None:
+        """A passage's commands: they start as its pieces are released."""
+        self.ahead.append(Ahead(chunk, self.name))
+
+    def reached(self, place: int, go_on: Callback, stream: str = "") -> None:
+        """Have somebody (a stream, or a host) called when `place` commands are done."""
+        self._waiters.append(Waiter(place, go_on, stream))
+        self._awaited = min(self._awaited, place)
+
+    @property
+    def head(self) -> Command:
+        """The next command, or the one that runs."""
+        return self.ahead[0].items[self.done - self.ahead[0].start].command
+
+    @property
+    def idle(self) -> bool:
+        return self.done == self.issued
+
+    def room(self, moving: Collection[str]) -> int:
+        """How many commands may be taken as done before a stream that waits, and does not move, had to go on."""
+        places = [waiter.place for waiter in self._waiters if waiter.stream and waiter.stream not in moving]
+        return min(places, default=self.done + NO_END) - self.done - 1
+
+    def move_on(self, count: int, moving: Collection[str]) -> None:
+        """Take `count` more commands as done; of those who wait, these streams (and hosts: "") move on too."""
+        self.done += count
+        if "" in moving:
+            self.issued += count
+        for waiter in self._waiters:
+            if waiter.stream in moving:
+                waiter.place += count
+        if self.busy:
+            first = self.ahead[0]
+            self._later = (self.agenda.now - instant_tolerance(self.agenda.now), first.label(self.done - first.start))
+        self._wake()
+
+    def label_at(self, start: float) -> Label:
+        """What a span that starts then is called: one that starts after a skip belongs to what comes after."""
+        if self._later is not None and start >= self._later[0]:
+            return self._later[1]
+        return self._running
+
+    def next_is_copy(self, direction: str) -> bool:
+        """Whether the next work after the current one is an issued copy of this direction; records don't count."""
+        place, now = self.done + 1, self.agenda.now
+        for ahead in self.ahead:
+            while place < self.issued and place < ahead.end:
+                if ahead.issued(place - ahead.start) > now:
+                    return False
+                command = ahead.items[place - ahead.start].command
+                if not isinstance(command, Record):
+                    return isinstance(command, Copy) and command.direction == direction
+                place += 1
+        return False
+
+    def _wake(self) -> None:
+        """Let those go on whose place has been reached."""
+        ready = [waiter for waiter in self._waiters if waiter.place <= self.done]
+        self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
+        self._awaited = min([waiter.place for waiter in self._waiters], default=inf)
+        for waiter in ready:
+            self.agenda.soon(waiter.go_on)
