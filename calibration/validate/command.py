@@ -13,7 +13,7 @@ from rich.table import Table
 
 from offsim.results.layout import Renderable, new_table, pairs, render, spaced
 
-from .errors import CaseError, Summary, Winners, all_errors, as_json, memory_error, summary, winners
+from .errors import CaseError, Summary, Winners, all_errors, as_json, beside, memory_error, summary, winners
 from .library import read_library
 from .library_prediction import LibraryError, library_error
 from .library_report import forward_json, forwards_table
@@ -49,11 +49,14 @@ def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRES
 def judgement(verdicts: list[Verdict]) -> str:
     """Thresholds that are broken or have no data, and how many are kept."""
     lines = [f"broken: {verdict.words}" for verdict in verdicts if verdict.kept is False]
+    lines += [f"not reached: {verdict.words}" for verdict in verdicts if verdict.missed]
     lines += [f"no data for a threshold: {verdict.words}" for verdict in verdicts if verdict.kept is None]
     judged = [verdict for verdict in verdicts if verdict.kept is not None]
     kept = sum(verdict.kept is True for verdict in judged)
+    missed = sum(verdict.missed for verdict in judged)
+    reached = f"; {missed} of them only as far as measured, their target is not reached" if missed else ""
     without = f"; {len(verdicts) - len(judged)} without data" if len(judged) < len(verdicts) else ""
-    return "\n".join([*lines, f"{kept} of {len(judged)} thresholds kept{without}"])
+    return "\n".join([*lines, f"{kept} of {len(judged)} thresholds kept{reached}{without}"])
 
 
 def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]:
@@ -62,9 +65,9 @@ def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]
     parts: list[Renderable] = [classes(errors)]
     if 0 < len(since) < len(errors):
         parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
-    beside = [e._replace(predicted=e.predicted_beside) for e in errors if e.predicted_beside is not None]
-    if beside:
-        parts.append(classes(beside, BESIDE))
+    read_beside = beside(errors)
+    if read_beside:
+        parts.append(classes(read_beside, BESIDE))
     parts += [quantities(errors), cases(errors), _order(winners(errors))]
     if failures:
         parts.append(pairs(_reasons(failures)))
@@ -170,7 +173,8 @@ def _json(
     errors: list[CaseError], verdicts: list[Verdict], failures: list[Failure], library: list[LibraryError]
 ) -> dict[str, object]:
     thresholds = [
-        msgspec.to_builtins(v.threshold) | {"value": v.value, "kept": v.kept, "detail": v.detail} for v in verdicts
+        msgspec.to_builtins(v.threshold) | {"value": v.value, "kept": v.kept, "missed": v.missed, "detail": v.detail}
+        for v in verdicts
     ]
     order = winners(errors)
     return {

@@ -44,6 +44,10 @@ class CaseError(NamedTuple):
     def error(self) -> float:
         return self.predicted / self.measured - 1
 
+    @property
+    def on_one_gpu(self) -> bool:
+        return self.name.startswith("x1-")
+
 
 def case_error(record: Record) -> CaseError:
     """Predict one record with its node's profile."""
@@ -112,6 +116,11 @@ def all_errors(records: list[Record]) -> list[CaseError]:
         return [case_error(record) for record in records]
     with ProcessPoolExecutor() as pool:
         return list(pool.map(case_error, records, chunksize=4))
+
+
+def beside(errors: list[CaseError]) -> list[CaseError]:
+    """Cases beside which host memory was read, as predicted with that rate."""
+    return [e._replace(predicted=e.predicted_beside) for e in errors if e.predicted_beside is not None]
 
 
 def memory_error(error: CaseError) -> float | None:
