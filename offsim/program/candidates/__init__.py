@@ -13,7 +13,15 @@ import msgspec
 from offsim.scenario import policy as parameters
 from offsim.scenario.scenario import Scenario
 
-from .diffusers import resident_code
+from .diffusers import (
+    group,
+    group_code,
+    model_offload,
+    model_offload_code,
+    resident_code,
+    sequential,
+    sequential_code,
+)
 from .recipe import Ladder, Recipe, Searched
 from .scheduled import rounding, scheduled, scheduled_flags
 from .sglang import (
@@ -32,6 +40,9 @@ SEARCHED: dict[type, Searched] = {
     parameters.SGLangLayerwise: Searched(layerwise, (layerwise_flags,)),
     parameters.FullModel: Searched(full_model, (full_model_flags,)),
     parameters.FSDP: Searched(fsdp, (fsdp_flags,)),
+    parameters.DiffusersGroup: Searched(group, (group_code,)),
+    parameters.AccelerateModel: Searched(model_offload, (model_offload_code,)),
+    parameters.AccelerateSequential: Searched(sequential, (sequential_code,)),
     parameters.ScheduledLayerwise: Searched(scheduled, (scheduled_flags,), rounding),
 }
 
