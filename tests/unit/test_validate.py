@@ -103,11 +103,12 @@ def test_a_target_above_which_an_error_stays_is_told_and_breaks_nothing(cases, t
 
 
 def test_with_the_rate_read_beside_it_a_contended_case_is_predicted_on_the_host_memory_of_that_moment(tmp_path):
-    """Two GPUs that read 80 GB/s together copy at 40 each: the same as on a node whose host memory reads 80 GB/s."""
+    """Two GPUs that read 80 GB/s together copy at less than 40 each."""
     case = next(c for c in load_cases("x2-host-memory") if c.name.endswith("wan-14b-4096-layerwise-p1"))
     scenario, resident = case.scenario("h200-x2-host-memory"), case.resident("h200-x2-host-memory")
     slower = predict(with_host_read(scenario, 80e9)).steps[-2].duration
-    assert slower == pytest.approx(sum(b.parameters * 2 * b.count for b in scenario.model.blocks) / 40e9, rel=0.02)
+    copies = sum(2 * blocks.parameters * blocks.count for blocks in scenario.model.blocks) / 40e9
+    assert copies < slower < 1.1 * copies  # small all-to-alls read there too
     steps = [predict(resident).steps[-1].duration] * 30
     record = Record("node", path_of("nodes", "h200-x2-host-memory"), case, [[slower] * 12], [steps], host_read=80e9)
     found = case_error(record)
