@@ -228,7 +228,7 @@ def header(bench: Bench, fingerprint: str) -> dict[str, Any]:
         "attention_backend": str(backend),
         "gpu": torch.cuda.get_device_name() if bench.on_gpu else "cpu",
         "fingerprint": fingerprint,
-        "argv": sys.argv[1:],
+        "argv": [Path(word).name for word in sys.argv[1:]],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

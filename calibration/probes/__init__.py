@@ -5,7 +5,7 @@ whole blocks, which replays measure.
 """
 
 from .collectives import AllGather, AllToAll
-from .contention import CopyCollective, KernelCollective, KernelCopy
+from .contention import CollectivePair, CopyCollective, KernelCollective, KernelCopy
 from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageable, Together
 from .kernels_time import Attentions, Elementwise, Products, Relayouts
 from .overheads import Overheads
@@ -37,5 +37,6 @@ PROBES: tuple[Probe, ...] = (
     AllGather(),
     CopyCollective(),
     KernelCollective(),
+    CollectivePair(),
     SoakTogether(),
 )

@@ -228,26 +228,51 @@ class KernelCollective(Probe):
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
         kernels = foreground_kernels(str(config["kernel"]))
         count = max(4, round(SOME_TIME / guessed_seconds(kernels[0])))
-        gathers = 6 if bench.transport != "nvlink" else 100
-        memory, body = working_memory(kernels), timed(COMPUTE, [compute("kernels", kernels * count)])
-        gathered = 2.0 * 350 * 10**6
-        memory.append(Allocate("gathered", gathered, COMPUTE))
-        background: list[Command] = [Record("all-gather", "gather 0")]
-        for i in range(gathers):
-            background += [_gather(i, gathered), Record("all-gather", f"gather {i + 1}")]
-        alone, beside = (*memory, *body), (*memory, *background, *body)
-        inside: list[float] = []
+        body = timed(COMPUTE, [compute("kernels", kernels * count)])
+        return beside_gathers(bench, working_memory(kernels), body, repeats, count)
 
-        def lasts(reading: Reading) -> bool:
-            seconds = _gather_seconds(reading, gathers)
-            inside.extend([seconds] if seconds is not None else [])
-            return seconds is not None
 
-        found = abba(bench, alone, beside, repeats, lasts, count)
-        found["collective_beside"] = inside
-        runs = [bench.run((*memory, *background)) for _ in range(repeats)]
-        found["collective_alone"] = [run.between("gather 0", f"gather {gathers}") / gathers for run in runs]
-        return found
+class CollectivePair(Probe):
+    """All-to-alls while all-gathers run on another stream, as under FSDP with Ulysses: two communicators at once.
+
+    No fit reads it yet: predictions let both pass while the link is not full.
+    """
+
+    key, title, identifies = "collective-pair", "all-to-alls beside all-gathers", ()
+    several_gpus = True
+    rounds = (3, 5)
+    usual_seconds = 2.0
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+        sizes = (84 * 10**6, 21 * 10**6) if mode == "full" else (84 * 10**6,)
+        return [{"bytes": size, "transport": node.transport} for size in sizes]
+
+    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+        bytes_ = int(config["bytes"])
+        count = max(4, round(SOME_TIME * (SLOWEST[bench.transport == "nvlink"] / bytes_)))
+        body = timed(COMPUTE, collectives("all-to-all", bytes_, count))
+        return beside_gathers(bench, [Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE)], body, repeats, count)
+
+
+def beside_gathers(bench: Bench, memory: list[Command], body: list[Command], repeats: int, count: int) -> Readings:
+    """`count` repetitions of something on the compute stream, alone and beside all-gathers that outlast it."""
+    gathers, gathered = 6 if bench.transport != "nvlink" else 100, 2.0 * 350 * 10**6
+    memory = [*memory, Allocate("gathered", gathered, COMPUTE)]
+    background: list[Command] = [Record("all-gather", "gather 0")]
+    for i in range(gathers):
+        background += [_gather(i, gathered), Record("all-gather", f"gather {i + 1}")]
+    inside: list[float] = []
+
+    def lasts(reading: Reading) -> bool:
+        seconds = _gather_seconds(reading, gathers)
+        inside.extend([seconds] if seconds is not None else [])
+        return seconds is not None
+
+    found = abba(bench, (*memory, *body), (*memory, *background, *body), repeats, lasts, count)
+    found["collective_beside"] = inside
+    runs = [bench.run((*memory, *background)) for _ in range(repeats)]
+    found["collective_alone"] = [run.between("gather 0", f"gather {gathers}") / gathers for run in runs]
+    return found
 
 
 def _gather(number: int, bytes_: float) -> Command:
