@@ -18,7 +18,7 @@ before they begin. Interference, queue depth and ranks that wait for each other 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from math import inf
+from math import fsum, inf
 from typing import TypeVar
 
 from offsim.program.commands import (
@@ -75,10 +75,12 @@ def compute_bound(scenario: Scenario, program: StreamProgram) -> float:
     """
     node = Alone(scenario, program)
     runs = _runs(node, [i for i, section in enumerate(program.sections) if section.step is not None])
-    return max(
-        sum(times * sum(_on_compute(node, rank, command) for command in commands) for commands, times in runs)
-        for rank in node.ranks
-    )
+    return max(fsum(times * _serial(node, rank, commands) for commands, times in runs) for rank in node.ranks)
+
+
+def _serial(node: Alone, rank: int, commands: list[Coarse]) -> float:
+    """Seconds of what these commands put on the compute stream, one after the other."""
+    return fsum(_on_compute(node, rank, command) for command in commands)
 
 
 def _on_compute(node: Alone, rank: int, command: Coarse) -> float:
