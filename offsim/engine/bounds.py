@@ -75,10 +75,12 @@ def compute_bound(scenario: Scenario, program: StreamProgram) -> float:
     """
     node = Alone(scenario, program)
     runs = _runs(node, [i for i, section in enumerate(program.sections) if section.step is not None])
-    return max(fsum(times * _serial(node, rank, commands) for commands, times in runs) for rank in node.ranks)
+    return max(
+        fsum(times * _on_compute_in_all(node, rank, commands) for commands, times in runs) for rank in node.ranks
+    )
 
 
-def _serial(node: Alone, rank: int, commands: list[Coarse]) -> float:
+def _on_compute_in_all(node: Alone, rank: int, commands: list[Coarse]) -> float:
     """Seconds of what these commands put on the compute stream, one after the other."""
     return fsum(_on_compute(node, rank, command) for command in commands)
 
