@@ -79,9 +79,10 @@ def workload_words(prediction: Prediction) -> str:
     size = f"{work.width} x {work.height}, {frames}" if work.width else ""
     gpus = "1 GPU" if work.gpus == 1 else f"{work.gpus} GPUs (Ulysses {scenario.ulysses})"
     forwards = work.forwards(scenario.model)
+    kernels = ", eager kernels" if work.kernels == "eager" else ""
     return (
         f"{size}{scenario.tokens:,} tokens, {scenario.steps} steps of {forwards} "
-        f"forward{'s' if forwards > 1 else ''}, {gpus}"
+        f"forward{'s' if forwards > 1 else ''}, {gpus}{kernels}"
     )
 
 
