@@ -153,8 +153,8 @@ def dry_run_command(order: Order) -> int:
     inventory = structs.replace(inventory, kernels=order.kernels)
     table = new_table("probes", "probe", "measures", "identifies", "runs", "waived")
     table.columns[0].no_wrap = True
-    for column, widest in ((1, 20), (2, None), (4, 11)):  # what is left is enough for the longest key
-        table.columns[column].justify, table.columns[column].max_width = "left", widest
+    for column in (1, 2, 4):
+        table.columns[column].justify = "left"
     for probe in PROBES:
         count = len(probe.configurations(order.mode, inventory))
         table.add_row(probe.key, probe.title, ", ".join(probe.identifies), str(count), probe.can_run(inventory))
