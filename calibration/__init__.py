@@ -1,1 +1,1 @@
-"""A live node becomes a node profile (not built yet)."""
+"""A live node becomes a node profile, and predictions are held to replays on it."""

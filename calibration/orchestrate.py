@@ -151,7 +151,10 @@ def dry_run_command(order: Order) -> int:
     except NoGPU as error:
         inventory, supposed = TYPICAL, f"{error}: as one GPU would run them"
     inventory = structs.replace(inventory, kernels=order.kernels)
-    table = new_table("probes", "probe", "measures", "identifies", "configurations", "waived")
+    table = new_table("probes", "probe", "measures", "identifies", "runs", "waived")
+    table.columns[0].no_wrap = True
+    for column in (1, 2, 4):
+        table.columns[column].justify = "left"
     for probe in PROBES:
         count = len(probe.configurations(order.mode, inventory))
         table.add_row(probe.key, probe.title, ", ".join(probe.identifies), str(count), probe.can_run(inventory))

@@ -37,8 +37,7 @@ def calibrate(
     full
         Everything (the default): three to five minutes.
     out
-        Directory of samples and profile. A calibration that was interrupted goes on in the same one; a quick and a
-        full one need one each.
+        Directory of samples and profile, where an interrupted calibration goes on. One each for quick and full.
     dry_run
         List the probes, what each identifies, and which this machine cannot run.
     no_kernels

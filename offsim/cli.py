@@ -166,8 +166,7 @@ def sweep(
     quiet
         No progress.
     resume
-        Go on with the sweep of this grid in --out (default: the latest one): nothing is lost, nothing done twice;
-        what failed is tried again.
+        Go on with this grid's sweep in --out (default: the latest): nothing done twice, what failed is tried again.
     engine
         local, or dask://HOST:PORT of a dask.distributed scheduler whose workers have offsim (extra: cluster).
     """

@@ -33,6 +33,8 @@ def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> 
     """Replay, print and save; returns the exit code."""
     question = load_scenario_on(scenario, node)
     _check_ranks(question)
+    if cpu:
+        _check_memory(question)
     session = _open(cpu)
     replayed = replay(session, question)
     code = _report(question, replayed, out) if session.communicator.rank == 0 else 0
@@ -45,6 +47,18 @@ def _check_ranks(scenario: Scenario) -> None:
     if started != wanted:
         command = f"torchrun --nproc_per_node {wanted} -m offsim replay ..."
         raise ScenarioError(f"workload.gpus={wanted}: {started} process{'es' if started > 1 else ''}; use {command}")
+
+
+def _check_memory(scenario: Scenario) -> None:
+    """On a CPU all ranks' host and device memory is this machine's."""
+    phases = predict(scenario).phases
+    needed = scenario.workload.gpus * max(peak.allocated + peak.pinned + peak.pageable for peak in phases)
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > has:
+        raise ScenarioError(
+            f"replay --cpu: needs {gib(needed)} GiB, weights of the text encoder included, and this machine has "
+            f"{gib(has)}; take a tiny model"
+        )
 
 
 def _open(cpu: bool) -> Session:

@@ -22,7 +22,7 @@ from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import dimension_of
 
 from .layout import Renderable, new_table, pairs, spaced
-from .tables import policy_fields
+from .tables import as_written, policy_fields
 
 UNITS = {"bytes": ("GiB", 2.0**30), "rate": ("GB/s", 1e9), "time": ("us", 1e-6), "flops": ("TFLOP/s", 1e12)}
 """Dimension -> the unit it is shown in."""
@@ -249,7 +249,8 @@ def show_policy(name: str) -> Iterator[Renderable]:
     table = list_table("Parameters", "name", "allowed", "default", "meaning")
     hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
     for field, _, default in policy_fields(kind()):
-        table.add_row(field, Text(allowed(hints[field])), str(default), Text(docs.get(field, "")))
+        shown = as_written(kind, field, default)[1]
+        table.add_row(field, Text(allowed(hints[field])), shown, Text(docs.get(field, "")))
     yield table
 
 

@@ -6,18 +6,22 @@ that look the same are one row, so a loop of 50 steps reads as three or four.
 
 from collections import Counter
 from itertools import groupby
+from typing import get_type_hints
 
 from rich.table import Table
 from rich.text import Text
 
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import quantities_in_use
+from offsim.scenario.units import SUFFIXES, dimension_of
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .predict import Prediction, shortcuts, warnings
 from .steps import Losses, StepRow
 
 OWNERS_SHOWN = 6
+NOTHING = "0.00"
+"""As GiB that are not worth a word."""
 CHARGES_SHOWN = 8
 NAMES_SHOWN = 10
 WORST_FIRST = ("guess", "given", "derived", "published")
@@ -75,9 +79,10 @@ def workload_words(prediction: Prediction) -> str:
     size = f"{work.width} x {work.height}, {frames}" if work.width else ""
     gpus = "1 GPU" if work.gpus == 1 else f"{work.gpus} GPUs (Ulysses {scenario.ulysses})"
     forwards = work.forwards(scenario.model)
+    kernels = ", eager kernels" if work.kernels == "eager" else ""
     return (
         f"{size}{scenario.tokens:,} tokens, {scenario.steps} steps of {forwards} "
-        f"forward{'s' if forwards > 1 else ''}, {gpus}"
+        f"forward{'s' if forwards > 1 else ''}, {gpus}{kernels}"
     )
 
 
@@ -85,7 +90,9 @@ def policy_words(prediction: Prediction) -> str:
     """The policy's name, version and the parameters that are not at their defaults."""
     policy = prediction.scenario.policy
     changed = [
-        f"{key} = {value}" for key, value, default in policy_fields(policy) if value != default or key == "version"
+        " = ".join(as_written(type(policy), key, value))
+        for key, value, default in policy_fields(policy)
+        if value != default or key == "version"
     ]
     tag = str(type(policy).__struct_config__.tag)
     return f"{tag} ({', '.join(changed)})" if changed else tag
@@ -96,6 +103,19 @@ def policy_fields(policy: object) -> list[tuple[str, object, object]]:
     kind = type(policy)
     names, defaults = kind.__struct_fields__, kind.__struct_defaults__  # type: ignore[attr-defined]
     return [(name, getattr(policy, name), default) for name, default in zip(names, defaults, strict=True)]
+
+
+def as_written(kind: type, field: str, value: object) -> tuple[str, str]:
+    """A parameter as a scenario file has it: its key, with the unit, and its value.
+
+    >>> from offsim.scenario.policy import DiffusersGroup
+    >>> as_written(DiffusersGroup, "hook_cost", 1e-4), as_written(DiffusersGroup, "stream", True)
+    (('hook_cost_us', '100'), ('stream', 'true'))
+    """
+    units = SUFFIXES.get(dimension_of(get_type_hints(kind, include_extras=True)[field]) or "", {})
+    for suffix, factor in units.items():
+        return f"{field}_{suffix}", f"{float(str(value)) / factor:g}"
+    return field, str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def total_words(prediction: Prediction) -> str:
@@ -178,9 +198,9 @@ def memory(prediction: Prediction) -> list[Renderable]:
         host = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
         table.add_row(peak.phase, gib(peak.allocated), gib(peak.reserved), *(gib(b) if b else "-" for b in host))
     top = max(prediction.phases, key=lambda phase: phase.allocated)
-    owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN]]
-    if len(top.largest) > OWNERS_SHOWN:
-        owners.append(f"others {gib(sum(size for _, size in top.largest[OWNERS_SHOWN:]))}")
+    owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN] if gib(size) != NOTHING]
+    others = gib(sum(size for _, size in top.largest[len(owners) :]))
+    owners += [f"others {others}"] if others != NOTHING else []
     return [table, pairs([(f"at the peak ({top.phase})", ", ".join(owners))])]
 
 

@@ -123,8 +123,8 @@ class DiffusersGroup(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         if self.low_cpu_mem_usage and not self.stream:
             raise ValueError("low_cpu_mem_usage=true: only matters with stream = true; leave it out")
         if self.num_blocks_per_group > 1 and (self.stream or self.level == "leaf"):
-            how = "leaf level" if self.level == "leaf" else "a stream"
-            raise ValueError(f"num_blocks_per_group={self.num_blocks_per_group}: with {how} groups are not of blocks")
+            how = 'level = "leaf" a group is a module' if self.level == "leaf" else "stream = true a group is one block"
+            raise ValueError(f"num_blocks_per_group={self.num_blocks_per_group}: with {how}; leave it out")
 
 
 class AccelerateModel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag="accelerate-model"):

@@ -21,7 +21,10 @@ WINNERS = (
 )
 PANELS = 20
 """Tables shown; a sweep over many sizes has thousands."""
-EVERYTHING = f"Steady step / total s; ~ best and ties (within {100 * SAME:g} %); ! GiB lacking (times as if none were)"
+EVERYTHING = (
+    f"Steady step / total s; ~ best and ties (within {100 * SAME:g} % or their intervals); "
+    "! GiB lacking (times as if none were)"
+)
 
 
 def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> str:

@@ -39,6 +39,8 @@ def export_command(folder: Path, to: Path) -> str:
         raise ScenarioError(f"--to {to}: expected a file that ends in {' or '.join(WRITERS)}")
     if to.exists():
         raise ScenarioError(f"--to {to}: exists; choose another name")
+    if not to.absolute().parent.is_dir():
+        raise ScenarioError(f"--to {to}: no directory {to.absolute().parent}")
     database = folder / DATABASE
     if not database.is_file():
         raise ScenarioError(f"{folder}: has no {DATABASE}; name the folder that `offsim sweep` wrote to")

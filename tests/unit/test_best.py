@@ -218,7 +218,7 @@ def test_of_equals_the_same_model_comes_first_then_what_is_offered_then_the_leas
 
 def test_the_report_says_what_binds_what_was_pruned_and_what_to_paste(flux):
     said = words_of(flux)
-    for part in ("cannot win by their lower bounds", "compute 100 %", "--dit-layerwise-resident-layers 11"):
+    for part in ("cannot win by their lower bounds", "compute 100%", "--dit-layerwise-resident-layers 11"):
         assert part in said
     assert "values behind this were not measured on rtx4090-x8" in said
     assert "this model's VAE activations are not known" in said
@@ -305,6 +305,14 @@ def test_less_memory_than_any_takes_is_said():
     assert answer.best == [] and answer.lacking == answer.considered
     assert "None of them fits; what was asked lacks 0." in words_of(answer)
     assert as_json(answer)["best"] == []
+
+
+def test_the_least_memory_that_is_named_is_enough_and_less_is_not():
+    scenario = tiny()
+    context = scenario.node.gpu.context.value
+    least = best_of(with_vram(scenario, context + 1)).least
+    assert best_of(with_vram(scenario, context + least)).best
+    assert not best_of(with_vram(scenario, context + 0.99 * least)).best
 
 
 @pytest.mark.parametrize(

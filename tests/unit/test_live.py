@@ -219,6 +219,14 @@ def test_a_replay_on_too_few_processes_says_how_to_start_them(tmp_path, capsys):
     assert "torchrun --nproc_per_node 2 -m offsim replay" in capsys.readouterr().err
 
 
+def test_a_replay_that_this_machine_has_no_memory_for_does_not_begin(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2}[name])
+    assert dispatch(["replay", str(path), "--node", "h200-x1", "--cpu"]) == 2
+    assert "and this machine has 0.00; take a tiny model" in capsys.readouterr().err
+
+
 def test_a_replay_without_a_gpu_is_one_sentence(tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")

@@ -83,6 +83,8 @@ def refusal(folder: Path, to: Path) -> str:
 def test_what_cannot_be_exported_is_one_sentence(folder, tmp_path):
     assert "rows.xlsx: expected a file that ends in .csv or .parquet" in refusal(folder, tmp_path / "rows.xlsx")
     assert "exists; choose another name" in refusal(folder, folder / "results.csv")
+    with pytest.raises(ScenarioError, match=r"rows.csv: no directory .*/nowhere$"):
+        export_command(folder, tmp_path / "nowhere/rows.csv")
     assert "has no results.sqlite; name the folder" in refusal(tmp_path, tmp_path / "rows.csv")
     (tmp_path / "other").mkdir()
     sqlite3.connect(tmp_path / "other/results.sqlite").close()

@@ -4,14 +4,15 @@ What differs by less than the prediction interval is said not to be told apart.
 """
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import NamedTuple
 
 from rich.text import Text
 
 from offsim.results.errors import error_of, kind_of, total_with_error
-from offsim.results.layout import Renderable, gib, new_table, pairs, seconds, spaced
+from offsim.results.layout import GIB, Renderable, gib, new_table, pairs, seconds, spaced
 from offsim.results.predict import Prediction, warnings
-from offsim.results.tables import LOSS_NAMES
+from offsim.results.tables import LOSS_NAMES, as_written
 from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
 
@@ -78,8 +79,13 @@ def _asked(answer: Answer) -> Renderable:
 
 def _nothing_fits(answer: Answer) -> str:
     lack = answer.asked.out_of_memory if answer.asked else None
-    least = f"; what was asked lacks {gib(lack.shortfall)} GiB of {lack.where} memory" if lack else ""
-    return f"None of them fits{least}: give more --vram, a smaller size or a narrower workload.weight_dtype."
+    asked = f"; what was asked lacks {gib(lack.shortfall)} GiB of {lack.where} memory" if lack else ""
+    context = answer.scenario.node.gpu.context.value
+    least = f"; the least that any needs is --vram {ceil(100 * (answer.least + context) / GIB) / 100:.2f}"
+    return (
+        f"None of them fits{asked}{least if answer.least else ''}: give more --vram, a smaller size or a narrower "
+        "workload.weight_dtype."
+    )
 
 
 def device_bytes(scenario: Scenario) -> float:
@@ -100,7 +106,8 @@ def words(policy: Policy) -> str:
     for field in policy.__struct_fields__:
         value = getattr(policy, field)
         if field != "version" and value != getattr(default, field):
-            parts.append(f"{PLACEMENTS[field]} {value}" if field in PLACEMENTS else f"{field}={value}")
+            written = "=".join(as_written(type(policy), field, value))
+            parts.append(f"{PLACEMENTS[field]} {value}" if field in PLACEMENTS else written)
     return ", ".join(parts)
 
 
@@ -133,7 +140,7 @@ def binds(prediction: Prediction) -> str:
     step = prediction.steps[prediction.steady_index]
     shares = {name: part / step.duration for name, part in step.losses._asdict().items()}
     ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{LOSS_NAMES[name]} {100 * part:.0f} %" for name, part in ordered if part > SMALL)
+    return ", ".join(f"{LOSS_NAMES[name]} {100 * part:.0f}%" for name, part in ordered if part > SMALL)
 
 
 def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:

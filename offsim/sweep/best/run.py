@@ -43,6 +43,8 @@ class Answer(NamedTuple):
     lacking: int
     """Those that don't fit."""
     timed: int
+    least: float = 0.0
+    """The least device memory [bytes] that any of those needs which lack nothing else; 0 if none does."""
 
     @property
     def pruned(self) -> int:
@@ -100,6 +102,7 @@ def best_of(scenario: Scenario, *, quiet: bool = True, console: Console | None =
         len(found),
         len(found) - len(fitting),
         len(outcome.times),
+        min((candidate.memory for candidate in found if candidate.lacks == "device"), default=0.0),
     )
 
 
