@@ -75,12 +75,10 @@ def compute_bound(scenario: Scenario, program: StreamProgram) -> float:
     """
     node = Alone(scenario, program)
     runs = _runs(node, [i for i, section in enumerate(program.sections) if section.step is not None])
-    return max(
-        fsum(times * _on_compute_in_all(node, rank, commands) for commands, times in runs) for rank in node.ranks
-    )
+    return max(fsum(times * _all_on_compute(node, rank, commands) for commands, times in runs) for rank in node.ranks)
 
 
-def _on_compute_in_all(node: Alone, rank: int, commands: list[Coarse]) -> float:
+def _all_on_compute(node: Alone, rank: int, commands: list[Coarse]) -> float:
     """Seconds of what these commands put on the compute stream, one after the other."""
     return fsum(_on_compute(node, rank, command) for command in commands)
 
