@@ -1,4 +1,4 @@
-"""How wide predictions' intervals are: the errors of all scored replays, by what runs how.
+"""How wide predictions' intervals are: the errors of all scored replays and library forwards, by what runs how.
 
     python -m calibration.validate.intervals            # writes offsim/results/errors.toml
     python -m calibration.validate.intervals --check    # exits 1 if that is not what comes out
@@ -16,25 +16,33 @@ from offsim.program.build import build
 from offsim.results.errors import ERRORS, kind_of
 from offsim.scenario.scenario import ScenarioError
 
-from .errors import Summary, all_errors, summary
+from .errors import Summary, all_errors, summary_of
+from .library import LibraryRecord, read_library
+from .library_prediction import library_error
 from .records import Record, read_records
 
 TOLERANCE = 0.003
 """By how much a kept number may differ from what comes out."""
 HEAD = """# How far predictions were from replays on calibrated nodes: what 95 % of the steady steps, relative to a
 # resident run beside them, did not exceed.
-# Written by `python -m calibration.validate.intervals` from all scored replays.
+# Written by `python -m calibration.validate.intervals` from all scored replays and forwards of the diffusers library.
 """
 
 
-def by_kind(records: Sequence[Record]) -> dict[str, Summary]:
+def by_kind(records: Sequence[Record], library: Sequence[LibraryRecord] = ()) -> dict[str, Summary]:
     """The errors of each kind of run."""
     scenarios = [record.case.scenario(str(record.profile)) for record in records]
-    kinds = [kind_of(scenario, build(scenario)) for scenario in scenarios]
-    errors = all_errors(list(records))
+    named = [
+        (kind_of(scenario, build(scenario)), error.error, error.name)
+        for scenario, error in zip(scenarios, all_errors(list(records)), strict=True)
+    ]
+    for record in library:
+        forward = library_error(record)
+        kind = kind_of(forward.prediction.scenario, forward.prediction.program)
+        named.append((kind, forward.error, record.name))
     found = {}
-    for kind in sorted(set(kinds)):
-        one = summary(error for error, other in zip(errors, kinds, strict=True) if other == kind)
+    for kind in sorted({kind for kind, _, _ in named}):
+        one = summary_of([(error, name) for other, error, name in named if other == kind])
         assert one is not None
         found[kind] = one
     return found
@@ -65,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write the file, or compare with it."""
     if list(arguments) not in ([], ["--check"]):
         raise ScenarioError(f"{' '.join(arguments)}: expected nothing or --check")
-    found, path = by_kind(read_records()[0]), Path(str(files("offsim.results") / ERRORS))
+    found, path = by_kind(read_records()[0], read_library()[0]), Path(str(files("offsim.results") / ERRORS))
     if not arguments:
         path.write_text(as_toml(found), encoding="utf-8")
         print(as_toml(found), end="")

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 
 from offsim.program.commands import Copy, StreamProgram, coarse
+from offsim.scenario.policy import DiffusersGroup
 from offsim.scenario.scenario import Scenario
 
 from .predict import Prediction
@@ -24,9 +25,14 @@ def total_with_error(prediction: Prediction) -> tuple[float, float]:
 
 
 def kind_of(scenario: Scenario, program: StreamProgram) -> str:
-    """What decides how well a scenario can be predicted: its copies' memory, and what its collectives run over."""
+    """What decides how well a scenario can be predicted: its copies' memory, whose code, what collectives run over.
+
+    Programs of diffusers' modes are compared with the library itself, eager kernels and hooks in Python included.
+    """
     if _pageable(program):
         return "pageable copies"
+    if isinstance(scenario.policy, DiffusersGroup):
+        return "diffusers library"
     collectives = scenario.node.collectives
     if program.ranks == 1 or collectives is None:
         return "one GPU"

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from calibration.validate.intervals import as_toml, by_kind, differences
+from calibration.validate.library import read_library
 from calibration.validate.records import read_records
 from offsim import cli
 from offsim.program import candidates as contributed
@@ -279,6 +280,14 @@ def test_errors_are_taken_by_kind_and_compared_with_those_that_are_kept():
     assert differences(found, kept) == []
     kept["one GPU"]["p95"] += 0.01
     assert len(differences(found, kept)) == 1 and differences(found, {}) != []
+
+
+def test_streamed_forwards_of_the_library_have_errors_of_their_own_and_pageable_ones_do_not():
+    modes = {"leaf-stream": "diffusers library", "block-stream": "pageable copies"}
+    for mode, kind in modes.items():
+        record = next(record for record in read_library()[0] if record.mode == mode)
+        found = by_kind([], [record])
+        assert list(found) == [kind] and abs(found[kind].worst) == found[kind].p95
 
 
 def test_json_has_what_the_tables_have(flux):
