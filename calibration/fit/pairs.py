@@ -11,7 +11,7 @@ import numpy as np
 
 from calibration.samples import Sample
 
-from .estimate import Blocks, Estimate, bootstrap
+from .estimate import Blocks, Estimate, bootstrap, median_of_medians
 
 UNEXPLAINED = 0.1
 BELOW = 0.97
@@ -64,10 +64,7 @@ def weight(samples: list[Sample], latency: float, kind: str) -> Estimate | None:
     if not blocks:
         return None
 
-    def middle(drawn: Blocks) -> float:
-        return float(np.median([np.median(b) for b in drawn]))
-
-    value, (low, high) = middle(blocks), bootstrap(blocks, middle)
+    value, (low, high) = median_of_medians(blocks), bootstrap(blocks, median_of_medians)
     upward = [float(np.median(ratios(s, latency))) for s in samples if _saturating(s, kind, "D2H")]
     note = f"beside D2H {np.median(upward):.2f}" if upward else ""
     apart = [float(np.median(block)) / value - 1 for block in blocks]
@@ -82,18 +79,15 @@ def weight(samples: list[Sample], latency: float, kind: str) -> Estimate | None:
 def link_cost(samples: list[Sample], latency: float, kind: str, link: float, host_read: float) -> Estimate | None:
     """What a byte of the collective takes of the GPU's link, from the same pairs: (link - copies) / collective.
 
-    Only pairs that leave host memory some of its rate tell: what all ranks read there stays below it. None if all reach
-    it, or if the link is full with the payload alone.
+    Only pairs that leave host memory some of its rate tell: what each rank reads there stays below `host_read`, its
+    part of what all read at once. None if all reach it, or if the link is full with the payload alone.
     """
     chosen = [s for s in samples if _saturating(s, kind, "H2D") and not s.held_out]
-    blocks = [_costs(s, latency, link) for s in chosen if _read_by_all(s, latency) < BELOW * host_read]
+    blocks = [_costs(s, latency, link) for s in chosen if _read_by_each(s, latency) < BELOW * host_read]
     if not blocks:
         return None
 
-    def middle(drawn: Blocks) -> float:
-        return float(np.median([np.median(b) for b in drawn]))
-
-    value, (low, high) = middle(blocks), bootstrap(blocks, middle)
+    value, (low, high) = median_of_medians(blocks), bootstrap(blocks, median_of_medians)
     return Estimate(value, (low, high), sum(map(len, blocks))) if low > 1 else None
 
 
@@ -102,10 +96,10 @@ def _costs(sample: Sample, latency: float, link: float) -> list[float]:
     return [(link - copies) / (ratio * copies) for ratio, copies in rates]
 
 
-def _read_by_all(sample: Sample, latency: float) -> float:
-    """Bytes a second that copies and collective of both ranks read of host memory."""
+def _read_by_each(sample: Sample, latency: float) -> float:
+    """Bytes a second that copies and collective of one rank read of host memory."""
     rates = zip(ratios(sample, latency), sample.readings["copy_rate"], strict=True)
-    return 2 * float(np.median([(1 + ratio) * copies for ratio, copies in rates]))
+    return float(np.median([(1 + ratio) * copies for ratio, copies in rates]))
 
 
 def _saturating(sample: Sample, kind: str, direction: str) -> bool:

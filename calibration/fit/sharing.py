@@ -62,7 +62,7 @@ def _link_cost(fit: Fit, kind: str, latency: float) -> tuple[str, str] | None:
         return None
     alone = link(fit.of("h2d"))[0].value
     read = together(fit.of("together"), "H2D")
-    host_read = read.value if read is not None else fit.inventory.gpus * alone
+    host_read = read.value / fit.inventory.gpus if read is not None else alone
     found = link_cost(fit.of("copy-collective"), latency, kind, alone, host_read)
     key = f"collectives.{kind.replace('-', '_')}.link_cost"
     return fit.entry(key, found, "", 1.0, "link less copies, over the collective's rate beside them")

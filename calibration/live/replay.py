@@ -143,8 +143,9 @@ def counted_energy(session: Session, found: list[float]) -> Iterator[None]:
     """Add what the device draws meanwhile, where it tells."""
     before = device_state(session).get("energy_J")
     yield
-    if before is not None:
-        found.append(device_state(session)["energy_J"] - before)
+    after = device_state(session).get("energy_J")
+    if before is not None and after is not None:
+        found.append(after - before)
 
 
 def _energy() -> dict[str, float]:
