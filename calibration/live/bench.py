@@ -2,14 +2,12 @@
 
 Memory that a probe allocates first is filled and kept; what follows is timed. A run is gated unless the probe says
 otherwise: a spinning kernel holds all streams until the host has issued everything, so that issue time does not count.
-Every program runs once before it is timed. Long runs are watched: clock and power are read every 25 ms.
+Every program runs once before it is timed. Ungated runs are watched: clock and power are read every 25 ms.
 """
 
-import threading
 import time
-from statistics import median
 
-from calibration.bench import Reading, Watched
+from calibration.bench import Reading
 from calibration.inventory import Inventory
 from calibration.probes.own_programs import Rates
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
@@ -18,41 +16,12 @@ from offsim.program.timeline import Timeline
 from .contents import Contents
 from .executor import Executor
 from .own_kernels import LiveKernels
-from .replay import device_state
 from .session import Session, merged
+from .state import Watch, device_state
 
 GATE_MARGIN = 1.6
 GATE_FLOOR = 1e-3
-WATCHED = 0.2
-"""Runs longer than this have their clock read meanwhile [s]."""
 KEPT_PROGRAMS = 4
-
-
-class Watch(threading.Thread):
-    """Reads clock and power every 25 ms."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__(daemon=True)
-        self.session = session
-        self.readings: list[dict[str, float]] = []
-        self.trail: list[Watched] = []
-        self._stop_now = threading.Event()
-
-    def run(self) -> None:
-        """Until `finish`."""
-        begin = time.perf_counter()
-        while not self._stop_now.wait(0.025):
-            now, state = time.perf_counter() - begin, device_state(self.session)
-            self.readings.append(state)
-            if state:
-                self.trail.append(Watched(now, state["sm_clock_MHz"], state["power_W"], state.get("energy_J", 0.0)))
-
-    def finish(self) -> dict[str, float]:
-        """Medians of the second half of what was read."""
-        self._stop_now.set()
-        self.join()
-        half = self.readings[len(self.readings) // 2 :]
-        return {key: median(reading[key] for reading in half) for key in half[0]} if half and half[0] else {}
 
 
 class LiveBench:

@@ -6,26 +6,35 @@ policy, resident, beside, policy, ... Warm-up (library handles, first launches) 
 timed; the policy's own first steps are.
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any
 
-import torch
 from msgspec import Struct
 
+from calibration.parts import Part, parts_of
 from offsim.scenario.scenario import Scenario
 
 from .executor import Executor
 from .host_read import HostRead
 from .session import Session, merged, step_seconds
+from .state import Watch, counted_energy, device_state
 
 REPETITIONS = 2
 RESIDENT_SECONDS = 0.9
 """How long a resident run lasts at least: the clock needs 0.1 s to settle."""
 RESIDENT_STEPS = (6, 40)
+TRACED_STEPS = 6
+"""Of a policy, where commands are timed one by one; the last half counts."""
+
+
+class Traced(Struct):
+    """A run in which every command was timed."""
+
+    parts: list[Part]
+    states: list[dict[str, float]]
+    """Of each rank's device meanwhile: medians of the run's second half."""
 
 
 class Measured(Struct):
@@ -45,6 +54,9 @@ class Measured(Struct):
     """What all ranks read of host memory at once, before and after each repetition."""
     beside_steps: list[list[float]] = []
     """Of the second policy, if there is one."""
+    resident_traced: Traced | None = None
+    policy_traced: Traced | None = None
+    """Command by command, in further runs; None unless asked for."""
 
 
 class Alternating:
@@ -59,8 +71,8 @@ class Alternating:
         self.beside = None if beside is None else session.executor(beside)
         self.resident_steps: list[int] = []
 
-    def measure(self, repetitions: int = REPETITIONS) -> Measured:
-        """Warm up, then alternate."""
+    def measure(self, repetitions: int = REPETITIONS, *, parts: bool = False) -> Measured:
+        """Warm up, then alternate; with `parts`, time every command of both once more."""
         found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [], [])
         found.resident_peak_allocated = self._load_resident()
         self._warm_up()
@@ -76,6 +88,11 @@ class Alternating:
             found.host_read_Bps.append(self.host_read.measure())
             found.peak_allocated = max(found.peak_allocated, peak)
         found.state = device_state(self.session)
+        if parts:
+            found.resident_traced = self._traced(self.resident, self.resident_steps, len(self.resident_steps) // 2)
+            traced = steps_of(self.policy)[:TRACED_STEPS]
+            found.policy_traced = self._traced(self.policy, range(traced[-1] + 1), len(traced) // 2 + 1)
+            self.policy.memory.clear()
         self._release()
         return found
 
@@ -111,6 +128,17 @@ class Alternating:
         everything = list(range(len(executor.program.sections)))
         return step_seconds(executor, timeline, everything), peak
 
+    def _traced(self, executor: Executor, sections: Sequence[int], last: int) -> Traced:
+        """A run with spans; the parts of its last sections."""
+        executor.spans = True
+        watch = Watch(self.session)
+        watch.start()
+        timeline = merged(self.session, executor.run(sections))
+        executor.spans = False
+        states = self.session.communicator.gathered(watch.finish())
+        ends = sorted(window.compute_end for window in timeline.windows if window.rank == 0)
+        return Traced(parts_of(timeline, ends[-last - 1]), states)
+
     def _release(self) -> None:
         self.resident.memory.clear()
         for executor in (self.resident, *self._policies()):
@@ -120,45 +148,6 @@ class Alternating:
 def steps_of(executor: Executor) -> list[int]:
     """The sections that are denoising steps."""
     return [number for number, section in enumerate(executor.program.sections) if section.step is not None]
-
-
-def device_state(session: Session) -> dict[str, float]:
-    """Clock, power and temperature now, where the device tells."""
-    if not session.on_gpu:
-        return {}
-    try:
-        return {
-            "sm_clock_MHz": float(torch.cuda.clock_rate()),
-            "power_W": torch.cuda.power_draw() / 1e3,
-            "temperature_C": float(torch.cuda.temperature()),
-            **_energy(),
-        }
-    except (ModuleNotFoundError, RuntimeError) as error:
-        print(f"no device state: {error}", file=sys.stderr)
-        return {}
-
-
-@contextmanager
-def counted_energy(session: Session, found: list[float]) -> Iterator[None]:
-    """Add what the device draws meanwhile, where it tells."""
-    before = device_state(session).get("energy_J")
-    yield
-    after = device_state(session).get("energy_J")
-    if before is not None and after is not None:
-        found.append(after - before)
-
-
-def _energy() -> dict[str, float]:
-    """The energy counter of this process's device, where the driver has one."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-        return {"energy_J": pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(uuid)) / 1e3}
-    except pynvml.NVMLError as error:
-        print(f"no energy counter: {error}", file=sys.stderr)
-        return {}
 
 
 def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: str, run: int) -> dict[str, Any]:

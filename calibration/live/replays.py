@@ -3,6 +3,7 @@
     python -m calibration.live.replays --kind x1 --out replays.jsonl
     torchrun --nproc_per_node 2 -m calibration.live.replays --kind x2-nvlink --out replays.jsonl
     NCCL_P2P_DISABLE=1 torchrun ... --kind x2-host-memory --list ideas --out replays-ideas.jsonl
+    torchrun ... --kind x2-nvlink --out replays.jsonl --parts parts.jsonl
 
 A case that fails leaves a line with its error; the rest goes on. A case that is already in the file is skipped.
 """
@@ -15,9 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from calibration.replays.cases import Case, load_cases
 
-from .replay import Alternating, record_of
+from .replay import Alternating, Measured, record_of
 from .session import Session, close_session, open_session
 
 NODES = {"x1": "h200-x1", "x2-nvlink": "h200-x2-nvlink", "x2-host-memory": "h200-x2-host-memory"}
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument("--run", type=int, default=1, help="which repetition on another day or machine this is")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after this long")
     parser.add_argument("--only", nargs="*", help="names of cases")
+    parser.add_argument("--parts", type=Path, help="file for what each command of a block took, in further runs")
     parser.add_argument("--fingerprint", default="")
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
@@ -62,7 +66,10 @@ def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict
     node = NODES[options.kind]
     try:
         pair = Alternating(session, case.scenario(node), case.resident(node), case.other(node))
-        return record_of(case.name, case.raw(), pair.measure(), options.fingerprint, options.run)
+        measured = pair.measure(parts=options.parts is not None)
+        if options.parts and session.communicator.rank == 0:
+            _append(options.parts, parts_line(case.name, measured))
+        return record_of(case.name, case.raw(), measured, options.fingerprint, options.run)
     except (RuntimeError, ValueError, KeyError) as error:
         line = {"case": case.name, "error": f"{type(error).__name__}: {error}"}
         if session.communicator.world == 1:
@@ -70,6 +77,12 @@ def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict
         if session.communicator.rank == 0:
             _append(options.out, line)
         raise  # the other ranks wait in a collective: the launcher ends them, a new start goes on with the next case
+
+
+def parts_line(case: str, measured: Measured) -> dict[str, Any]:
+    """One line of a file of parts."""
+    runs = {"resident": measured.resident_traced, "policy": measured.policy_traced}
+    return {"case": case} | {name: msgspec.to_builtins(traced) for name, traced in runs.items()}
 
 
 def _done(path: Path) -> set[str]:

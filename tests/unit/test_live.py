@@ -157,11 +157,17 @@ def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeyp
     monkeypatch.setattr("calibration.live.replay.RESIDENT_SECONDS", 0.0)
     policies = ScheduledLayerwise(placement="spread", chunks=4), Resident(), SGLangLayerwise(version="v2")
     session = Session(CpuDevice(), Communicator())
-    measured = Alternating(session, *(tiny(policy, tokens=TOKENS) for policy in policies)).measure()
+    measured = Alternating(session, *(tiny(policy, tokens=TOKENS) for policy in policies)).measure(parts=True)
     assert [len(steps) for steps in (*measured.policy_steps, *measured.beside_steps)] == [4, 4, 4, 4]
     line = record_of("tiny", {}, measured, "", 1)
     assert line["order"] == ["resident", "beside", "policy"] * 2
     assert line["beside_steps"] == measured.beside_steps
+    resident, policy = measured.resident_traced.parts, measured.policy_traced.parts
+    kernels = [part.key for part in resident if part.kind == "compute"]
+    assert kernels == [part.key for part in policy if part.kind == "compute"]
+    assert ("compute", "ffn", 0) in kernels
+    assert [part.key for part in resident if part.kind == "H2D"] == []
+    assert ("H2D", "transformer.blocks", 0) in [part.key for part in policy]
 
 
 TINY = """
