@@ -1,0 +1,94 @@
+"""Where an error of a step comes from: each command of a block, predicted beside measured.
+
+    python -m calibration.validate.parts calibration/nodes/h100-x2-c-nvlink --case 16384 --run policy
+
+reads the folder's parts.jsonl (see calibration.live.replays). Of a collective the part that is not waiting for other
+ranks is compared. It scores nothing.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from calibration.parts import Part, parts_of
+from calibration.replays.cases import Case
+from offsim.results.layout import Renderable, new_table, render, spaced
+from offsim.results.predict import predict
+from offsim.scenario.scenario import Scenario, ScenarioError
+
+SETTLED = 6
+"""Steps from the end whose parts count in a prediction."""
+
+
+def predicted_parts(scenario: Scenario) -> list[Part]:
+    """The parts of the last steps, with everything simulated."""
+    whole = structs.replace(scenario.simulation, fold=False, steady_state=False, block_period=False)
+    timeline = predict(structs.replace(scenario, simulation=whole)).timeline
+    ends = sorted(window.compute_end for window in timeline.windows if window.rank == 0)
+    return parts_of(timeline, ends[-SETTLED - 1])
+
+
+def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
+    """One table per case whose name contains `wanted`."""
+    path = folder / "parts.jsonl"
+    if not path.exists():
+        raise ScenarioError(f"{path}: not there; record it with python -m calibration.live.replays ... --parts FILE")
+    cases = {line["case"]: line["scenario"] for line in _lines(folder / "replays.jsonl")}
+    chosen = [line for line in _lines(path) if wanted in line["case"]]
+    if not chosen:
+        raise ScenarioError(f"{path}: no case has {wanted!r} in its name")
+    return [_table(msgspec.convert(cases[line["case"]], Case), folder, line, run) for line in chosen]
+
+
+def _lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _table(case: Case, folder: Path, line: dict[str, object], run: str) -> Renderable:
+    profile = str(folder / "profile.toml")
+    predicted = predicted_parts(case.resident(profile) if run == "resident" else case.scenario(profile))
+    traced = msgspec.convert(line[run], dict[str, object])
+    measured = {part.key: part for part in msgspec.convert(traced["parts"], list[Part])}
+    title = f"{case.name}, {run}: {_states(msgspec.convert(traced['states'], list[dict[str, float]]))}"
+    table = new_table(title, "command", "a run has", "predicted ms", "measured ms", "error", "ms of all", "waits ms")
+    for part in predicted:
+        found = measured.get(part.key)
+        if found is not None:
+            table.add_row(*_cells(part, found))
+    return table
+
+
+def _cells(part: Part, found: Part) -> list[str]:
+    """A collective's exchange is its shortest span; a kernel's time is the slower rank's."""
+    exchange = part.kind == "collective"
+    own, real = (part.shortest, found.shortest) if exchange else (max(part.seconds), max(found.seconds))
+    waits = max(found.seconds) - found.shortest if exchange else 0.0
+    name = f"{part.kind} {part.name} {part.number or ''}".rstrip()
+    numbers = [f"{1e3 * own:.3f}", f"{1e3 * real:.3f}", f"{100 * (own / real - 1):+.1f} %", f"{1e3 * (own - real):+.3f}"]
+    return [name, str(found.count), *numbers, f"{1e3 * waits:.3f}" if waits else ""]
+
+
+def _states(states: list[dict[str, float]]) -> str:
+    return ", ".join(f"{s['sm_clock_MHz']:.0f} MHz {s['power_W']:.0f} W {s['temperature_C']:.0f} C" for s in states if s)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--case", default="", help="part of the names of cases")
+    parser.add_argument("--run", default="resident", choices=["resident", "policy"])
+    options = parser.parse_args()
+    print(render(*spaced(tables(options.folder, options.case, options.run))), end="")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ScenarioError as error:
+        print(f"offsim: {error}", file=sys.stderr)
+        sys.exit(2)
