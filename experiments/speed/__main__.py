@@ -1,6 +1,6 @@
 """The speed comparison: prints a table and writes it beside this file.
 
-python -m experiments.speed                  # about 5 minutes; SimGrid's columns only where it is installed
+python -m experiments.speed                  # about 5 minutes; says what SimGrid's columns need where they cannot be measured
 python -m experiments.speed --mixed 1000     # fewer mixed scenarios (10,000 unless told)
 python -m experiments.speed --rounds 1       # quicker, noisier
 """
@@ -8,6 +8,7 @@ python -m experiments.speed --rounds 1       # quicker, noisier
 import json
 import os
 import platform
+import sys
 from argparse import ArgumentParser
 from functools import partial
 from math import log
@@ -16,7 +17,19 @@ from typing import Any
 
 from offsim.results.layout import new_table, render
 
-from .measure import FORMS, SIMGRID, Run, in_turn, peak_memory, process_seconds, simgrid_run, simulated
+from .measure import (
+    ACTORS,
+    FORMS,
+    TASKS,
+    Run,
+    actors_run,
+    in_turn,
+    not_there,
+    peak_memory,
+    process_seconds,
+    simulated,
+    tasks_run,
+)
 from .mixed import run_mixed
 
 HERE = Path(__file__).parent
@@ -34,7 +47,9 @@ def main() -> None:
     parser.add_argument("--mixed", type=int, default=10_000)
     wanted = parser.parse_args()
     cores = os.cpu_count() or 1
-    found: dict[str, Any] = {"machine": machine(), "rounds": wanted.rounds}
+    for form, lacks in not_there().items():
+        print(f"{form}: left out, they need {lacks}", file=sys.stderr)
+    found: dict[str, Any] = {"machine": machine(), "rounds": wanted.rounds, "not_there": not_there()}
     found["wan27"] = [one_size(gpus, wanted.rounds, distinct=distinct) for gpus, distinct in BESIDE_SIMGRID]
     found["wan27"] += [one_size(gpus, wanted.rounds, distinct=False) for gpus in LARGE]
     found["steps"] = by_steps(wanted.rounds)
@@ -58,13 +73,15 @@ def one_size(gpus: int, rounds: int, *, distinct: bool) -> dict[str, Any]:
     forms = [form for form in FORMS if form != "full" or gpus <= FULL_UP_TO]
     contestants: dict[str, Any] = {form: partial(simulated, form, gpus, distinct=distinct) for form in forms}
     if gpus <= FULL_UP_TO:
-        contestants[SIMGRID] = partial(simgrid_run, gpus, distinct=distinct)
+        contestants[TASKS] = partial(tasks_run, gpus, distinct=distinct)
+        contestants[ACTORS] = partial(actors_run, gpus, distinct=distinct)
     runs: dict[str, Run] = in_turn(contestants, rounds)
     reference = runs[forms[0]].end
     return {
         "gpus": gpus,
         "distinct": distinct,
         "seconds": {name: run.seconds for name, run in runs.items()},
+        "cpu_seconds": {name: run.cpu_seconds for name, run in runs.items()},
         "commands": {name: run.commands for name, run in runs.items()},
         "ends_apart": {name: run.end / reference - 1 for name, run in runs.items()},
     }
@@ -89,11 +106,10 @@ def start_up() -> dict[str, float]:
 
 def tables(found: dict[str, Any]) -> str:
     """Everything as text."""
-    columns = ("GPUs", "full", "folded", "+ steps", "+ blocks", SIMGRID, "SimGrid over each of these")
-    times = new_table("wan27, milliseconds (medians of interleaved runs)", *columns)
-    for row in found["wan27"]:
-        times.add_row(*_cells(row))
-    parts = [f"{found['machine']}; {found['rounds']} rounds", render(times).rstrip("\n")]
+    parts = [f"{found['machine']}; {found['rounds']} rounds"]
+    parts += [f"{form}: not measured, they need {lacks}." for form, lacks in found["not_there"].items()]
+    parts += _times(found["wan27"], "seconds", "by the clock")
+    parts += _times(found["wan27"], "cpu_seconds", "of CPU time")
     apart = [abs(value) for row in found["wan27"] for value in row["ends_apart"].values()]
     parts.append(f"Ends of the runs of one row are at most {max(apart):.0e} apart (relative).")
     steps = found["steps"]
@@ -109,13 +125,24 @@ def tables(found: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    seconds = row["seconds"]
-    times = [f"{1e3 * seconds[name]:.1f}" if name in seconds else "-" for name in (*FORMS, SIMGRID)]
-    ratios = "-"
-    if SIMGRID in seconds:
-        ratios = ", ".join(f"{seconds[SIMGRID] / seconds[form]:.3g}" for form in FORMS)
-    return [f"{row['gpus']}{', all different' if row['distinct'] else ''}", *times, ratios]
+def _times(rows: list[dict[str, Any]], key: str, which: str) -> list[str]:
+    """Two tables of wan27 by one kind of time: milliseconds, and how many times as long SimGrid took."""
+    forms = ("full", "folded", "+ steps", "+ blocks")
+    times = new_table(f"wan27, milliseconds {which} (medians of interleaved runs)", "GPUs", *forms, TASKS, ACTORS)
+    ratios = new_table(f"SimGrid's tasks (actors) over each of these, {which}", "GPUs", *forms)
+    for row in rows:
+        size, seconds = f"{row['gpus']}{', all different' if row['distinct'] else ''}", row[key]
+        times.add_row(
+            size, *(f"{1e3 * seconds[name]:.1f}" if name in seconds else "-" for name in (*FORMS, TASKS, ACTORS))
+        )
+        if TASKS in seconds or ACTORS in seconds:
+            ratios.add_row(size, *(_ratio(seconds, form) for form in FORMS))
+    return [render(table).rstrip("\n") for table in (times, ratios) if table.rows]
+
+
+def _ratio(seconds: dict[str, float], form: str) -> str:
+    tasks, actors = (f"{seconds[peer] / seconds[form]:.3g}" if peer in seconds else "-" for peer in (TASKS, ACTORS))
+    return f"{tasks} ({actors})"
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m experiments.speed.simgrid_tasks GPUS STEPS [distinct] [finishes]
 
 One layer of each rank is a few tasks in a ring that fire as often as there are layers; everything then happens inside
-SimGrid's C++ core. Prints JSON: seconds of building the graph and running it, the instant at which the last kernel
-ended, peak memory, and with `finishes` the end of every layer on every rank. Sharing is plain max-min with
-`network/model:raw`, links have no latency.
+SimGrid's C++ core. Prints JSON: seconds of building the graph and running it (by the clock and of CPU time), the
+instant at which the last kernel ended, peak memory, and with `finishes` the end of every layer on every rank. Sharing
+is plain max-min with `network/model:raw`, links have no latency.
 """
 
 import json
@@ -15,17 +15,8 @@ import time
 from itertools import pairwise
 from typing import Any
 
-from .workload import (
-    FORWARDS,
-    KERNELS,
-    LAYER_BYTES,
-    LAYERS,
-    LINK,
-    MEMORY,
-    gpus_per_switch,
-    pair_bytes,
-    uplink_rate,
-)
+from .routes import HOST_MEMORY, gpu_name, links, routes
+from .workload import FORWARDS, KERNELS, LAYER_BYTES, LAYERS, pair_bytes
 
 SPEED = 1e12
 """FLOP/s of a GPU: kernels have as many FLOPs as they need for their seconds."""
@@ -34,6 +25,8 @@ SPEED = 1e12
 def build_platform(simgrid: Any, engine: Any, gpus: int, *, distinct: bool) -> tuple[Any, list[Any]]:
     """Host memory and GPUs, with the routes between them."""
     zone = engine.netzone_root.add_netzone_full("node")
+    names = [HOST_MEMORY, *map(gpu_name, range(gpus))]
+    hosts = {name: zone.add_host(name, SPEED) for name in names}
 
     def link(name: str, rate: float) -> Any:
         made = zone.add_link(name, rate)
@@ -41,23 +34,11 @@ def build_platform(simgrid: Any, engine: Any, gpus: int, *, distinct: bool) -> t
         made.seal()
         return simgrid.LinkInRoute(made)
 
-    memory, hosts = zone.add_host("memory", SPEED), [zone.add_host(f"gpu {i}", SPEED) for i in range(gpus)]
-    read, write = link("host read", MEMORY), link("host write", MEMORY)
-    size = gpus_per_switch(distinct=distinct)
-    switches = range((gpus + size - 1) // size)
-    rates = [uplink_rate(i, distinct=distinct) for i in switches]
-    down = [link(f"H2D uplink {i}", rates[i]) for i in switches]
-    up = [link(f"D2H uplink {i}", rates[i]) for i in switches]
-    own_down = [link(f"H2D link {i}", LINK) for i in range(gpus)]
-    own_up = [link(f"D2H link {i}", LINK) for i in range(gpus)]
-    for i in range(gpus):
-        zone.add_route(memory, hosts[i], [read, down[i // size], own_down[i]], False)
-        for j in range(gpus):
-            if i != j:
-                there = [own_up[i], up[i // size], write, read, down[j // size], own_down[j]]
-                zone.add_route(hosts[i], hosts[j], there, False)
+    made = {name: link(name, rate) for name, rate in links(gpus, distinct=distinct).items()}
+    for (start, end), route in routes(gpus, distinct=distinct).items():
+        zone.add_route(hosts[start], hosts[end], [made[name] for name in route], False)
     zone.seal()
-    return memory, hosts
+    return hosts[HOST_MEMORY], [hosts[name] for name in names[1:]]
 
 
 def build_tasks(simgrid: Any, memory: Any, hosts: list[Any], layers: int) -> list[Any]:
@@ -111,7 +92,7 @@ def main(arguments: list[str]) -> None:
 
     gpus, steps = int(arguments[0]), int(arguments[1])
     finishes: dict[str, list[float]] = {}
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     options = ["--cfg=network/model:raw", "--log=root.thres:critical", "--cfg=network/crosstraffic:0"]
     engine = simgrid.Engine(["wan27", *options])
     memory, hosts = build_platform(simgrid, engine, gpus, distinct="distinct" in arguments)
@@ -121,9 +102,10 @@ def main(arguments: list[str]) -> None:
             own = finishes[str(rank)] = []
             end.on_this_completion_cb(lambda _, own=own: own.append(engine.clock))
     engine.run()
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "end_s": engine.clock, "peak_bytes": peak, "finishes": finishes}))
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "end_s": engine.clock, "peak_bytes": peak}
+    print(json.dumps({**found, "finishes": finishes}))
 
 
 if __name__ == "__main__":

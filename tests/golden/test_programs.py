@@ -30,6 +30,7 @@ from offsim.scenario.policy import (
     SGLangLayerwise,
 )
 from tests.golden.conftest import HERE
+from tests.golden.test_simgrid_actors import TOLD
 from tests.golden.tiny import library_scenario, tiny_program
 
 PROGRAMS = {
@@ -152,4 +153,4 @@ def test_chosen_steps_are_written_without_the_other_phases():
 
 
 def test_every_golden_file_belongs_to_a_test():
-    assert {path.stem for path in HERE.glob("*.txt")} <= {*PROGRAMS, *LIBRARY, SIZED}
+    assert {path.stem for path in HERE.glob("*.txt")} <= {*PROGRAMS, *LIBRARY, SIZED, TOLD}
