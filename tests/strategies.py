@@ -165,6 +165,7 @@ def interferences(draw: DrawFn) -> tuple[Interference, ...]:
     kernels = ("gemm", "attention", "elementwise", "relayout")
     pairs = [(v, a) for v in kernels for a in ("H2D", "D2H", "collective")]
     pairs += [(v, a) for v in ("all-to-all", "all-gather") for a in ("H2D", "D2H")]
+    pairs += [("all-to-all", "all-gather"), ("all-gather", "all-to-all")]
     chosen = draw(st.lists(st.sampled_from(pairs), min_size=3, max_size=9, unique=True))
     return tuple(Interference(victim=v, aggressor=a, slowdown=draw(factors(0, 0.5))) for v, a in chosen)
 

@@ -36,6 +36,17 @@ def slowdown(samples: list[Sample], latency: float = 0.0) -> Estimate:
     return _slowdown([block for block in blocks if block])
 
 
+def mutual(samples: list[Sample], of: str, latency: float) -> Estimate:
+    """How much longer one of two collectives takes while the other one runs all the time; `of` names its readings."""
+    return _slowdown([_against_median(sample, of, latency) for sample in samples])
+
+
+def _against_median(sample: Sample, of: str, latency: float) -> list[float]:
+    """Logarithms of the ratios to the median alone."""
+    alone = float(np.median(sample.readings[f"{of}alone"])) - latency
+    return [log((beside - latency) / alone) for beside in sample.readings[f"{of}beside"]]
+
+
 def _full_share(ratio: float, sample: Sample) -> float:
     """What the ratio would be with the aggressor active all the time."""
     alone, beside = (sample.readings.get(f"collective_{name}", []) for name in ("alone", "beside"))

@@ -9,9 +9,14 @@ from . import toml
 from .copies import link, together
 from .estimate import Estimate
 from .fitting import Fit, bytes_of, note_table
-from .pairs import link_cost, slowdown, weight
+from .pairs import link_cost, mutual, slowdown, weight
 from .tables import curve, merged_points
 
+USUAL_BESIDE = {
+    "nvlink": {"all-to-all": 0.83, "all-gather": 0.36},
+    "host-memory": {"all-to-all": 2.3, "all-gather": 0.16},
+}
+"""How much longer a collective takes beside the other kind, where that was not measured."""
 LONG = 1e6
 """Bytes from which a call's rate says something."""
 
@@ -98,8 +103,30 @@ def add_interference(fit: Fit) -> None:
         merged.setdefault((victim, aggressor), []).extend(samples)
     for (victim, aggressor), samples in merged.items():
         found = slowdown(samples, _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0)
-        line = fit.entry(f"interference.{victim} by {aggressor}.slowdown", found, "", 1.0, "alone and beside, in turns")
-        fit.table("[[interference]]", [("victim", f'"{victim}"'), ("aggressor", f'"{aggressor}"'), line])
+        _entry(fit, victim, aggressor, found)
+    if fit.inventory.gpus > 1:
+        _collectives_beside(fit)
+
+
+def _collectives_beside(fit: Fit) -> None:
+    """How much longer each kind of collective takes while the other one runs."""
+    usual = USUAL_BESIDE["nvlink" if fit.inventory.transport == "nvlink" else "host-memory"]
+    for victim, aggressor, readings in (("all-to-all", "all-gather", ""), ("all-gather", "all-to-all", "collective_")):
+        if fit.of("collective-pair"):
+            _entry(fit, victim, aggressor, mutual(fit.of("collective-pair"), readings, _latency(fit.of(victim)).value))
+        else:
+            guess = toml.quantity(usual[victim], "guess", "not measured: as on h100-x2-c")
+            _line(fit, victim, aggressor, ("slowdown", guess))
+
+
+def _entry(fit: Fit, victim: str, aggressor: str, found: Estimate) -> None:
+    """One line of the profile's table."""
+    source = "alone and beside, in turns"
+    _line(fit, victim, aggressor, fit.entry(f"interference.{victim} by {aggressor}.slowdown", found, "", 1.0, source))
+
+
+def _line(fit: Fit, victim: str, aggressor: str, line: tuple[str, str] | None) -> None:
+    fit.table("[[interference]]", [("victim", f'"{victim}"'), ("aggressor", f'"{aggressor}"'), line])
 
 
 def _beside(sample: Sample, kind: str, direction: str) -> bool:

@@ -233,12 +233,9 @@ class KernelCollective(Probe):
 
 
 class CollectivePair(Probe):
-    """All-to-alls while all-gathers run on another stream, as under FSDP with Ulysses: two communicators at once.
+    """All-to-alls while all-gathers run on another stream, as under FSDP with Ulysses: two communicators at once."""
 
-    No fit reads it yet: predictions let both pass while the link is not full.
-    """
-
-    key, title, identifies = "collective-pair", "all-to-alls beside all-gathers", ()
+    key, title, identifies = "collective-pair", "all-to-alls beside all-gathers", ("interference",)
     several_gpus = True
     rounds = (3, 5)
     usual_seconds = 2.0

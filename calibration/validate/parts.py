@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -44,16 +45,15 @@ def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
     return [_table(msgspec.convert(cases[line["case"]], Case), folder, line, run) for line in chosen]
 
 
-def _lines(path: Path) -> list[dict[str, object]]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _table(case: Case, folder: Path, line: dict[str, object], run: str) -> Renderable:
+def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:
     profile = str(folder / "profile.toml")
     predicted = predicted_parts(case.resident(profile) if run == "resident" else case.scenario(profile))
-    traced = msgspec.convert(line[run], dict[str, object])
-    measured = {part.key: part for part in msgspec.convert(traced["parts"], list[Part])}
-    title = f"{case.name}, {run}: {_states(msgspec.convert(traced['states'], list[dict[str, float]]))}"
+    measured = {part.key: part for part in msgspec.convert(line[run]["parts"], list[Part])}
+    title = f"{case.name}, {run}: {_states(line[run]['states'])}"
     table = new_table(title, "command", "a run has", "predicted ms", "measured ms", "error", "ms of all", "waits ms")
     for part in predicted:
         found = measured.get(part.key)
@@ -68,12 +68,13 @@ def _cells(part: Part, found: Part) -> list[str]:
     own, real = (part.shortest, found.shortest) if exchange else (max(part.seconds), max(found.seconds))
     waits = max(found.seconds) - found.shortest if exchange else 0.0
     name = f"{part.kind} {part.name} {part.number or ''}".rstrip()
-    numbers = [f"{1e3 * own:.3f}", f"{1e3 * real:.3f}", f"{100 * (own / real - 1):+.1f} %", f"{1e3 * (own - real):+.3f}"]
-    return [name, str(found.count), *numbers, f"{1e3 * waits:.3f}" if waits else ""]
+    times = [f"{1e3 * own:.3f}", f"{1e3 * real:.3f}", f"{100 * (own / real - 1):+.1f} %", f"{1e3 * (own - real):+.3f}"]
+    return [name, str(found.count), *times, f"{1e3 * waits:.3f}" if waits else ""]
 
 
 def _states(states: list[dict[str, float]]) -> str:
-    return ", ".join(f"{s['sm_clock_MHz']:.0f} MHz {s['power_W']:.0f} W {s['temperature_C']:.0f} C" for s in states if s)
+    units = {"sm_clock_MHz": "MHz", "power_W": "W", "temperature_C": "C"}
+    return ", ".join(" ".join(f"{state[key]:.0f} {unit}" for key, unit in units.items()) for state in states if state)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ each NVLink side, and per rank and direction the bundle cap of each collective. 
 rates. Left out: latency (added once per operation) and the CPU's own traffic.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -23,7 +24,7 @@ class Row:
     kind: str
     bound: float
     slowdowns: tuple[tuple[str, float], ...] = ()
-    """(aggressor, relative slowdown): the bound shrinks while that kind of copy is active on `rank`."""
+    """(aggressor, relative slowdown): the bound shrinks while that kind of copy or collective is active on `rank`."""
     rank: int | None = None
     owner: Owner = ("node",)
     """Whose it is: ("rank", 3), ("switch", 0), ("socket", 1), or ("between", 0, 1) for a link of two sockets."""
@@ -41,8 +42,8 @@ class FlowClass:
     """(row, coefficient)."""
     companions: tuple[str, object] = ("", None)
     """Flows with equal companions start together: the rate alone is theirs together."""
-    copy_of: tuple[int, str] | None = None
-    """(rank, direction) of a copy: what interference looks at."""
+    active_as: tuple[tuple[int, str], ...] = ()
+    """(rank, direction of a copy or kind of collective): what interference looks at."""
     alone: float | None = None
     """Rate with only its companions around, where a folded class knows it."""
     own: tuple[tuple[int, float], ...] | None = None
@@ -136,7 +137,7 @@ class Fabric:
             self._use_way(usage, direction, rank, socket)
             self._use_host(usage, socket, "read" if direction == "H2D" else "write")
             self._add_class(
-                key, f"{direction} copy", 1.0, self._copy_cap(direction, memory), usage, key, (rank, direction)
+                key, f"{direction} copy", 1.0, self._copy_cap(direction, memory), usage, key, ((rank, direction),)
             )
         return self._class_index[key]
 
@@ -156,10 +157,10 @@ class Fabric:
         cap: float,
         usage: Usage,
         companions: object,
-        copy_of: tuple[int, str] | None = None,
+        active_as: tuple[tuple[int, str], ...],
     ) -> None:
         index = len(self.classes)
-        made = FlowClass(index, label, weight, cap, tuple(usage.items()), (label, companions), copy_of)
+        made = FlowClass(index, label, weight, cap, tuple(usage.items()), (label, companions), active_as)
         self.classes.append(made)
         self._class_index[key] = made
 
@@ -181,7 +182,7 @@ class Fabric:
             for end, rank in (("send", i), ("receive", j)):
                 _add(usage, self._bundle_row(name, bytes_, end, rank))
             weight = self._weight(name, len(group) - 1) / (len(group) - 1)
-            self._add_class(key, name, weight, inf, usage, (bytes_, group))
+            self._add_class(key, name, weight, inf, usage, (bytes_, group), active_on(name, (i, j)))
         return self._class_index[key]
 
     def aggregated_class(
@@ -199,7 +200,8 @@ class Fabric:
                     _add(usage, row, a / len(peers))
             _add(usage, self._bundle_row(name, bytes_, "send", i))
             others = len(group) - 1
-            self._add_class(key, name, self._weight(name, others) * len(peers) / others, inf, usage, (bytes_, group))
+            weight = self._weight(name, others) * len(peers) / others
+            self._add_class(key, name, weight, inf, usage, (bytes_, group), active_on(name, (i, *peers)))
         return self._class_index[key]
 
     def ways(self, i: int, group: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -220,11 +222,12 @@ class Fabric:
                 self._use_transport(usage, name, i, j)
                 for end, rank in (("send", i), ("receive", j)):
                     _add(usage, self._bundle_row(name, bytes_, end, rank))
-            self._add_class(key, name, self._weight(name, len(group) - 1), inf, usage, (bytes_, group))
+            weight = self._weight(name, len(group) - 1)
+            self._add_class(key, name, weight, inf, usage, (bytes_, group), active_on(name, group))
         return self._class_index[key]
 
     def _bundle_row(self, name: CollectiveName, bytes_: float, end: str, rank: int) -> int:
-        """What one rank's collective kernels send (or receive) in all, less while copies interfere."""
+        """What one rank's collective kernels send (or receive) in all, less while others interfere."""
         victims = {entry.aggressor: entry.slowdown.value for entry in self.node.interference if entry.victim == name}
         return self._row(
             f"{name} {end} of rank {rank} ({bytes_:.0f} B)",
@@ -252,6 +255,12 @@ class Fabric:
             self._use_way(usage, "D2H", i, self._socket[j])
             self._use_host(usage, self._socket[j], "write", "read")
             self._use_way(usage, "H2D", j, self._socket[j], cost)
+
+
+def active_on(name: CollectiveName, ranks: Iterable[int]) -> tuple[tuple[int, str], ...]:
+    """What interference sees of a collective's flow on these ranks; all-reduce rings are rings as all-gather's are."""
+    kind = "all-to-all" if name == "all-to-all" else "all-gather"
+    return tuple((rank, kind) for rank in ranks)
 
 
 def _add(usage: Usage, row: int, coefficient: float = 1.0) -> None:

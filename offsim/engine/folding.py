@@ -71,7 +71,7 @@ class FoldedFabric:
         return spread
 
     def _make(
-        self, first: FlowClass, count: int, own_count: int, own_owners: Counter[Hashable], rank: int, call: object
+        self, first: FlowClass, count: int, own_count: int, own_owners: Counter[Hashable], call: object
     ) -> FlowClass:
         """The class of `count` flows like `first`, `own_count` of which belong to the same call."""
         return FlowClass(
@@ -81,16 +81,21 @@ class FoldedFabric:
             cap=first.cap,
             usage=tuple(self._spread(first.usage, count, self._all).items()),
             companions=(first.label, ("call", call)),
-            copy_of=(rank, first.copy_of[1]) if first.copy_of is not None else None,
+            active_as=self._active_as(first),
             own=tuple(self._spread(first.usage, own_count, own_owners).items()),
         )
+
+    def _active_as(self, first: FlowClass) -> tuple[tuple[int, str], ...]:
+        """On which simulated ranks a class of flows like this one is active: alike ranks have alike flows."""
+        found = [(self._stands_for[self.symmetry.ranks[rank]], name) for rank, name in first.active_as]
+        return tuple(dict.fromkeys(found))
 
     def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
         """The copies of all ranks that this one stands for."""
         key = ("copy", rank, direction, memory)
         if key not in self._made:
             first = self.fabric.copy_class(rank, direction, memory)
-            made = self._make(first, self.represented[rank], 1, self._owners([rank]), rank, key)
+            made = self._make(first, self.represented[rank], 1, self._owners([rank]), key)
             self._made[key] = self._alone_in([made])[0]
         return self._made[key]
 
@@ -99,7 +104,7 @@ class FoldedFabric:
         alone = [FlowClass(i, one.label, one.weight, one.cap, one.own or one.usage) for i, one in enumerate(call)]
         rates, _, _ = shared_rates(self.rows, Counter(alone))
         return [
-            FlowClass(c.index, c.label, c.weight, c.cap, c.usage, c.companions, c.copy_of, rate, c.own)
+            FlowClass(c.index, c.label, c.weight, c.cap, c.usage, c.companions, c.active_as, rate, c.own)
             for c, rate in zip(call, rates, strict=True)
         ]
 
@@ -131,9 +136,9 @@ class FoldedFabric:
         """A ring: one flow for all its members, and for the rings of the groups that look alike."""
         first = self.fabric.ring_class(kind, sent, group)
         usage, own = self._ring_usage(first, self._like(group), self._all), self._ring_usage(first, 1, None)
-        made = FlowClass(
-            len(self._made), first.label, first.weight, first.cap, usage, (kind, ("call", sent, group)), own=own
-        )
+        call = (kind, ("call", sent, group))
+        active = self._active_as(first)
+        made = FlowClass(len(self._made), first.label, first.weight, first.cap, usage, call, active, own=own)
         key = ("ring", kind, sent, group)
         self._made[key] = self._alone_in([made])[0]
         return [(group[0], -1, self._made[key], sent)]
@@ -161,7 +166,7 @@ class FoldedFabric:
             for peers in self._peers_of(rank, group):
                 first = self.fabric.pair_class(kind, sent, group, rank, peers.rank)
                 own = colours[self.symmetry.ranks[rank]] * peers.number
-                made = self._make(first, own * like, own, owners, rank, (sent, group))
+                made = self._make(first, own * like, own, owners, (sent, group))
                 self._made["pair", kind, sent, group, rank, peers.rank] = made
                 calls.append((rank, self._stands_for[self.symmetry.ranks[peers.rank]], made))
         part = sent / (len(group) - 1)

@@ -80,9 +80,9 @@ class Rates:
         self, row: int, victim: FlowClass, classes: list[FlowClass], rates: list[float], active: Counter[FlowClass]
     ) -> list[tuple[str, float]]:
         """Who else uses the row that binds a flow, with shares that add up to one."""
-        copies = {c.copy_of for c in classes if c.copy_of is not None}
+        there = {active for c in classes for active in c.active_as}
         bound_by = self.rows[row]
-        slowing = [(a, s) for a, s in bound_by.slowdowns if bound_by.rank is not None and (bound_by.rank, a) in copies]
+        slowing = [(a, s) for a, s in bound_by.slowdowns if bound_by.rank is not None and (bound_by.rank, a) in there]
         if slowing:
             total = sum(slowdown for _, slowdown in slowing)
             return [(f"{aggressor} interference", slowdown / total) for aggressor, slowdown in slowing]
@@ -100,20 +100,20 @@ class Rates:
 def shared_rates(rows: list[Row], active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
     """Rates and binding rows of classes (in order of index), and which fabric row each solver row is."""
     classes = sorted(active, key=lambda c: c.index)
-    copies = {c.copy_of for c in classes if c.copy_of is not None}
+    there = {active for c in classes for active in c.active_as}
     used: dict[int, list[tuple[int, float]]] = {}
     for i, flow_class in enumerate(classes):
         for row, a in flow_class.usage:
             used.setdefault(row, []).append((i, a * active[flow_class]))
-    shared = [SharedRow(_bound(rows[row], copies), tuple(pairs)) for row, pairs in used.items()]
+    shared = [SharedRow(_bound(rows[row], there), tuple(pairs)) for row, pairs in used.items()]
     shares = fair_share([c.weight for c in classes], [c.cap for c in classes], shared)
     return shares.rates, shares.binding, list(used)
 
 
-def _bound(row: Row, copies: set[tuple[int, str]]) -> float:
-    """A row's bound, smaller while an interfering copy is active on its rank."""
+def _bound(row: Row, there: set[tuple[int, str]]) -> float:
+    """A row's bound, smaller while an interfering copy or collective is active on its rank."""
     bound = row.bound
     for aggressor, slowdown in row.slowdowns:
-        if row.rank is not None and (row.rank, aggressor) in copies:
+        if row.rank is not None and (row.rank, aggressor) in there:
             bound /= 1 + slowdown
     return bound

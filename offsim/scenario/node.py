@@ -207,12 +207,25 @@ class Overheads(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Interference(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much longer a kernel takes while something else is active on its GPU."""
+    """How much longer a kernel or collective takes while something else is active on its GPU.
+
+    Of two collectives that run at once each is named: their kernels share what NVLink, or the way to host memory, lets
+    pass.
+    """
 
     victim: KernelClass | Literal["all-to-all", "all-gather"]
-    aggressor: Literal["H2D", "D2H", "collective"]
+    aggressor: Literal["H2D", "D2H", "collective", "all-to-all", "all-gather"]
     slowdown: SlowdownQuantity
     """Relative: 0.09 makes it 9 % longer."""
+
+    def __post_init__(self) -> None:
+        others = {"all-to-all": "all-gather", "all-gather": "all-to-all"}
+        allowed = ("H2D", "D2H", others.get(self.victim, "collective"))
+        if self.aggressor not in allowed:
+            raise ValueError(
+                f"interference: victim {self.victim!r} cannot have aggressor {self.aggressor!r}; use one of "
+                f"{', '.join(allowed)}"
+            )
 
 
 class Node(Struct, frozen=True, forbid_unknown_fields=True):

@@ -280,7 +280,7 @@ def _unused_interference(scenario: Scenario) -> list[int]:
     absent = {"D2H"} if not _pageable(scenario.policy) else set()
     absent |= {"H2D", "D2H"} if isinstance(scenario.policy, Resident) else set()
     absent |= {"all-to-all", "all-gather", "collective", "relayout"} if scenario.workload.gpus == 1 else set()
-    absent |= {"collective"} if not gathers(scenario.policy) else set()
+    absent |= {"collective", "all-gather"} if not gathers(scenario.policy) else set()
     entries = enumerate(scenario.node.interference)
     return [i for i, entry in entries if entry.victim in absent or entry.aggressor in absent]
 

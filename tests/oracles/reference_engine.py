@@ -303,7 +303,7 @@ class Reference:
                 flow.rate = of_class[flow.flow_class]
 
     def _factor(self, rank: Rank, kernel_class: object) -> float:
-        beside = {transfer.flow_class.copy_of[1] for transfer in rank.copying.values() if transfer.flow_class.copy_of}
+        beside = {name for transfer in rank.copying.values() for _, name in transfer.flow_class.active_as}
         beside |= {"collective"} if rank.meets else set()
         factor = 1.0
         for entry in self.node.interference:

@@ -100,7 +100,7 @@ def check_rows(network: Network) -> None:
         for batch in network.batches
         for index in batch.classes.indices
     ]
-    copies = {flow_class.copy_of for flow_class, _ in flows}
+    there = {active for flow_class, _ in flows for active in flow_class.active_as}
     load: Counter[int] = Counter()
     for flow_class, rate in flows:
         assert 0 < rate <= flow_class.cap * (1 + 1e-9)
@@ -108,7 +108,7 @@ def check_rows(network: Network) -> None:
             load[row] += coefficient * rate
     for index, amount in load.items():
         row = network.rates.rows[index]
-        slower = [slowdown for kind, slowdown in row.slowdowns if (row.rank, kind) in copies]
+        slower = [slowdown for kind, slowdown in row.slowdowns if (row.rank, kind) in there]
         bound = row.bound
         for slowdown in slower:
             bound /= 1 + slowdown

@@ -279,6 +279,25 @@ def test_a_host_that_waits_for_a_copy_names_its_stream(scope):
     assert [(span.cause, span.end) for span in timeline.spans if span.kind == "blocked"] == [("copy", 5)]
 
 
+def test_two_kinds_of_collectives_at_once_slow_each_other_on_the_ranks_that_they_occupy():
+    """All-to-alls of 100 bytes take 1 s alone and 3 beside the all-gather, which takes 4 alone and 6 beside them."""
+    entries = (
+        Interference(victim="all-to-all", aggressor="all-gather", slowdown=quantity(2.0)),
+        Interference(victim="all-gather", aggressor="all-to-all", slowdown=quantity(0.5)),
+    )
+    node = replace(NODE, interference=entries, nvlink=NVLink(send=LINK, receive=LINK))
+    node = replace(node, collectives=replace(NODE.collectives, transport="nvlink"))
+    gather = Collective("gathers", "gather", "all-gather", 400.0)
+    exchange = Collective("compute", "exchange", "all-to-all", 100.0)
+    timeline = run(gather, exchange, exchange, node=node, groups=TWO)
+    assert on(timeline, "compute") == [("exchange", 0, 3), ("exchange", 3, 6)]
+    assert on(timeline, "gathers") == [("gather", 0, 6)]
+    assert {name for span in timeline.spans for name, _ in span.delays} == {
+        "all-gather interference",
+        "all-to-all interference",
+    }
+
+
 def slowed(victim: str, aggressor: str, by: float) -> Node:
     """The node with one interference."""
     entry = Interference(victim=victim, aggressor=aggressor, slowdown=quantity(by))

@@ -85,6 +85,15 @@ def test_a_calibration_inside_the_simulator_returns_how_collectives_share_a_link
     assert_comes_back(found, "collectives.all_to_all.latency", 40.0)
 
 
+def test_a_calibration_inside_the_simulator_returns_how_two_kinds_of_collectives_slow_each_other():
+    entries = probed_nodes.slowed("all-to-all", "all-gather", 2.0) + probed_nodes.slowed(
+        "all-gather", "all-to-all", 0.2
+    )
+    found = values(calibrated(probed_nodes.two_gpus(interference=entries)))
+    assert_comes_back(found, "interference.all-to-all by all-gather.slowdown", 2.0)
+    assert_comes_back(found, "interference.all-gather by all-to-all.slowdown", 0.2)
+
+
 def test_the_profile_loads_as_a_node_and_kernels_take_what_was_measured(tmp_path: Path):
     fitted = calibrated(probed_nodes.one_gpu())
     path = tmp_path / "profile.toml"

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_node
+from offsim.scenario.node import Interference
 from offsim.scenario.quantity import Curve, Quantity
 
 NODES = catalogue.names("nodes")
@@ -134,3 +135,16 @@ def test_latency_and_rate_give_back_the_measured_all_to_all(name, buffer, second
     kind = load_node(name).collectives.all_to_all
     sent = buffer / 2
     assert kind.latency.value + sent / kind.rate.at(sent) == pytest.approx(seconds, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("victim", "aggressor", "said"),
+    [
+        ("gemm", "all-gather", "use one of H2D, D2H, collective"),
+        ("all-to-all", "all-to-all", "use one of H2D, D2H, all-gather"),
+        ("all-gather", "collective", "use one of H2D, D2H, all-to-all"),
+    ],
+)
+def test_an_aggressor_that_would_have_no_effect_is_refused(victim, aggressor, said):
+    with pytest.raises(ValueError, match=said):
+        Interference(victim, aggressor, Quantity(0.1, "guess", "test"))
