@@ -4,8 +4,9 @@ from offsim.scenario.node import GPU
 from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
-from .clock import IDLE_POWER, fit_clock, of_slowest
+from .clock import IDLE_POWER, fit_clock
 from .fitting import Fit, SummaryRow, bytes_of, note_table
+from .loads import of_slowest
 from .tables import (
     attention_key,
     attention_work,
@@ -149,7 +150,8 @@ def add_clock(fit: Fit, gpu: GPU) -> None:
     )
     fit.table("gpu.clock.energy", entries("energy"))
     memory_bound = "derived", "bound by memory, whose clock does not change"
-    bound = [(name, toml.quantity(0.0, *memory_bound)) for name in ("elementwise", "relayout")]
+    memory_kinds = [name for name in ("elementwise", "relayout") if f"sensitivity.{name}" not in found.values]
+    bound = [(name, toml.quantity(0.0, *memory_bound)) for name in memory_kinds]
     fit.table("gpu.clock.sensitivity", [*entries("sensitivity"), *bound])
     worst = max(found.errors.items(), key=lambda item: abs(item[1]))
     note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"

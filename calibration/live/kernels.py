@@ -167,7 +167,8 @@ class Planner:
         count, per_key = output_elements(kernel), samples * heads * keys * width
 
         def run() -> None:
-            q = state.read(count, place)
+            # Not another attention's output: that is nearly constant, and so would be the weights of its values.
+            q = state.part(count, low=place.low) if place.outside else state.read(count, place)
             k, v = (q, q) if side is None else (state.side[side][:per_key], state.side[side][per_key : 2 * per_key])
             if side is None and state.buffer is not None and 3 * count <= state.buffer.numel():
                 triple = state.part(3 * count, low=place.low)

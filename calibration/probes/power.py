@@ -1,9 +1,11 @@
 """What load does to the clock: continuous kernels, and bursts with idle gaps between them.
 
 The burst's durations against the same kernels at full clock show how far the clock falls; what clock, power and energy
-read meanwhile is kept. Loads that memory bounds never reach the limit: their power shows the energy per byte.
+read meanwhile is kept. Loads that memory bounds never reach the limit: their power shows the energy per byte. In loads
+that mix classes of kernels each is timed by itself, since a low clock slows them differently.
 """
 
+from itertools import groupby
 from typing import ClassVar
 
 from calibration.bench import Bench, Reading, Watched
@@ -27,7 +29,7 @@ TOKENS = 8192
 
 
 def load_kernels(name: str) -> tuple[Kernel, ...]:
-    """The kernels of one round of a load: one class, or a whole Wan-14B block on one GPU."""
+    """The kernels of one round of a load: one class, a Wan-14B block on one GPU, or (`half`) one of two GPUs' part."""
     if name == "gemm":
         return (product(TOKENS, 5120, 13824),)
     if name == "attention":
@@ -36,15 +38,16 @@ def load_kernels(name: str) -> tuple[Kernel, ...]:
         return (elementwise(600 * 10**6),)
     if name == "relayout":
         return (relayout(TOKENS, 3, 5120),)
-    return mixed_kernels(int(name.removeprefix("mix-")) if name.startswith("mix-") else TOKENS)
+    kind, _, tokens = name.partition("-")
+    return mixed_kernels(int(tokens) if tokens else TOKENS, degree=2 if kind == "half" else 1)
 
 
-def mixed_kernels(tokens: int) -> tuple[Kernel, ...]:
-    """The kernels of a Wan-14B block."""
+def mixed_kernels(tokens: int, degree: int) -> tuple[Kernel, ...]:
+    """The kernels of a Wan-14B block on one of `degree` GPUs that share its sequence."""
     from offsim.program.block import Layout, block_commands
 
     model = load_model("wan2.2-t2v-a14b")
-    layout = Layout(1, tokens, 0, 1, 4)
+    layout = Layout(degree, tokens, 0, 1, 4)
     operations = tuple(
         op for op in model.blocks[0].operations() if getattr(op, "rows", getattr(op, "keys", "")) != "text"
     )
@@ -61,28 +64,42 @@ class Soak(Probe):
     usual_seconds = 5.8
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
-        more = ("relayout", "mix-2048", "mix-32768") if mode == "full" else ()
+        more = ("relayout", "mix-2048", "mix-32768", "half-16384", "half-32760") if mode == "full" else ()
         return [{"kernels": name} for name in ("gemm", "attention", "elementwise", "mix", *more)]
 
     def held_out(self, config: Config) -> bool:
-        return config["kernels"] == "mix-2048"
+        return config["kernels"] in ("mix-2048", "half-16384")
 
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
         kernels = load_kernels(str(config["kernels"]))
         round_seconds = sum(guessed_seconds(kernel) for kernel in kernels)
         per_part = max(1, round(PART / round_seconds))
         parts = round(SOAK / (per_part * round_seconds))
+        classes = [(name, tuple(alike)) for name, alike in groupby(kernels, key=lambda kernel: kernel.kernel_class)]
+        rest = [compute("load", kernels * (per_part - 1))] if per_part > 1 else []
         commands: list[Command] = [*working_memory(kernels), Record(COMPUTE, "part 0")]
         for i in range(parts):
-            commands += [compute("load", kernels * per_part), Record(COMPUTE, f"part {i + 1}")]
+            for k, (_, alike) in enumerate(classes):
+                commands += [compute("load", alike), Record(COMPUTE, f"part {i} class {k}")]
+            commands += [*rest, Record(COMPUTE, f"part {i + 1}")]
         found: Readings = {"start": [], "seconds": []}
         for _ in range(repeats):
             reading = bench.run(tuple(commands), settle=0.7, gated=False)
             for i in range(parts):
                 found["start"].append(reading.between("part 0", f"part {i}"))
                 found["seconds"].append(reading.between(f"part {i}", f"part {i + 1}") / per_part)
+                keep_classes(found, reading, i, [name for name, _ in classes])
             keep_watched(found, reading)
         return found
+
+
+def keep_classes(found: Readings, reading: Reading, part: int, names: list[str]) -> None:
+    """Add what each class of kernels took in a part's first round, if there are several."""
+    marks = [reading.instants[0, f"part {part}"]]
+    marks += [reading.instants[0, f"part {part} class {k}"] for k in range(len(names))]
+    for name in dict.fromkeys(names) if len(names) > 1 else ():
+        spent = sum(marks[k + 1] - marks[k] for k, other in enumerate(names) if other == name)
+        found.setdefault(f"class_{name}", []).append(spent)
 
 
 def keep_watched(found: Readings, reading: Reading) -> None:

@@ -1,0 +1,95 @@
+"""Loads that a chip was under, as the clock model is fitted to them: what they are made of, and what came out.
+
+Assumes that a load's time has settled between 0.15 and 0.7 s after it begins, and that NVML's clock and power go with
+the second half of a run.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import structs
+
+from calibration.probes.kernels_time import guessed_seconds
+from calibration.probes.power import load_kernels
+from calibration.samples import Sample
+from offsim.engine.durations import kernel_duration
+from offsim.program.commands import Kernel
+from offsim.scenario.node import GPU
+
+SETTLED = (0.15, 0.7)
+"""Seconds of a soak in which the clock has settled and the slower regulation has not begun."""
+BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
+UNLIMITED = 0.97
+"""Share of the highest clock from which on a load is not limited."""
+
+
+class Load(NamedTuple):
+    """A load and what it did to its own kernels."""
+
+    name: str
+    kernels: tuple[tuple[Kernel, float], ...]
+    """One round, with seconds at full clock."""
+    rounds: int
+    """Rounds between two gaps."""
+    idle: float
+    measured: float
+    """Seconds of a round, once settled."""
+    held_out: bool = False
+    clock: float | None = None
+    """As a share of the highest, while continuous."""
+    power: float | None = None
+    """Watts drawn while continuous, where the clock stayed high: of a load at the limit it says nothing."""
+    early: tuple[tuple[float, float], ...] = ()
+    """(instant, seconds of a round) from a cool start."""
+    classes: tuple[tuple[str, float], ...] = ()
+    """(class, its seconds of a round) once settled, where the load mixes them and they were timed apart."""
+
+    @property
+    def title(self) -> str:
+        gaps = f", gaps of {1e3 * self.idle:.1f} ms" if self.idle else ""
+        return f"{self.name}{gaps}{' (held out)' if self.held_out else ''}"
+
+    @property
+    def alone(self) -> float:
+        """Seconds of a round at full clock."""
+        return sum(seconds for _, seconds in self.kernels)
+
+
+def of_slowest(soaks: list[Sample], together: list[Sample]) -> list[Sample]:
+    """Soaks of the slowest GPU: those of all at once where there are some, with the clock and power that go with them
+    left out, since they are the first GPU's.
+    """
+    found = {str(sample.config["kernels"]): structs.replace(sample, state={}) for sample in together}
+    return [found.get(str(sample.config["kernels"]), sample) for sample in soaks]
+
+
+def _kernels(name: str, gpu: GPU) -> tuple[tuple[Kernel, float], ...]:
+    return tuple((kernel, kernel_duration(kernel, gpu)) for kernel in load_kernels(name))
+
+
+def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
+    name = str(sample.config["kernels"])
+    starts, times = np.asarray(sample.readings["start"]), np.asarray(sample.readings["seconds"])
+
+    def inside(low: float, high: float, values: np.ndarray = times) -> float | None:
+        chosen = values[(starts >= low) & (starts < high)]
+        return float(np.median(chosen)) if len(chosen) else None
+
+    measured = inside(*SETTLED) or float(np.median(times))
+    apart = [(key, inside(*SETTLED, np.asarray(v))) for key, v in sample.readings.items() if key.startswith("class_")]
+    classes = tuple((key.removeprefix("class_"), seconds) for key, seconds in apart if seconds is not None)
+    # The clock was read in the second half of the run, when the chip is warmer: what it says goes with that time.
+    late = inside(0.5 * float(starts.max()), 9e9) or measured
+    reading = sample.state.get("sm_clock_MHz")
+    clock = None if reading is None else min(1.0, reading / highest * (late / measured) ** 1.5)
+    found = [((low + high) / 2, inside(low, high)) for low, high in BINS]
+    first = tuple((at, seconds) for at, seconds in found if seconds is not None)
+    power = sample.state.get("power_W") if clock is not None and clock >= UNLIMITED else None
+    return Load(name, _kernels(name, gpu), 1, 0.0, measured, sample.held_out, clock, power, first, classes)
+
+
+def duty_load(sample: Sample, gpu: GPU) -> Load:
+    name, busy, idle = str(sample.config["kernels"]), float(sample.config["busy"]), float(sample.config["idle"])
+    rounds = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in load_kernels(name))))
+    measured = float(np.median(sample.readings["seconds"]))
+    return Load(name, _kernels(name, gpu), rounds, idle, measured, sample.held_out)
