@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-QUESTIONS = ("confirmation", "ranking", "combinations", "six_gpus")
+QUESTIONS = ("confirmation", "one_gpu", "ranking", "combinations", "six_gpus")
 RESULTS = Path(__file__).with_name("results")
 
 
