@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.replays.cases import GPUS, Case, load_cases
+from calibration.replays.cases import GPUS, Case, load_cases, without_kind
 from calibration.validate.records import NODES, Record, read_records
 from offsim.results.layout import new_table, render
 from offsim.results.predict import predict
@@ -86,13 +86,8 @@ def answer() -> str:
 def _table(title: str, rows: list[tuple[Case, Steps]]) -> Table:
     table = new_table(title, *COLUMNS)
     for case, steps in rows:
-        table.add_row(_name(case), *steps.cells())
+        table.add_row(without_kind(case.name), *steps.cells())
     return table
-
-
-def _name(case: Case) -> str:
-    """Without the kind of node, which the title says."""
-    return case.name.removeprefix(f"{case.kind}-")
 
 
 def _compared(node: str, records: list[Record]) -> str:
@@ -106,4 +101,4 @@ def _compared(node: str, records: list[Record]) -> str:
 def _rows(record: Record) -> Iterator[list[str]]:
     found, expected = measured(record), predicted(record.case, str(record.profile))
     error = 100 * (expected.gain - found.gain)
-    yield [_name(record.case), *found.cells(), f"{100 * expected.gain:+.1f} %", f"{error:+.1f}"]
+    yield [without_kind(record.case.name), *found.cells(), f"{100 * expected.gain:+.1f} %", f"{error:+.1f}"]

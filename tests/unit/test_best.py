@@ -1,8 +1,10 @@
 """`offsim best`: what is searched, what is said of it, and what of wrong input."""
 
+import os
 import tomllib
 from io import StringIO
 from typing import get_args
+from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
@@ -46,7 +48,9 @@ def tiny(blocks: int = 4, **workload) -> Scenario:
 
 
 def words_of(answer: Answer) -> str:
-    return " ".join(render(*report(answer)).split())
+    """The report, wide enough that words of one cell stand together."""
+    with patch.dict(os.environ, {"COLUMNS": "160"}):
+        return " ".join(render(*report(answer)).split())
 
 
 # What is searched

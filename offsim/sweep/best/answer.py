@@ -127,12 +127,21 @@ def _best(choices: Sequence[Choice]) -> Renderable:
             str(number),
             words(choice.candidate.scenario.policy) + change,
             seconds(found.steady),
-            f"{seconds(found.total)}\n[{choice.low:.4g}-{choice.high:.4g}]",
+            f"{seconds(found.total)}\n[{_four(choice.low)}-{_four(choice.high)}]",
             gib(found.peak_allocated),
             f"{host / 2**30:,.0f}",
             binds(found),
         )
     return table
+
+
+def _four(value: float) -> str:
+    """Four digits, zeros at the end too.
+
+    >>> _four(16.2), _four(1234.5)
+    ('16.20', '1234')
+    """
+    return f"{value:#.4g}".rstrip(".")
 
 
 def binds(prediction: Prediction) -> str:
@@ -207,7 +216,8 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
     if not choices:
         return
     if len(answer.front) > FRONT_SHOWN:
-        yield f"{len(answer.front) - FRONT_SHOWN} more points of the front are in --json."
+        left = len(answer.front) - FRONT_SHOWN
+        yield f"{left} more point{'s of the front are' if left > 1 else ' of the front is'} in --json."
     if any(choice.candidate.change for choice in choices):
         yield "What stands in brackets below a policy runs the same request otherwise."
     if any(choice.candidate.rounding for choice in choices):
