@@ -19,9 +19,9 @@ from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
-from offsim.scenario.units import dimension_of
+from offsim.scenario.units import SUFFIXES, dimension_of
 
-from .layout import Renderable, new_table, pairs, spaced
+from .layout import Renderable, new_table, pairs, seconds, spaced
 from .tables import as_written, policy_fields
 
 UNITS = {"bytes": ("GiB", 2.0**30), "rate": ("GB/s", 1e9), "time": ("us", 1e-6), "flops": ("TFLOP/s", 1e12)}
@@ -71,7 +71,7 @@ def policies() -> Table:
     table = list_table("Policies", "name", "what it is", "versions", "other parameters")
     for name, kind in POLICIES.items():
         fields = get_type_hints(kind, include_extras=True)
-        others = ", ".join(field for field in kind.__struct_fields__ if field != "version")
+        others = ", ".join(as_written(kind, f, default)[0] for f, _, default in policy_fields(kind()) if f != "version")
         table.add_row(name, summary(kind), ", ".join(get_args(fields.get("version"))) or "-", others)
     return table
 
@@ -122,9 +122,13 @@ def show_model(model: Model) -> Iterator[Renderable]:
 
 
 def plain_fields(struct: Struct) -> list[tuple[str, str]]:
-    """Fields that are not structs themselves, as text."""
+    """Fields that are not structs themselves, as text; times with their unit."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__ if name not in SHOWN_APART}
-    return [(name, plain(value)) for name, value in values.items() if not _empty(value)]
+    hints = get_type_hints(type(struct), include_extras=True)
+    times = {name for name in values if dimension_of(hints[name]) == "time"}
+    return [
+        (name, seconds(value) if name in times else plain(value)) for name, value in values.items() if not _empty(value)
+    ]
 
 
 def _empty(value: object) -> bool:
@@ -249,8 +253,8 @@ def show_policy(name: str) -> Iterator[Renderable]:
     table = list_table("Parameters", "name", "allowed", "default", "meaning")
     hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
     for field, _, default in policy_fields(kind()):
-        shown = as_written(kind, field, default)[1]
-        table.add_row(field, Text(allowed(hints[field])), shown, Text(docs.get(field, "")))
+        key, shown = as_written(kind, field, default)
+        table.add_row(key, Text(allowed(hints[field])), shown, Text(docs.get(field, "")))
     yield table
 
 
@@ -262,8 +266,8 @@ def allowed(annotation: Any) -> str:
     """
     origin = get_origin(annotation)
     if origin is Annotated:
-        unit = " of seconds" if dimension_of(annotation) == "time" else ""
-        return allowed(get_args(annotation)[0]) + unit
+        others = "/".join(list(SUFFIXES.get(dimension_of(annotation) or "", ()))[1:])
+        return allowed(get_args(annotation)[0]) + (f" (or {others})" if others else "")
     if origin is Literal:
         return ", ".join(map(str, get_args(annotation)))
     if origin in (Union, UnionType):
