@@ -223,6 +223,7 @@ def _phase_json(peak: PhasePeak) -> dict[str, Any]:
         "phase": peak.phase,
         "allocated_bytes": peak.allocated,
         "reserved_bytes": peak.reserved,
+        "reserved_at_most": peak.reserved_at_most,
         "pinned_host_bytes": peak.pinned,
         "pageable_host_bytes": peak.pageable,
         "largest": [{"owner": owner, "bytes": size} for owner, size in peak.largest],

@@ -196,7 +196,8 @@ def memory(prediction: Prediction) -> list[Renderable]:
     )
     for peak in prediction.phases:
         host = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
-        table.add_row(peak.phase, gib(peak.allocated), gib(peak.reserved), *(gib(b) if b else "-" for b in host))
+        reserved = f"at most {gib(peak.reserved)}" if peak.reserved_at_most else gib(peak.reserved)
+        table.add_row(peak.phase, gib(peak.allocated), reserved, *(gib(b) if b else "-" for b in host))
     top = max(prediction.phases, key=lambda phase: phase.allocated)
     owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN] if gib(size) != NOTHING]
     others = gib(sum(size for _, size in top.largest[len(owners) :]))

@@ -3,10 +3,12 @@
 import pytest
 
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Section, StreamProgram, Synchronize
+from offsim.results.layout import render
 from offsim.results.memory import phase_peaks
 from offsim.results.predict import predict, warnings
+from offsim.results.tables import memory
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import Resident, SGLangLayerwise
+from offsim.scenario.policy import DiffusersGroup, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_scenario
@@ -35,6 +37,13 @@ def test_memory_with_a_recorded_stream_stays_reserved_until_the_host_has_waited_
     assert peaks(A, freed[0], Synchronize("stream", "copy"), B, Free("b")) == (10.0, 20.0)
     for wait in (Synchronize("stream", COMPUTE), Synchronize("device"), Copy(COMPUTE, "x", "D2H", 1.0, "fresh", "x")):
         assert peaks(A, freed[0], wait, B, Free("b")) == ONE_AT_A_TIME
+
+
+def test_reserved_memory_is_told_as_a_bound_where_streams_were_recorded():
+    for recorded in (False, True):
+        prediction = predict(tiny_scenario(DiffusersGroup(stream=True, record_stream=recorded)))
+        assert ("at most" in render(*memory(prediction))) is recorded
+        assert prediction.phases[-1].reserved_at_most is recorded
 
 
 @pytest.mark.parametrize(
