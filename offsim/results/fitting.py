@@ -63,7 +63,7 @@ def _parts(paragraph: str, offset: int, width: int) -> Iterator[tuple[int, int]]
 def fitted(table: Table, width: int) -> Table:
     """The table itself where it is no wider than `width`; else one that isn't, as far as its words allow."""
     kept = list(table.columns)
-    gap = 2 if table.box is None else 3
+    gap = 2 if table.box is None else table.padding[1] + table.padding[3] + 1
     if sum(need(column)[1] for column in kept) + gap * (len(kept) - 1) <= width:
         return table
     for header in (None, *getattr(table, "optional", ())):
@@ -84,7 +84,7 @@ def need(column: Column, *, whole: bool = True) -> Need:
     if column.justify == "left" and not column.no_wrap:
         words = [word for line in cells for word in line.split()]
         least = max((len(part) for word in words for part in ([word] if whole else pieces(word))), default=0)
-    header = _plain(column.header)
+    header, least = _plain(column.header), max(least, min(most, column.min_width or 0))
     return max([least, *map(len, header.split())]), max([most, *map(len, header.split("\n"))])
 
 
@@ -118,13 +118,14 @@ def _rebuilt(table: Table, columns: Sequence[Column], widths: Sequence[int], *, 
         show_edge=False,
         pad_edge=False,
         collapse_padding=grid,
-        padding=(0, 2) if grid else (0, 1, 0, 0) if close else (0, 1),
+        padding=(0, 1, 0, 0) if close else table.padding,
     )
     for column, width in zip(columns, widths, strict=True):
         header = _broken(column.header, width)
         new.add_column(header, justify=column.justify, style=column.style, width=width, overflow="fold")
-    for row in zip(*(column.cells for column in columns), strict=True):
-        new.add_row(*(_broken(cell, width) for cell, width in zip(row, widths, strict=True)))
+    for row, *cells in zip(table.rows, *(column.cells for column in columns), strict=True):
+        broken = (_broken(cell, width) for cell, width in zip(cells, widths, strict=True))
+        new.add_row(*broken, end_section=row.end_section)
     return new
 
 

@@ -19,11 +19,15 @@ PIPED_WIDTH = 100
 
 def render(*parts: Renderable) -> str:
     """As text for standard output: as wide as it is, with colours only on a terminal."""
-    wide = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
-    console = Console(highlight=False, markup=False, emoji=False, width=None if wide else PIPED_WIDTH)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if width_is_known() else PIPED_WIDTH)
     with console.capture() as captured:
         console.print(*(fitted(p, console.width) if isinstance(p, Table) else p for p in parts), sep="\n")
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def width_is_known() -> bool:
+    """Whether standard output is a terminal, or COLUMNS says how wide what reads it is."""
+    return (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
 
 
 def spaced(parts: Iterable[Renderable]) -> list[Renderable]:

@@ -28,13 +28,17 @@ UNITS = {"bytes": ("GiB", 2.0**30), "rate": ("GB/s", 1e9), "time": ("us", 1e-6),
 """Dimension -> the unit it is shown in."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
+COMFORTABLE = 20
+"""Columns of a terminal in which a sentence reads well."""
+UNKNOWN_AS_ZERO = ("workspace_per_pixel", "whole_per_pixel", "whole_per_frame")
+"""Fields that are left out where they are zero."""
 SHOWN_APART = ("blocks", "name", "switches", "interference")
 POLICIES: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(Policy)}
 
 
-def list_table(title: str, *columns: str) -> Table:
+def list_table(title: str, *columns: str, optional: tuple[str, ...] = ()) -> Table:
     """A table whose names stay on one line and whose text stands left."""
-    table = new_table(title, *columns)
+    table = new_table(title, *columns, optional=optional)
     table.columns[0].no_wrap = True
     for column in table.columns:
         column.justify = "right" if column.header in NUMBERS else "left"
@@ -55,7 +59,8 @@ def models() -> Table:
 
 def nodes() -> Table:
     """All nodes."""
-    table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured")
+    table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured", optional=("transport",))
+    table.columns[1].min_width = COMFORTABLE
     for name in catalogue.names("nodes"):
         node = load_node(name)
         transport = node.collectives.transport if node.collectives else "-"
@@ -127,12 +132,14 @@ def plain_fields(struct: Struct) -> list[tuple[str, str]]:
     hints = get_type_hints(type(struct), include_extras=True)
     times = {name for name in values if dimension_of(hints[name]) == "time"}
     return [
-        (name, seconds(value) if name in times else plain(value)) for name, value in values.items() if not _empty(value)
+        (name, seconds(value) if name in times else plain(value))
+        for name, value in values.items()
+        if not _empty(name, value)
     ]
 
 
-def _empty(value: object) -> bool:
-    return value in (None, "", {}) or isinstance(value, Struct)
+def _empty(name: str, value: object) -> bool:
+    return value in (None, "", {}) or isinstance(value, Struct) or (name in UNKNOWN_AS_ZERO and not value)
 
 
 def plain(value: object) -> str:

@@ -175,7 +175,16 @@ def test_the_hash_depends_on_what_is_asked_alone():
     assert len({grid_of(text).hash for text in [GRID, *others]}) == 3
 
 
-def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys):
+def test_an_answer_is_printed_as_wide_as_the_terminal_and_kept_as_ever(grid_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    assert sweep_command(str(grid_file), tmp_path / "out", 1, True) == 0
+    said, kept = capsys.readouterr().out, (tmp_path / "out" / "answer.txt").read_text()
+    assert max(len(line) for line in said.splitlines() if str(tmp_path) not in line) <= 70
+    assert max(map(len, kept.splitlines())) > 70
+
+
+def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     out = tmp_path / "out"
     assert sweep_command(str(grid_file), out, 1, True) == 0
     names = {path.name for path in out.iterdir()}
