@@ -241,10 +241,9 @@ def warnings(prediction: Prediction) -> list[str]:
         )
     if prediction.uncalibrated:
         worst = [key for key, q in prediction.uncalibrated if q.provenance == "guess"]
-        found.append(
-            f"{len(prediction.uncalibrated)} values were not measured on this node"
-            + (f", {len(worst)} of them are guesses ({', '.join(worst[:3])}, ...)" if worst else "")
-        )
+        listed = ", ".join([*worst[:3], *(["..."] if len(worst) > 3 else [])])
+        guesses = f", {len(worst)} of them guessed ({listed})" if worst else ""
+        found.append(f"{len(prediction.uncalibrated)} values were not measured on this node{guesses}")
     decoding = _decoding(prediction.scenario)
     if decoding:
         found.append(decoding)
