@@ -257,6 +257,12 @@ def warnings(prediction: Prediction) -> list[str]:
     return found
 
 
+def leaves_decoding_out(scenario: Scenario) -> bool:
+    """Whether peaks are without the activations of decoding: they are not known, or tokens don't say what size."""
+    vae = scenario.model.vae
+    return vae is None or not vae.workspace_per_pixel * scenario.workload.pixels()
+
+
 def _decoding(scenario: Scenario) -> str:
     """What the decoding phase's memory lacks."""
     vae, work = scenario.model.vae, scenario.workload

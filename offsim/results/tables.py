@@ -16,7 +16,7 @@ from offsim.scenario.scenario import quantities_in_use
 from offsim.scenario.units import SUFFIXES, dimension_of
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
-from .predict import Prediction, shortcuts, warnings
+from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
 from .steps import Losses, StepRow
 
 OWNERS_SHOWN = 6
@@ -135,8 +135,9 @@ def fit_words(prediction: Prediction) -> str:
     node, ranks = prediction.scenario.node, prediction.scenario.workload.gpus
     device = node.gpu.memory.value - node.gpu.context.value
     host = max(phase.pinned + phase.pageable for phase in prediction.phases) * ranks
+    without = " (decoding's activations left out)" if leaves_decoding_out(prediction.scenario) else ""
     return (
-        f"yes: {gib(prediction.peak_allocated)} of {gib(device)} GiB per GPU, "
+        f"yes: {gib(prediction.peak_allocated)} of {gib(device)} GiB per GPU{without}, "
         f"{gib(host)} of {gib(node.host.memory.value)} GiB host memory"
     )
 

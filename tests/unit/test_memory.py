@@ -6,7 +6,7 @@ from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Sect
 from offsim.results.layout import render
 from offsim.results.memory import phase_peaks
 from offsim.results.predict import predict, warnings
-from offsim.results.tables import memory
+from offsim.results.tables import fit_words, memory
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.policy import DiffusersGroup, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario
@@ -59,5 +59,7 @@ def test_reserved_memory_is_told_as_a_bound_where_streams_were_recorded():
 def test_what_the_memory_of_decoding_lacks_is_said(model, size, said):
     work = Workload(**{**size, "steps": 2, "flow_shift": 1.0})
     scenario = Scenario(load_model(model), work, load_node("h100-sxm-x8"), SGLangLayerwise())
-    found = [warning for warning in warnings(predict(scenario)) if warning.startswith("decoding")]
+    prediction = predict(scenario)
+    found = [warning for warning in warnings(prediction) if warning.startswith("decoding")]
     assert found == [] if said is None else (len(found) == 1 and said in found[0])
+    assert ("left out" in fit_words(prediction)) is (said is not None and "a guess" not in said)
