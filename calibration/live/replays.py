@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from calibration.replays.cases import Case, load_cases
 
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--fingerprint", default="")
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
+    if not options.cpu and not torch.cuda.is_available():
+        parser.error("no CUDA GPU here; --cpu runs tiny cases without one")
     session = open_session(cpu=options.cpu)
     cases = [case for case in load_cases(options.kind, options.list) if not options.only or case.name in options.only]
     run_cases(session, cases, options)

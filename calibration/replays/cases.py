@@ -27,6 +27,16 @@ Kind = Literal["x1", "x2-nvlink", "x2-host-memory"]
 GPUS: dict[str, int] = {"x1": 1, "x2-nvlink": 2, "x2-host-memory": 2}
 
 
+def without_kind(name: str) -> str:
+    """A case's name where the kind of node is known.
+
+    >>> without_kind("x2-host-memory-wan-14b-12000-sharded")
+    'wan-14b-12000-sharded'
+    """
+    kind = next((kind for kind in GPUS if name.startswith(f"{kind}-")), "")
+    return name.removeprefix(f"{kind}-") if kind else name
+
+
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
     """One schedule to replay."""
 

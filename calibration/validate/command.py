@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
+from calibration.replays.cases import without_kind
 from offsim.results.layout import Renderable, new_table, pairs, render, spaced
 
 from .errors import CaseError, Summary, Winners, all_errors, as_json, beside, memory_error, summary, winners
 from .library import read_library
 from .library_prediction import LibraryError, library_error
-from .library_report import forward_json, forwards_table
+from .library_report import forward_json, forwards_tables
 from .records import CLASSES, NODES, SEEN, Failure, read_records
 from .simpler import SIMPLER
 from .thresholds import THRESHOLDS, Verdict, judge
@@ -40,7 +41,7 @@ def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRES
     if json:
         print(msgspec.json.format(msgspec.json.encode(_json(errors, verdicts, failures, library)), indent=2).decode())
     else:
-        tables = [forwards_table(library)] if library else []
+        tables = forwards_tables(library)
         print(render(*spaced([*report(errors, failures), *tables])))
         print(judgement(verdicts))
     return BROKEN if broken else FINE
@@ -68,7 +69,8 @@ def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]
     read_beside = beside(errors)
     if read_beside:
         parts.append(classes(read_beside, BESIDE))
-    parts += [quantities(errors), cases(errors), _order(winners(errors))]
+    nodes = dict.fromkeys(error.node for error in errors)
+    parts += [quantities(errors), *(cases(node, errors) for node in nodes), _order(winners(errors))]
     if failures:
         parts.append(pairs(_reasons(failures)))
     return parts
@@ -96,7 +98,8 @@ def _signed(value: float) -> str:
 def classes(errors: list[CaseError], title: str = TITLE) -> Table:
     """Steady steps relative to the resident run, by class, beside simpler models and the noise floor."""
     columns = ("n", "median", "p95", "worst", "<=1/3/5 %", *SIMPLER, "noise")
-    table = new_table(title, "class", *columns)
+    table = new_table(title, "class", *columns, optional=("equal", "alone", "noise"))
+    table.columns[0].no_wrap = True
     for name, group in _by_class(errors):
         found = summary(group)
         if found is not None:
@@ -151,13 +154,15 @@ def quantities(errors: list[CaseError]) -> Table:
     return table
 
 
-def cases(errors: list[CaseError]) -> Table:
-    """Every case, by node."""
-    table = new_table("cases", "case", "node", "class", "measured", "predicted", "error", "noise")
+def cases(node: str, errors: list[CaseError]) -> Table:
+    """Every case of a node; its kind is the node's."""
+    columns = ("class", "measured", "predicted", "error", "noise")
+    table = new_table(f"cases on {node}", "case", *columns, optional=("noise", "class"))
     for error in errors:
-        noise = "-" if error.noise is None else _signed(error.noise)
-        ratio, predicted = f"{error.measured:.3f}", f"{error.predicted:.3f}"
-        table.add_row(error.name, error.node, error.kind, ratio, predicted, _signed(error.error), noise)
+        if error.node == node:
+            noise = "-" if error.noise is None else _signed(error.noise)
+            ratio, predicted = f"{error.measured:.3f}", f"{error.predicted:.3f}"
+            table.add_row(without_kind(error.name), error.kind, ratio, predicted, _signed(error.error), noise)
     return table
 
 

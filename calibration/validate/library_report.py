@@ -8,35 +8,35 @@ from offsim.results.layout import gib, new_table, seconds
 
 from .library_prediction import LibraryError
 
-TITLE = "forwards of the diffusers library: relative to no offloading, in seconds, peak allocated GiB"
+
+def forwards_tables(errors: list[LibraryError]) -> list[Table]:
+    """Per node one row per mode and length: relative to no offloading, with peaks; and in seconds."""
+    nodes = dict.fromkeys(error.record.node for error in errors)
+    by_node = [(node, [error for error in errors if error.record.node == node]) for node in nodes]
+    return [table for node, own in by_node for table in (_relative(node, own), _absolute(node, own))]
 
 
-def forwards_table(errors: list[LibraryError]) -> Table:
-    """One row per mode and length."""
-    columns = ("node", "measured", "predicted", "error", "measured s", "predicted s", "error", "resident s", "error")
-    table = new_table(TITLE, "mode, tokens", *columns, "peak", "error")
+def _relative(node: str, errors: list[LibraryError]) -> Table:
+    title = f"forwards of the diffusers library on {node}: relative to no offloading, peak allocated GiB"
+    table = new_table(title, "mode, tokens", "measured", "predicted", "error", "peak", "peak's error")
     for error in errors:
-        table.add_row(*_cells(error))
+        record, peak = error.record, error.record.peak_allocated
+        memory = "-" if error.memory_error is None else _signed(error.memory_error)
+        ratio, predicted = f"{record.ratio:.3f}", f"{error.predicted:.3f}"
+        peaks = "-" if peak is None else gib(peak)
+        table.add_row(record.name, ratio, predicted, _signed(error.error), peaks, memory)
     return table
 
 
-def _cells(error: LibraryError) -> list[str]:
-    record, predicted = error.record, error.prediction.steps[-1].duration
-    peak = record.peak_allocated
-    return [
-        record.name,
-        record.node,
-        f"{record.ratio:.3f}",
-        f"{error.predicted:.3f}",
-        _signed(error.error),
-        seconds(record.seconds),
-        seconds(predicted),
-        _signed(error.mode_error),
-        seconds(record.resident),
-        _signed(error.resident_error),
-        "-" if peak is None else gib(peak),
-        "-" if error.memory_error is None else _signed(error.memory_error),
-    ]
+def _absolute(node: str, errors: list[LibraryError]) -> Table:
+    """Of a forward, and of one without offloading."""
+    columns = ("measured", "predicted", "error", "resident", "resident's error")
+    table = new_table(f"the same on {node} in time", "mode, tokens", *columns)
+    for error in errors:
+        record, predicted = error.record, error.prediction.steps[-1].duration
+        times = (seconds(record.seconds), seconds(predicted), _signed(error.mode_error))
+        table.add_row(record.name, *times, seconds(record.resident), _signed(error.resident_error))
+    return table
 
 
 def _signed(value: float) -> str:

@@ -7,16 +7,16 @@ import importlib
 import sys
 from pathlib import Path
 
-QUESTIONS = ("confirmation", "ranking", "combinations", "six_gpus")
+QUESTIONS = ("confirmation", "one_gpu", "ranking", "combinations", "six_gpus")
 RESULTS = Path(__file__).with_name("results")
 
 
 def main(arguments: list[str]) -> int:
     """Answer the questions asked, or all."""
     asked = [a for a in arguments if not a.startswith("--")] or list(QUESTIONS)
-    unknown = [name for name in asked if name not in QUESTIONS]
+    unknown = [a for a in arguments if a not in (*QUESTIONS, "--write")]
     if unknown:
-        print(f"unknown question {unknown[0]!r}: allowed are {', '.join(QUESTIONS)}", file=sys.stderr)
+        print(f"unknown {unknown[0]!r}: allowed are {', '.join(QUESTIONS)} and --write", file=sys.stderr)
         return 2
     for name in asked:
         text = importlib.import_module(f"{__package__}.{name}").answer()

@@ -1,7 +1,8 @@
 """What the committed replays of ideas should show, and what they showed.
 
 The list (calibration/replays/ideas.toml) has the ideas with the largest predicted gains, gating and late placement, and
-some that are predicted to lose. Predictions are for catalogue nodes of two GPUs and for calibrated ones. Gain: how much less a step takes than plain layerwise's, of the step that plain layerwise takes.
+some that are predicted to lose. Predictions are for catalogue nodes of one and two GPUs and for calibrated ones. Gain:
+how much less a step takes than plain layerwise's, of the step that plain layerwise takes.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.replays.cases import GPUS, Case, load_cases
+from calibration.replays.cases import GPUS, Case, load_cases, without_kind
 from calibration.validate.records import NODES, Record, read_records
 from offsim.results.layout import new_table, render
 from offsim.results.predict import predict
@@ -18,10 +19,11 @@ from offsim.scenario.load import load_node
 from offsim.scenario.node import Node
 
 CATALOGUE = {
+    "x1": ("h200-x1",),
     "x2-host-memory": ("h200-x2-host-memory", "h100-sxm-x2-host-memory"),
     "x2-nvlink": ("h200-x2-nvlink", "h100-sxm-x2-nvlink"),
 }
-COLUMNS = ("case", "resident ms", "plain", "idea", "gain")
+COLUMNS = ("case", "resident\nms", "plain", "idea", "gain")
 
 
 class Steps(NamedTuple):
@@ -69,27 +71,27 @@ def nodes_of(kind: str) -> list[tuple[str, str]]:
 def answer() -> str:
     """A table per node, and one per node where the list was replayed."""
     parts = [
-        render(
-            _table(f"predicted for {name}", [(case.name, predicted(case, node)) for case in load_cases(kind, "ideas")])
-        )
+        render(_table(f"predicted for {name}", [(case, predicted(case, node)) for case in load_cases(kind, "ideas")]))
         for kind in CATALOGUE
         for name, node in nodes_of(kind)
     ]
     records = [record for record in read_records()[0] if record.beside_steps]
     nodes = dict.fromkeys(record.node for record in records)
     parts += [_compared(name, [record for record in records if record.node == name]) for name in nodes]
-    return "\n".join(parts if records else [*parts, "No node has replayed this list yet.\n"])
+    unmeasured = [kind for kind in CATALOGUE if not any(record.case.kind == kind for record in records)]
+    parts += [f"No node of kind {kind} has replayed its part of the list yet.\n" for kind in unmeasured]
+    return "\n".join(parts)
 
 
-def _table(title: str, rows: list[tuple[str, Steps]]) -> Table:
+def _table(title: str, rows: list[tuple[Case, Steps]]) -> Table:
     table = new_table(title, *COLUMNS)
-    for name, steps in rows:
-        table.add_row(name, *steps.cells())
+    for case, steps in rows:
+        table.add_row(without_kind(case.name), *steps.cells())
     return table
 
 
 def _compared(node: str, records: list[Record]) -> str:
-    table = new_table(f"measured on {node}", *COLUMNS, "predicted", "error, points")
+    table = new_table(f"measured on {node}", *COLUMNS, "predicted", "error,\npoints")
     for record in records:
         for row in _rows(record):
             table.add_row(*row)
@@ -99,4 +101,4 @@ def _compared(node: str, records: list[Record]) -> str:
 def _rows(record: Record) -> Iterator[list[str]]:
     found, expected = measured(record), predicted(record.case, str(record.profile))
     error = 100 * (expected.gain - found.gain)
-    yield [record.case.name, *found.cells(), f"{100 * expected.gain:+.1f} %", f"{error:+.1f}"]
+    yield [without_kind(record.case.name), *found.cells(), f"{100 * expected.gain:+.1f} %", f"{error:+.1f}"]

@@ -3,7 +3,7 @@
     python -m experiments.layerwise_overhead
 
 One GPU has no collectives: what it shows is the cost of the copies alone. Two GPUs over NVLink and through host memory
-(NCCL_P2P_DISABLE=1) are the seeds' two clusters in small; cases that nobody has measured yet are listed as such.
+(NCCL_P2P_DISABLE=1) are the seeds' two clusters in small.
 """
 
 from collections.abc import Iterator
@@ -29,8 +29,7 @@ def main() -> None:
     errors = all_errors(records)
     table = new_table("overhead of layerwise (P = 1) over resident", "case", "node", "measured", "predicted", "noise")
     for case in wanted:
-        found = [error for error in errors if error.name == case.name]
-        for row in rows(found) if found else [("-", "not measured yet", "", "")]:
+        for row in rows([error for error in errors if error.name == case.name]):
             table.add_row(f"{KINDS[case.kind]}, {case.tokens:,} tokens", *row)
     print(render(table), end="")
     print(verdict(errors))
@@ -46,24 +45,12 @@ def rows(errors: list[CaseError]) -> Iterator[tuple[str, str, str, str]]:
 
 def verdict(errors: list[CaseError]) -> str:
     """What the measured rows say about the seeds' claim."""
-    by_kind = {kind: [e.measured - 1 for e in errors if e.name.startswith(f"{kind}-")] for kind in KINDS}
-    alone = by_kind["x1"]
-    said = []
-    if alone:
-        worst = 100 * max(alone, key=abs)
-        said.append(f"Copies alone cost at most {worst:+.1f} % where compute hides them (one GPU).")
-    linked, shared = by_kind["x2-nvlink"], by_kind["x2-host-memory"]
-    if linked and shared:
-        said.append(
-            f"Over NVLink layerwise costs {100 * min(linked):+.1f} to {100 * max(linked):+.1f} %, through host memory "
-            f"{100 * min(shared):+.1f} to {100 * max(shared):+.1f} %."
-        )
-    else:
-        said.append(
-            "Two GPUs have not been replayed yet, so the seeds' claim is not settled by this table; experiments/interference "
-            "measured +0.22 % (NVLink) and +8.96 % (host memory) on 2 x H100."
-        )
-    return "\n".join(said)
+    alone, linked, shared = ([e.measured - 1 for e in errors if e.name.startswith(f"{kind}-")] for kind in KINDS)
+    return (
+        f"Copies alone cost at most {100 * max(alone, key=abs):+.1f} % where compute hides them (one GPU).\n"
+        f"Over NVLink layerwise costs {100 * min(linked):+.1f} to {100 * max(linked):+.1f} %, through host memory "
+        f"{100 * min(shared):+.1f} to {100 * max(shared):+.1f} %."
+    )
 
 
 if __name__ == "__main__":

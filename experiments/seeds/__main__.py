@@ -24,9 +24,9 @@ QUESTIONS = (
 def main(arguments: list[str]) -> int:
     write = "--write" in arguments
     asked = [a for a in arguments if not a.startswith("--")] or list(QUESTIONS)
-    unknown = [name for name in asked if name not in QUESTIONS]
+    unknown = [a for a in arguments if a not in (*QUESTIONS, "--write")]
     if unknown:
-        print(f"unknown question {unknown[0]!r}: allowed are {', '.join(QUESTIONS)}", file=sys.stderr)
+        print(f"unknown {unknown[0]!r}: allowed are {', '.join(QUESTIONS)} and --write", file=sys.stderr)
         return 2
     failed = []
     for name in asked:

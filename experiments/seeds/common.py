@@ -15,6 +15,8 @@ from offsim.scenario.scenario import Scenario
 
 HERE = Path(__file__).parent
 GIB = 2**30
+ROUNDING = 1e-9
+"""Share of a value below which an error is the arithmetic's."""
 Role = Literal["fitted", "input", "held-out", "selected"]
 """selected: predicted, but for a reading that was chosen because it contains the measured value."""
 
@@ -53,10 +55,7 @@ def comparison(title: str, rows: dict[str, Expected], predicted: dict[str, float
         table.add_column(column, justify="left" if column in ("quantity", "role", "") else "right")
     for key, value in predicted.items():
         row = rows[key]
-        error = value - row.value
-        shown = (
-            f"{error:+.3g} {row.unit} ({100 * error / row.value:+.1f} %)" if row.value else f"{error:+.3g} {row.unit}"
-        )
+        shown = _error(value, row)
         asked = (
             ""
             if row.tolerance is None
@@ -68,6 +67,15 @@ def comparison(title: str, rows: dict[str, Expected], predicted: dict[str, float
         verdict = "" if held is None else "holds" if held else "MISSED"
         table.add_row(key, row.role, f"{row.value:g} {row.unit}", f"{value:.5g} {row.unit}", shown, asked, verdict)
     return table
+
+
+def _error(value: float, row: Expected) -> str:
+    """Signed, with its share; what is nothing but rounding is 0."""
+    error = value - row.value
+    if abs(error) < ROUNDING * abs(row.value):
+        return f"0 {row.unit}"
+    share = f" ({100 * error / row.value:+.1f} %)" if row.value else ""
+    return f"{error:+.3g} {row.unit}{share}"
 
 
 def wan(node: str | dict[str, Any], gpus: int, policy: dict[str, Any], **workload: Any) -> Scenario:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .fitting import FittedTable, fitted
+
 Renderable = Table | Text
 GIB = 2.0**30
 PIPED_WIDTH = 100
@@ -17,11 +19,15 @@ PIPED_WIDTH = 100
 
 def render(*parts: Renderable) -> str:
     """As text for standard output: as wide as it is, with colours only on a terminal."""
-    wide = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
-    console = Console(highlight=False, width=None if wide else PIPED_WIDTH)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if width_is_known() else PIPED_WIDTH)
     with console.capture() as captured:
-        console.print(*parts, sep="\n")
+        console.print(*(fitted(p, console.width) if isinstance(p, Table) else p for p in parts), sep="\n")
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def width_is_known() -> bool:
+    """Whether standard output is a terminal, or COLUMNS says how wide what reads it is."""
+    return (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
 
 
 def spaced(parts: Iterable[Renderable]) -> list[Renderable]:
@@ -29,9 +35,9 @@ def spaced(parts: Iterable[Renderable]) -> list[Renderable]:
     return [piece for part in parts for piece in (Text(), part)][1:]
 
 
-def new_table(title: str, first: str, *columns: str) -> Table:
-    """A table with a left-aligned first column and right-aligned others."""
-    table = Table(
+def new_table(title: str, first: str, *columns: str, optional: tuple[str, ...] = ()) -> Table:
+    """A table with a left-aligned first column and right-aligned others; what is optional goes where it is narrow."""
+    table = FittedTable(
         title=title,
         title_justify="left",
         title_style="bold",
@@ -42,6 +48,7 @@ def new_table(title: str, first: str, *columns: str) -> Table:
     table.add_column(first, overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
+    table.optional = optional
     return table
 
 

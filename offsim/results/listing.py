@@ -19,22 +19,26 @@ from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
-from offsim.scenario.units import dimension_of
+from offsim.scenario.units import SUFFIXES, dimension_of
 
-from .layout import Renderable, new_table, pairs, spaced
+from .layout import Renderable, new_table, pairs, seconds, spaced
 from .tables import as_written, policy_fields
 
 UNITS = {"bytes": ("GiB", 2.0**30), "rate": ("GB/s", 1e9), "time": ("us", 1e-6), "flops": ("TFLOP/s", 1e12)}
 """Dimension -> the unit it is shown in."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
+COMFORTABLE = 20
+"""Columns of a terminal in which a sentence reads well."""
+UNKNOWN_AS_ZERO = ("workspace_per_pixel", "whole_per_pixel", "whole_per_frame")
+"""Fields that are left out where they are zero."""
 SHOWN_APART = ("blocks", "name", "switches", "interference")
 POLICIES: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(Policy)}
 
 
-def list_table(title: str, *columns: str) -> Table:
+def list_table(title: str, *columns: str, optional: tuple[str, ...] = ()) -> Table:
     """A table whose names stay on one line and whose text stands left."""
-    table = new_table(title, *columns)
+    table = new_table(title, *columns, optional=optional)
     table.columns[0].no_wrap = True
     for column in table.columns:
         column.justify = "right" if column.header in NUMBERS else "left"
@@ -55,7 +59,8 @@ def models() -> Table:
 
 def nodes() -> Table:
     """All nodes."""
-    table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured")
+    table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured", optional=("transport",))
+    table.columns[1].min_width = COMFORTABLE
     for name in catalogue.names("nodes"):
         node = load_node(name)
         transport = node.collectives.transport if node.collectives else "-"
@@ -71,7 +76,7 @@ def policies() -> Table:
     table = list_table("Policies", "name", "what it is", "versions", "other parameters")
     for name, kind in POLICIES.items():
         fields = get_type_hints(kind, include_extras=True)
-        others = ", ".join(field for field in kind.__struct_fields__ if field != "version")
+        others = ", ".join(as_written(kind, f, default)[0] for f, _, default in policy_fields(kind()) if f != "version")
         table.add_row(name, summary(kind), ", ".join(get_args(fields.get("version"))) or "-", others)
     return table
 
@@ -122,13 +127,19 @@ def show_model(model: Model) -> Iterator[Renderable]:
 
 
 def plain_fields(struct: Struct) -> list[tuple[str, str]]:
-    """Fields that are not structs themselves, as text."""
+    """Fields that are not structs themselves, as text; times with their unit."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__ if name not in SHOWN_APART}
-    return [(name, plain(value)) for name, value in values.items() if not _empty(value)]
+    hints = get_type_hints(type(struct), include_extras=True)
+    times = {name for name in values if dimension_of(hints[name]) == "time"}
+    return [
+        (name, seconds(value) if name in times else plain(value))
+        for name, value in values.items()
+        if not _empty(name, value)
+    ]
 
 
-def _empty(value: object) -> bool:
-    return value in (None, "", {}) or isinstance(value, Struct)
+def _empty(name: str, value: object) -> bool:
+    return value in (None, "", {}) or isinstance(value, Struct) or (name in UNKNOWN_AS_ZERO and not value)
 
 
 def plain(value: object) -> str:
@@ -249,8 +260,8 @@ def show_policy(name: str) -> Iterator[Renderable]:
     table = list_table("Parameters", "name", "allowed", "default", "meaning")
     hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
     for field, _, default in policy_fields(kind()):
-        shown = as_written(kind, field, default)[1]
-        table.add_row(field, Text(allowed(hints[field])), shown, Text(docs.get(field, "")))
+        key, shown = as_written(kind, field, default)
+        table.add_row(key, Text(allowed(hints[field])), shown, Text(docs.get(field, "")))
     yield table
 
 
@@ -262,8 +273,8 @@ def allowed(annotation: Any) -> str:
     """
     origin = get_origin(annotation)
     if origin is Annotated:
-        unit = " of seconds" if dimension_of(annotation) == "time" else ""
-        return allowed(get_args(annotation)[0]) + unit
+        others = "/".join(list(SUFFIXES.get(dimension_of(annotation) or "", ()))[1:])
+        return allowed(get_args(annotation)[0]) + (f" (or {others})" if others else "")
     if origin is Literal:
         return ", ".join(map(str, get_args(annotation)))
     if origin in (Union, UnionType):

@@ -39,6 +39,8 @@ class PhasePeak(NamedTuple):
     pageable: float
     largest: tuple[tuple[str, float], ...]
     """Buffers live at the peak, by owner, largest first."""
+    reserved_at_most: bool = False
+    """Whether `reserved` is an upper bound: memory was freed that streams may have gone on using (record_stream)."""
 
 
 class OutOfMemory(NamedTuple):
@@ -79,6 +81,8 @@ class Levels:
         self._marks: dict[str, float] = {}
         self.deferred: list[tuple[str, float, frozenset[str]]] = []
         """Pool, bytes and streams of freed memory that these streams may still use."""
+        self.recorded = False
+        """Whether any memory was freed with recorded streams."""
 
     def allocate(self, command: Allocate) -> None:
         if command.pool in HOST_POOLS:
@@ -98,6 +102,7 @@ class Levels:
             self.host[pool] -= size
         else:
             self.device -= size
+            self.recorded = self.recorded or bool(command.recorded)
             self.deferred.append((pool, ceil(size / RESERVED_UNIT) * RESERVED_UNIT, frozenset(command.recorded)))
             self.reached(frozenset())
 
@@ -158,7 +163,7 @@ def _section_peak(phase: Phase, commands: Sequence[object], levels: Levels, peak
             continue
         pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
     pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
-    return PhasePeak(phase, top, levels.reserved, pinned, pageable, largest)
+    return PhasePeak(phase, top, levels.reserved, pinned, pageable, largest, levels.recorded)
 
 
 def _wait(levels: Levels, command: object) -> None:

@@ -223,6 +223,7 @@ def _phase_json(peak: PhasePeak) -> dict[str, Any]:
         "phase": peak.phase,
         "allocated_bytes": peak.allocated,
         "reserved_bytes": peak.reserved,
+        "reserved_at_most": peak.reserved_at_most,
         "pinned_host_bytes": peak.pinned,
         "pageable_host_bytes": peak.pageable,
         "largest": [{"owner": owner, "bytes": size} for owner, size in peak.largest],
@@ -240,13 +241,12 @@ def warnings(prediction: Prediction) -> list[str]:
         )
     if prediction.uncalibrated:
         worst = [key for key, q in prediction.uncalibrated if q.provenance == "guess"]
-        found.append(
-            f"{len(prediction.uncalibrated)} values were not measured on this node"
-            + (f", {len(worst)} of them are guesses ({', '.join(worst[:3])}, ...)" if worst else "")
-        )
-    vae = prediction.scenario.model.vae
-    if vae is None or (not vae.workspace_per_pixel and prediction.scenario.workload.pixels()):
-        found.append("decoding needs more than shown: this model's VAE activations are not known")
+        listed = ", ".join([*worst[:3], *(["..."] if len(worst) > 3 else [])])
+        guesses = f", {len(worst)} of them guessed ({listed})" if worst else ""
+        found.append(f"{len(prediction.uncalibrated)} values were not measured on this node{guesses}")
+    decoding = _decoding(prediction.scenario)
+    if decoding:
+        found.append(decoding)
     efficiency = prediction.scenario.workload.compute_efficiency
     if efficiency != 1:
         found.append(
@@ -255,3 +255,26 @@ def warnings(prediction: Prediction) -> list[str]:
     if two_weights(prediction.scenario, prediction.program):
         found.append("how collectives share links with copies beyond 2 ranks is not known: times carry both extremes")
     return found
+
+
+def leaves_decoding_out(scenario: Scenario) -> bool:
+    """Whether peaks are without the activations of decoding: they are not known, or tokens don't say what size."""
+    vae = scenario.model.vae
+    return vae is None or not vae.workspace_per_pixel * scenario.workload.pixels()
+
+
+def _decoding(scenario: Scenario) -> str:
+    """What the decoding phase's memory lacks."""
+    vae, work = scenario.model.vae, scenario.workload
+    if vae is None:
+        return "decoding needs more than shown: this model's VAE is not known"
+    if not work.pixels():
+        return "decoding needs more than shown: its activations follow from width, height and frames, not from tokens"
+    shown, whole = vae.workspace_per_pixel * work.pixels(), vae.whole(work.pixels(), work.frames or 1)
+    if not whole:
+        return "" if shown else "decoding needs more than shown: this model's VAE activations are not known"
+    has = f"has {shown / 2**30:.1f} GiB of VAE activations, a guess" if shown else "is shown without VAE activations"
+    return (
+        f"decoding {has}: they take {whole / 2**30:.1f} GiB without tiles and less with tiles "
+        "(diffusers: pipe.vae.enable_tiling())"
+    )

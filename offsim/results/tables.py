@@ -16,7 +16,7 @@ from offsim.scenario.scenario import quantities_in_use
 from offsim.scenario.units import SUFFIXES, dimension_of
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
-from .predict import Prediction, shortcuts, warnings
+from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
 from .steps import Losses, StepRow
 
 OWNERS_SHOWN = 6
@@ -135,8 +135,9 @@ def fit_words(prediction: Prediction) -> str:
     node, ranks = prediction.scenario.node, prediction.scenario.workload.gpus
     device = node.gpu.memory.value - node.gpu.context.value
     host = max(phase.pinned + phase.pageable for phase in prediction.phases) * ranks
+    without = " (decoding's activations left out)" if leaves_decoding_out(prediction.scenario) else ""
     return (
-        f"yes: {gib(prediction.peak_allocated)} of {gib(device)} GiB per GPU, "
+        f"yes: {gib(prediction.peak_allocated)} of {gib(device)} GiB per GPU{without}, "
         f"{gib(host)} of {gib(node.host.memory.value)} GiB host memory"
     )
 
@@ -196,7 +197,8 @@ def memory(prediction: Prediction) -> list[Renderable]:
     )
     for peak in prediction.phases:
         host = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
-        table.add_row(peak.phase, gib(peak.allocated), gib(peak.reserved), *(gib(b) if b else "-" for b in host))
+        reserved = f"at most {gib(peak.reserved)}" if peak.reserved_at_most else gib(peak.reserved)
+        table.add_row(peak.phase, gib(peak.allocated), reserved, *(gib(b) if b else "-" for b in host))
     top = max(prediction.phases, key=lambda phase: phase.allocated)
     owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN] if gib(size) != NOTHING]
     others = gib(sum(size for _, size in top.largest[len(owners) :]))

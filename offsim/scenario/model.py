@@ -102,13 +102,21 @@ class Component(Struct, frozen=True, forbid_unknown_fields=True):
     layers: Few = 1
     """How many equal layers a layerwise or sharded scheme splits it into."""
     workspace_per_pixel: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
-    """Peak bytes of activations per output pixel of one decoded frame (VAE)."""
+    """Peak bytes of activations per output pixel of one decoded frame (VAE), as memory by phase has them."""
+    whole_per_pixel: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """The same of a decoder of videos that neither tiles frames nor shares them out; 0: not known. See `whole`."""
+    whole_per_frame: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """On top of it, per output pixel and frame of the video."""
     source: str = ""
 
     @property
     def weight_bytes(self) -> float:
         """Bytes of its weights in its own dtype."""
         return self.parameters * DTYPE_BYTES[self.dtype]
+
+    def whole(self, pixels: int, frames: int) -> float:
+        """Bytes of activations of decoding so many frames of so many pixels without tiling; 0 if not known."""
+        return (self.whole_per_pixel + self.whole_per_frame * frames) * pixels
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,9 @@ from .schedule import experts
 from .units import Name
 from .workload import Workload
 
+KNOWN_BY_MODULE = "wan2.2-t2v-a14b"
+"""A model of the catalogue whose modules are known one by one."""
+
 
 class ScenarioError(Exception):
     """Bad input: one line that names the file, the key, the value and what is allowed."""
@@ -205,7 +208,9 @@ def _schedule_problem(scenario: Scenario, policy: ScheduledLayerwise) -> str | N
 def _module_problem(scenario: Scenario) -> str | None:
     what = "policy.level='leaf'" if isinstance(scenario.policy, DiffusersGroup) else "policy 'accelerate-sequential'"
     if not scenario.model.knows_modules:
-        return f"{what}: the modules of {scenario.model.name} are not known one by one"
+        known = f"of {KNOWN_BY_MODULE} and other Wan models with an [embeddings] table they are"
+        instead = "policy.level = 'block'" if isinstance(scenario.policy, DiffusersGroup) else "'accelerate-model'"
+        return f"{what}: the modules of {scenario.model.name} are not known one by one; {known}; here {instead} works"
     if scenario.workload.kernels != "eager":
         return f"{what}: moves the modules that the library runs one by one; needs workload.kernels = 'eager'"
     return None

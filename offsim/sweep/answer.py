@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from io import StringIO
+from shutil import get_terminal_size
 from textwrap import fill
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from offsim.results.fitting import FittedTable, fitted
+from offsim.results.layout import width_is_known
 
 from .findings import calibration_line, findings
 from .grid import Grid
@@ -27,40 +31,49 @@ EVERYTHING = (
 )
 
 
-def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> str:
-    """The whole answer, at most `WIDTH` columns wide."""
+def terminal_width() -> int:
+    """What an answer may take of the terminal that it is printed to."""
+    return min(WIDTH, get_terminal_size().columns) if width_is_known() else WIDTH
+
+
+def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str, width: int = WIDTH) -> str:
+    """The whole answer, at most `width` columns wide as far as its words allow."""
     file = StringIO()
-    console = Console(file=file, width=WIDTH, highlight=False, markup=False, emoji=False)
+    console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
     for part in _parts(grid, results, stopped, folder):
-        console.print(part)
+        console.print(_fitting(part, width))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> Iterator[RenderableType]:
+def _fitting(part: str | Table, width: int) -> RenderableType:
+    """Tables as wide as that, sentences wrapped."""
+    if isinstance(part, Table):
+        return fitted(part, width)
+    start = "\n" if part.startswith("\n") else ""
+    wrapped = fill(part, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    return Text(start + wrapped.lstrip())
+
+
+def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> Iterator[str | Table]:
     found = panels(grid.axes, [result.row for result in results])
-    yield _wrapped(grid.title or grid.name)
+    yield grid.title or grid.name
     for panel in found[:PANELS]:
-        yield Text(f"\n{_title(panel)}")
-        yield _wrapped(WINNERS)
+        yield f"\n{_title(panel)}"
+        yield WINNERS
         yield _winners(panel)
-        yield _wrapped(f"\n{EVERYTHING}")
+        yield f"\n{EVERYTHING}"
         yield _everything(panel)
-        yield from map(_wrapped, _notes(panel))
+        yield from _notes(panel)
     if len(found) > PANELS:
-        yield _wrapped(f"\n... and {len(found) - PANELS:,} more tables of this kind: their rows are in results.csv")
-    yield Text("")
-    yield from (_wrapped(f"- {sentence}") for sentence in findings(found))
+        yield f"\n... and {len(found) - PANELS:,} more tables of this kind: their rows are in results.csv"
+    yield ""
+    yield from (f"- {sentence}" for sentence in findings(found))
     if stopped:
-        yield _wrapped(f"\nNot complete ({len(results)} of {len(grid.combinations)} combinations): {stopped}")
+        yield f"\nNot complete ({len(results)} of {len(grid.combinations)} combinations): {stopped}"
     if grid.notes:
-        yield _wrapped(f"\n{grid.notes}")
-    yield _wrapped(f"\n{calibration_line(results)}")
-    yield Text(f"Written to {folder}")
-
-
-def _wrapped(text: str) -> Text:
-    start = "\n" if text.startswith("\n") else ""
-    return Text(start + fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False).lstrip())
+        yield f"\n{grid.notes}"
+    yield f"\n{calibration_line(results)}"
+    yield f"Written to {folder}"
 
 
 def _title(panel: Panel) -> str:
@@ -69,18 +82,19 @@ def _title(panel: Panel) -> str:
     return f"== {panel.title} ({node})" if panel.title else f"== {node}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+def _table(*columns: str) -> FittedTable:
+    table = FittedTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
     table.columns[0].justify = "left"
     return table
 
 
-def _winners(panel: Panel) -> RenderableType:
+def _winners(panel: Panel) -> Table:
     """Per line the best policy that fits, and layerwise against full models."""
     columns = ("best that fits", "step s", "switch s", "total s", "GPU GiB", "fit", "step %", "total %")
     table = _table(panel.line_axis, *columns)
+    table.optional = ("switch s", "fit")
     table.columns[1].justify = "left"
     for line in panel.lines:
         table.add_row(line.label, *_winner(line), *_versus(panel, line))
@@ -125,7 +139,7 @@ def _percent(span: Span) -> str:
     return shown if low == high else f"{shown}\n[{low} {high}]"
 
 
-def _everything(panel: Panel) -> RenderableType:
+def _everything(panel: Panel) -> Table:
     """Every policy's steady step and total by line, and what it lacks."""
     lines = [line for line in panel.lines if any(row.ran for row in line.entries.values())]
     table = _table("policy", *(heading(panel, line) for line in lines))

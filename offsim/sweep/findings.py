@@ -29,6 +29,8 @@ CATEGORIES = {
     "contention_s": "contention",
     "host_bound_s": "host-bound time",
 }
+LITTLE = 0.02
+"""Share of a difference that is not worth a word."""
 Measure = Callable[[Row], Span]
 
 
@@ -86,7 +88,7 @@ def _steady_step(compared: Sequence[Case]) -> str:
     split = _split(compared, steady)
     parts = [f"Steady step: layerwise is slower than full-model in {len(split[1])} of {len(compared)} places"]
     if split[1]:
-        parts[0] += f" ({_differences(split[1], steady)}), in the first mostly by {_cause(split[1][0])}"
+        parts[0] += f" ({_differences(split[1], steady)}), in the first {cause(split[1][0])}"
     if split[-1]:
         parts.append(f"faster in {len(split[-1])} ({_differences(split[-1], steady)})")
     unsure = [case for case in split[0] if abs(change(steady(case.ours), steady(case.other))) > SAME]
@@ -108,12 +110,16 @@ def _difference(case: Case, measure: Measure) -> str:
     return f"{case.where}: {_range((100 * span.low, 100 * span.high), '+.1f')} %{unfit}"
 
 
-def _cause(case: Case) -> str:
-    """The loss that grows most from full-model's steady step to layerwise's."""
+def cause(case: Case) -> str:
+    """The loss that grows most from full-model's steady step to layerwise's, and how much of the difference it is."""
     grown = {name: _loss(case.ours, name) - _loss(case.other, name) for name in CATEGORIES}
     largest = max(grown, key=lambda name: grown[name])
     gap = steady(case.ours).value - steady(case.other).value
-    return f"{CATEGORIES[largest]} ({grown[largest]:+.2f} s of {gap:+.2f} s)"
+    name, back = CATEGORIES[largest], grown[largest] - gap
+    if back < -LITTLE * gap:
+        return f"mostly by {name} ({grown[largest]:.2f} of {gap:.2f} s)"
+    saved = f", of which other causes take back {back:.2f} s" if back > LITTLE * gap else ""
+    return f"by {name} ({grown[largest]:.2f} s{saved})"
 
 
 def _loss(row: Row, category: str) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from offsim.scenario.scenario import ScenarioError
 
-from .answer import answer_text
+from .answer import answer_text, terminal_width
 from .cluster import cluster
 from .execute import Engine, here, run_grid
 from .grid import load_grid
@@ -35,13 +35,13 @@ def sweep_command(
         outcome = run_grid(loaded, store, run, quiet=quiet)
         results, folder = store.everything(), store.folder
         if results:
-            answer = answer_text(loaded, results, outcome.stopped, str(folder))
-            write_results(folder, loaded, [result.row for result in results], answer)
+            said = (loaded, results, outcome.stopped, str(folder))
+            write_results(folder, loaded, [result.row for result in results], answer_text(*said))
     if not results:
         remove_unused(folder)
         print(f"nothing finished: {outcome.stopped}", file=sys.stderr)
         return outcome.exit_code
-    print(answer, end="")
+    print(answer_text(*said, width=terminal_width()), end="")
     if outcome.stopped:
         hint = "" if outcome.exit_code == 1 else "; go on with --resume"
         print(f"not complete: {outcome.stopped}{hint}", file=sys.stderr)

@@ -169,6 +169,14 @@ def test_every_entry_can_be_shown(capsys, kind):
         assert name in out
 
 
+def test_times_are_shown_with_the_keys_that_files_have(capsys):
+    for words in (("policies",), ("show", "accelerate-sequential")):
+        _, out, _ = run(capsys, *words)
+        assert "hook_cost_us" in out and "empty_cache_us" in out
+    _, out, _ = run(capsys, "show", "wan2.2-8xh100-nvlink-layerwise")
+    assert [line.split() for line in out.splitlines() if line.startswith("compile ")] == [["compile", "0", "s"]]
+
+
 def test_a_node_is_shown_with_units_origin_and_source(capsys):
     _, out, _ = run(capsys, "show", "h100-pcie")
     assert "55.2 GB/s  derived" in out and "11 us  published" in out and "TFLOP/s: " in out

@@ -5,12 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
+from calibration.replays.cases import load_cases
 from experiments.ideas.__main__ import QUESTIONS as IDEAS_QUESTIONS
 from experiments.ideas.__main__ import RESULTS
 from experiments.ideas.asked import COMBINED, GPUS, IDEAS, LOW_BIT, PLAIN, TOPOLOGIES, Cell, answered, scenario_of
 from experiments.ideas.causes import cause, split
 from experiments.ideas.combinations import verdict
 from experiments.ideas.gains import gains
+from experiments.ideas.one_gpu import RANKED_AT, chosen
 from experiments.interference.__main__ import overheads_percent, parts, predicted_parts
 from experiments.seeds import contention, nvlink_8x_h100
 from experiments.seeds.__main__ import QUESTIONS
@@ -83,6 +85,11 @@ def test_every_cell_is_legal_for_plain_layerwise_and_six_gpus_use_five():
 
 def test_every_question_about_ideas_has_a_kept_output():
     assert [name for name in IDEAS_QUESTIONS if not (RESULTS / f"{name}.txt").is_file()] == []
+
+
+def test_the_list_for_one_gpu_has_the_four_ideas_that_gain_most_and_the_one_that_loses_most():
+    listed = [(case.policy, case.weight_dtype) for case in load_cases("x1", "ideas") if case.tokens == RANKED_AT]
+    assert listed == [(setting.policy, setting.weight_dtype) for setting in chosen()]
 
 
 def test_spread_copies_bring_a_contended_step_near_the_resident_one():

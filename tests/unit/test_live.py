@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 torch = pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
 
+from calibration.live import replays  # noqa: E402
 from calibration.live.communicator import Communicator  # noqa: E402
 from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
@@ -17,6 +19,8 @@ from calibration.live.executor import Executor  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from calibration.live.replay import Alternating, record_of  # noqa: E402
 from calibration.live.session import Session  # noqa: E402
+from calibration.replays.cases import Case, load_cases  # noqa: E402
+from calibration.validate.records import all_records  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
@@ -31,9 +35,11 @@ from offsim.scenario.policy import (  # noqa: E402
     ScheduledLayerwise,
     SGLangLayerwise,
 )
-from tests.golden.tiny import library_scenario  # noqa: E402
+from tests.golden.tiny import library_scenario, tiny_model  # noqa: E402
 from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
 
+torch.set_num_threads(1)
+"""Products of this size are over before a second thread has begun."""
 ROOT = Path(__file__).parents[2]
 TOKENS = 640
 POLICIES: dict[str, Policy] = {
@@ -168,6 +174,27 @@ def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeyp
     assert ("compute", "ffn", 0) in kernels
     assert [part.key for part in resident if part.kind == "H2D"] == []
     assert ("H2D", "transformer.blocks", 0) in [part.key for part in policy]
+
+
+def test_the_ideas_for_one_gpu_are_replayed_from_the_command_line_and_read_from_its_file(tmp_path, monkeypatch):
+    """Their schedules as listed, on narrow blocks and few tokens; the file is read as a measured node's would be."""
+    monkeypatch.setattr("calibration.live.replay.RESIDENT_SECONDS", 0.0)
+    monkeypatch.setattr("calibration.live.host_read.BYTES", 2**10)
+    monkeypatch.setattr("calibration.replays.cases._model", lambda _, blocks, experts: tiny_model(*blocks, experts))
+    monkeypatch.setattr("calibration.live.replays.load_cases", lambda kind, name: few_tokens(load_cases(kind, name)))
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "profile.toml").touch()
+    out = tmp_path / "node" / "replays-ideas.jsonl"
+    monkeypatch.setattr(sys, "argv", ["replays", "--kind", "x1", "--list", "ideas", "--cpu", "--out", str(out)])
+    replays.main()
+    records, failures = all_records(tmp_path)
+    assert failures == []
+    assert [record.case for record in records] == few_tokens(load_cases("x1", "ideas"))
+    assert all(len(run) == 6 for record in records for run in (*record.policy_steps, *record.beside_steps))
+
+
+def few_tokens(cases: list[Case]) -> list[Case]:
+    return [structs.replace(case, tokens=64) for case in cases]
 
 
 TINY = """

@@ -1,12 +1,21 @@
 """Levels of memory, counted by hand."""
 
+import pytest
+
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Section, StreamProgram, Synchronize
+from offsim.results.layout import render
 from offsim.results.memory import phase_peaks
-from offsim.scenario.policy import Resident
+from offsim.results.predict import predict, warnings
+from offsim.results.tables import fit_words, memory
+from offsim.scenario.load import load_model, load_node
+from offsim.scenario.policy import DiffusersGroup, Resident, SGLangLayerwise
+from offsim.scenario.scenario import Scenario
+from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_scenario
 
 MIB = 2.0**20
 A, B, C = (Allocate(name, 10 * MIB, "copy") for name in "abc")
+VIDEO = {"width": 1280, "height": 720, "frames": 81}
 ONE_AT_A_TIME = (10.0, 10.0)
 
 
@@ -28,3 +37,29 @@ def test_memory_with_a_recorded_stream_stays_reserved_until_the_host_has_waited_
     assert peaks(A, freed[0], Synchronize("stream", "copy"), B, Free("b")) == (10.0, 20.0)
     for wait in (Synchronize("stream", COMPUTE), Synchronize("device"), Copy(COMPUTE, "x", "D2H", 1.0, "fresh", "x")):
         assert peaks(A, freed[0], wait, B, Free("b")) == ONE_AT_A_TIME
+
+
+def test_reserved_memory_is_told_as_a_bound_where_streams_were_recorded():
+    for recorded in (False, True):
+        prediction = predict(tiny_scenario(DiffusersGroup(stream=True, record_stream=recorded)))
+        assert ("at most" in render(*memory(prediction))) is recorded
+        assert prediction.phases[-1].reserved_at_most is recorded
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "said"),
+    [
+        ("flux.1-dev", {"width": 1024, "height": 1024}, None),
+        ("flux.1-dev", {"tokens": 4096}, "follow from width, height and frames, not from tokens"),
+        ("wan2.2-t2v-a14b", VIDEO, "has 5.3 GiB of VAE activations, a guess: they take 17.6 GiB without tiles"),
+        ("hunyuanvideo", VIDEO, "is shown without VAE activations: they take 34.3 GiB without tiles"),
+        ("minimax-h3", {"width": 1280, "height": 768}, "this model's VAE activations are not known"),
+    ],
+)
+def test_what_the_memory_of_decoding_lacks_is_said(model, size, said):
+    work = Workload(**{**size, "steps": 2, "flow_shift": 1.0})
+    scenario = Scenario(load_model(model), work, load_node("h100-sxm-x8"), SGLangLayerwise())
+    prediction = predict(scenario)
+    found = [warning for warning in warnings(prediction) if warning.startswith("decoding")]
+    assert found == [] if said is None else (len(found) == 1 and said in found[0])
+    assert ("left out" in fit_words(prediction)) is (said is not None and "a guess" not in said)

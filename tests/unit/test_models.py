@@ -12,6 +12,7 @@ from offsim.scenario.architectures import ARCHITECTURES, block_operations
 from offsim.scenario.load import load_model
 from offsim.scenario.model import BlockList, Model
 from offsim.scenario.operations import Attention, Linear, Operation, parameter_count
+from offsim.scenario.scenario import KNOWN_BY_MODULE
 
 COUNTS = Path(__file__).parent / "data" / "model_counts.csv"
 MODELS = catalogue.names("models")
@@ -141,3 +142,7 @@ def test_a_shape_that_does_not_fit_its_count_is_refused() -> None:
 def test_a_missing_size_of_one_architecture_is_named() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"extra\.time_embedding: missing, architecture 'cogvideox'"):
         small_block("cogvideox")
+
+
+def test_the_model_that_messages_name_is_known_module_by_module():
+    assert load_model(KNOWN_BY_MODULE).knows_modules

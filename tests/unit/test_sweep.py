@@ -19,11 +19,12 @@ from rich.console import Console
 from offsim.scenario import catalogue
 from offsim.scenario.scenario import ScenarioError
 from offsim.sweep import execute
+from offsim.sweep.findings import cause
 from offsim.sweep.grid import Combination, Grid, load_grid, parse_grid
 from offsim.sweep.overlay import overlay
-from offsim.sweep.panels import Span, order, panels
+from offsim.sweep.panels import Case, Span, order, panels
 from offsim.sweep.progress import progress_bar
-from offsim.sweep.row import Result, result_of
+from offsim.sweep.row import Result, Row, result_of
 from offsim.sweep.run import sweep_command
 from offsim.sweep.store import opened
 
@@ -174,7 +175,16 @@ def test_the_hash_depends_on_what_is_asked_alone():
     assert len({grid_of(text).hash for text in [GRID, *others]}) == 3
 
 
-def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys):
+def test_an_answer_is_printed_as_wide_as_the_terminal_and_kept_as_ever(grid_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    assert sweep_command(str(grid_file), tmp_path / "out", 1, True) == 0
+    said, kept = capsys.readouterr().out, (tmp_path / "out" / "answer.txt").read_text()
+    assert max(len(line) for line in said.splitlines() if str(tmp_path) not in line) <= 70
+    assert max(map(len, kept.splitlines())) > 70
+
+
+def test_a_sweep_writes_rows_grid_and_answer(grid_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     out = tmp_path / "out"
     assert sweep_command(str(grid_file), out, 1, True) == 0
     names = {path.name for path in out.iterdir()}
@@ -442,3 +452,24 @@ def test_the_progress_bar_shows_rows_a_second_and_the_time_left():
     rates = [float(rate) for rate in re.findall(r"([\d.]+) rows/s", shown.replace(",", ""))]
     # 100 in at least 10 ms each; the 600 that were there before would make it thousands more.
     assert 100 < rates[-1] <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "said"),
+    [
+        ({"contention_s": 1.0}, {}, "by contention (1.00 s)"),
+        ({"contention_s": 0.8, "exposed_copy_s": 0.2}, {}, "mostly by contention (0.80 of 1.00 s)"),
+        (
+            {"contention_s": 1.2},
+            {"exposed_copy_s": 0.2},
+            "by contention (1.20 s, of which other causes take back 0.20 s)",
+        ),
+    ],
+)
+def test_the_largest_cause_is_a_part_of_the_difference_or_says_what_takes_some_back(ours, other, said):
+    def row(losses: dict[str, float]) -> Row:
+        step = 10 + sum(losses.values())
+        none = Row((), "tiny", "box", "", 1, 512, 4, None, "ok")
+        return none._replace(steady_step_s=step, steady_low_s=step, steady_high_s=step, **losses)
+
+    assert cause(Case("here", row(ours), row(other))) == said

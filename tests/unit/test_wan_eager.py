@@ -1,6 +1,5 @@
 """The eager kernels of Wan blocks against the diffusers library's own class: weights, kernels, traffic, lifetimes."""
 
-import weakref
 from collections import Counter
 
 import pytest
@@ -14,11 +13,11 @@ pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[libr
 
 import torch
 from diffusers import WanTransformer3DModel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from calibration.live.diffusers_kernels import PER_BLOCK, groups_of
 from calibration.live.diffusers_model import Shape
+from tests.unit.alive import Alive
 
 TOKENS, TEXT = 8190, 512
 MODEL = load_model("wan2.2-t2v-a14b")
@@ -67,14 +66,12 @@ def test_every_module_with_weights_has_the_librarys_name_and_tensors(library):
     ]
 
 
-class Kernels(TorchDispatchMode):
+class Kernels(Alive):
     """Notes every kernel of a forward with its class and bytes, and the most bytes of tensors alive at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, float]] = []
-        self.live = self.peak = 0
-        self._known: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         out = func(*args, **(kwargs or {}))
@@ -88,20 +85,8 @@ class Kernels(TorchDispatchMode):
             read = inputs[1:] if name == "copy_" else inputs
             self.found.append((name, sum(map(touched, [*read, *outputs]))))
         for tensor in outputs if name != "copy_" else ():
-            self._watch(tensor.untyped_storage())
+            self.watch(tensor.untyped_storage())
         return out
-
-    def _watch(self, storage) -> None:  # type: ignore[no-untyped-def]
-        if storage._cdata in self._known:
-            return
-        self._known.add(storage._cdata)
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
 
 
 def touched(tensor) -> float:  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from offsim.results.errors import error_of, kind_of, total_with_error
 from offsim.results.layout import GIB, Renderable, gib, new_table, pairs, seconds, spaced
-from offsim.results.predict import Prediction, warnings
+from offsim.results.predict import Prediction, leaves_decoding_out, warnings
 from offsim.results.tables import LOSS_NAMES, as_written
 from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
@@ -23,6 +23,8 @@ from .space import Candidate
 FRONT_SHOWN = 12
 SMALL = 0.005
 """Share of a step that is not worth a word."""
+NO_CHANGE = 5e-4
+"""Share of a time that would be shown as 0.0 %."""
 MUCH = 0.9
 """Share of the device from which on nothing is left to be used for more."""
 PLACEMENTS = {"text_encoder": "text encoder", "vae": "VAE"}
@@ -116,6 +118,8 @@ def _best(choices: Sequence[Choice]) -> Renderable:
         f"Best of each policy, with the interval of its total. Times within {100 * SAME:g} % count as equal: "
         "then what a system offers comes first, then the least memory."
     )
+    if any(leaves_decoding_out(choice.candidate.scenario) for choice in choices):
+        title += " GPU memory is without decoding's activations, here and below."
     table = new_table(title, "", "policy", "step", "total", "GPU\nGiB", "host\nGiB", "what binds")
     for column in (1, 6):
         table.columns[column].justify = "left"
@@ -127,12 +131,21 @@ def _best(choices: Sequence[Choice]) -> Renderable:
             str(number),
             words(choice.candidate.scenario.policy) + change,
             seconds(found.steady),
-            f"{seconds(found.total)}\n[{choice.low:.4g}-{choice.high:.4g}]",
+            f"{seconds(found.total)}\n[{_four(choice.low)}-{_four(choice.high)}]",
             gib(found.peak_allocated),
             f"{host / 2**30:,.0f}",
             binds(found),
         )
     return table
+
+
+def _four(value: float) -> str:
+    """Four digits, zeros at the end too.
+
+    >>> _four(16.2), _four(1234.5)
+    ('16.20', '1234')
+    """
+    return f"{value:#.4g}".rstrip(".")
 
 
 def binds(prediction: Prediction) -> str:
@@ -153,16 +166,22 @@ def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
         lead = min(other.prediction.total for other in others) / first.prediction.total - 1
         yield f"1 leads by {100 * lead:.1f} %, which is more than the prediction intervals."
     if answer.asked:
-        low, high = total_with_error(answer.asked)
-        change = first.prediction.total / answer.asked.total - 1
-        apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
-        yield f"1 takes {abs(100 * change):.1f} % {'less' if change <= 0 else 'more'} time than what was asked{apart}."
+        yield _against_asked(first, answer.asked)
     if answer.front and answer.front[-1][0].memory < MUCH * device_bytes(answer.scenario):
         enough = gib(answer.front[-1][0].memory)
         yield f"More than {enough} GiB of GPU memory buys less than {100 * SAME:g} %."
     if not first.candidate.recipes:
         offered = next((i for i, choice in enumerate(choices, 1) if choice.candidate.recipes), None)
         yield "No system is known to offer 1 yet" + (f"; the best that one offers is {offered}." if offered else ".")
+
+
+def _against_asked(first: Choice, asked: Prediction) -> str:
+    low, high = total_with_error(asked)
+    change = first.prediction.total / asked.total - 1
+    if abs(change) < NO_CHANGE:
+        return "1 takes as long as what was asked."
+    apart = "" if first.high < low or high < first.low else ", which is within the prediction intervals"
+    return f"1 takes {abs(100 * change):.1f} % {'less' if change < 0 else 'more'} time than what was asked{apart}."
 
 
 def _not_told_apart(choices: Sequence[Choice], same: Sequence[Choice]) -> str:
@@ -207,7 +226,8 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
     if not choices:
         return
     if len(answer.front) > FRONT_SHOWN:
-        yield f"{len(answer.front) - FRONT_SHOWN} more points of the front are in --json."
+        left = len(answer.front) - FRONT_SHOWN
+        yield f"{left} more point{'s of the front are' if left > 1 else ' of the front is'} in --json."
     if any(choice.candidate.change for choice in choices):
         yield "What stands in brackets below a policy runs the same request otherwise."
     if any(choice.candidate.rounding for choice in choices):
