@@ -1,11 +1,11 @@
 """The clock model of one chip, from continuous loads and bursts with gaps.
 
 Fitted by least squares over the engine's own rule: energy per FLOP of products and of attention, energy per byte, the
-sensitivities of products and attention, and the window; those of elementwise kernels and relayouts where they were
-timed by themselves in a mixed load. Data: settled times of every load against the same kernels at full clock, of each
-class of kernels in it, the clock that NVML reads during continuous loads, the power that it reads where the clock stays
-high (loads that memory bounds: nothing else tells energy per byte from energy per FLOP), and the first 150 ms of each
-load, where the window shows.
+window, and the sensitivities of the classes of kernels that were timed by themselves in mixed loads (others are as on a
+node where they were: totals don't tell them apart). Data: settled times of every load against the same kernels at full
+clock, of each class of kernels in it, the clock that NVML reads during continuous loads, the power that it reads where
+the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy per FLOP), and the first
+150 ms of each load, where the window shows.
 Left out: a second, slower regulation about a second after a load begins, which slows it by 10 to 20 % for a tenth of a
 second; and temperature: kernels of a warm chip are 1 to 2 % slower at the same nominal clock.
 """
@@ -41,8 +41,10 @@ NAMES = (
     "sensitivity.elementwise",
     "sensitivity.relayout",
 )
-ALWAYS = 6
-"""The first ones are fitted to any loads; each of the others needs its class timed by itself, else it is 0."""
+ALWAYS = 4
+"""The first ones are fitted to any loads; each of the others needs its class timed by itself."""
+USUAL_SENSITIVITIES = (0.354, 0.543, 0.007, 0.312)
+"""In the order of NAMES, as on h100-x1-c."""
 STARTS = (1.0, 1.25, 1.5, 2.0)
 """Factors on the energies to start from."""
 BETTER = 1.01
@@ -157,7 +159,8 @@ def clock_of(x: np.ndarray, limit: float) -> Clock:
     """The engine's clock with these parameters."""
     none = Quantity(0.0, "derived", "fit")
     found = [Quantity(float(v), "derived", "fit") for v in x]
-    gemm, attention, byte, window, *sensitivities = [*found, *[none] * (len(NAMES) - len(found))]
+    usual = [Quantity(v, "guess", "as on another node") for v in USUAL_SENSITIVITIES]
+    gemm, attention, byte, window, *sensitivities = [*found, *usual[len(found) - ALWAYS :]]
     return Clock(
         limit=Quantity(limit, "measured", "nvidia-smi"),
         idle=Quantity(IDLE_POWER, "guess", "as one H200"),

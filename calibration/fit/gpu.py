@@ -4,7 +4,7 @@ from offsim.scenario.node import GPU
 from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
-from .clock import IDLE_POWER, fit_clock
+from .clock import ALWAYS, IDLE_POWER, NAMES, USUAL_SENSITIVITIES, fit_clock
 from .fitting import Fit, SummaryRow, bytes_of, note_table
 from .loads import of_slowest
 from .tables import (
@@ -149,10 +149,13 @@ def add_clock(fit: Fit, gpu: GPU) -> None:
         ],
     )
     fit.table("gpu.clock.energy", entries("energy"))
-    memory_bound = "derived", "bound by memory, whose clock does not change"
-    memory_kinds = [name for name in ("elementwise", "relayout") if f"sensitivity.{name}" not in found.values]
-    bound = [(name, toml.quantity(0.0, *memory_bound)) for name in memory_kinds]
-    fit.table("gpu.clock.sensitivity", [*entries("sensitivity"), *bound])
+    elsewhere = "not timed by itself at a low clock: as on h100-x1-c"
+    unknown = [
+        (name.removeprefix("sensitivity."), toml.quantity(usual, "guess", elsewhere))
+        for name, usual in zip(NAMES[ALWAYS:], USUAL_SENSITIVITIES, strict=True)
+        if name not in found.values
+    ]
+    fit.table("gpu.clock.sensitivity", [*entries("sensitivity"), *unknown])
     worst = max(found.errors.items(), key=lambda item: abs(item[1]))
     note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
     fit.rows.append(SummaryRow("gpu.clock", f"{found.highest_MHz:.0f} MHz at most", "", "", len(found.errors), note))
