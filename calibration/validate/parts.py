@@ -2,7 +2,7 @@
 
     python -m calibration.validate.parts calibration/nodes/h100-x2-c-nvlink --case 16384 --run policy
 
-reads the folder's parts.jsonl (see calibration.live.replays). Of a collective the part that is not waiting for other
+reads the folder's parts*.jsonl (see calibration.live.replays). Of a collective the part that is not waiting for other
 ranks is compared. It scores nothing.
 """
 
@@ -35,18 +35,21 @@ def predicted_parts(scenario: Scenario) -> list[Part]:
 
 def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
     """One table per case whose name contains `wanted`."""
-    path = folder / "parts.jsonl"
-    if not path.exists():
-        raise ScenarioError(f"{path}: not there; record it with python -m calibration.live.replays ... --parts FILE")
-    cases = {line["case"]: line["scenario"] for line in _lines(folder / "replays.jsonl")}
-    chosen = [line for line in _lines(path) if wanted in line["case"]]
+    parts = _lines(folder, "parts*.jsonl")
+    if not parts:
+        raise ScenarioError(
+            f"{folder}: no parts*.jsonl there; record them with python -m calibration.live.replays ... --parts FILE"
+        )
+    cases = {line["case"]: line["scenario"] for line in _lines(folder, "replays*.jsonl") if "scenario" in line}
+    chosen = [line for line in parts if wanted in line["case"]]
     if not chosen:
-        raise ScenarioError(f"{path}: no case has {wanted!r} in its name")
+        raise ScenarioError(f"{folder}: no case there has {wanted!r} in its name")
     return [_table(msgspec.convert(cases[line["case"]], Case), folder, line, run) for line in chosen]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _lines(folder: Path, pattern: str) -> list[dict[str, Any]]:
+    paths = sorted(folder.glob(pattern))
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:
