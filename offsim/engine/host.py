@@ -14,6 +14,7 @@ from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
 from offsim.program.timeline import Span, Window
 from offsim.scenario.node import Overheads
 
+from .agenda import Alarm, cancel
 from .environment import PromptEnvironment, fire
 from .issue import HostSpan, Piece, Plans
 from .queue import Chunk, Passed, Place, Queue, sooner
@@ -50,6 +51,8 @@ class HostThread:
         """Every section that it has begun to issue."""
         self.catching_up = False
         """After a skip: it issues late what it would have issued meanwhile."""
+        self._asleep: Alarm | None = None
+        """Until its own clock comes."""
         self.depth = overheads.queue_depth
         self._return_cost = overheads.synchronize.value
         self.at_begin: Callable[[int], int] | None = None
@@ -121,7 +124,7 @@ class HostThread:
     @property
     def blocked(self) -> bool:
         """Whether it issues nothing more on its own: all instants of what it has issued are known."""
-        return bool(self.awaiting) or self.clock <= self.agenda.now
+        return bool(self.awaiting) or self._asleep is not None or self.clock <= self.agenda.now
 
     def _release(self, chunk: Chunk, piece: Piece) -> None:
         """Issue a piece: its commands carry instants from now on."""
@@ -193,7 +196,7 @@ class HostThread:
     def _make_room(self, stream: Queue, place: int) -> Generator[Event, Any, None]:
         """Block until so many commands are done; what drains until the host's own clock counts."""
         if self.clock > self.agenda.now:
-            yield self.env.timeout(self.clock - self.agenda.now)
+            yield self._sleep()
             return
         self.catching_up = False
         start = self.clock
@@ -204,6 +207,16 @@ class HostThread:
         if self.clock > start:
             name, rank = f"queue of {stream.name} full", self.rank.index
             self.rank.timeline.named.append(Span(rank, "host", "host", name, start, self.clock))
+
+    def _sleep(self) -> Event:
+        """Fires when the simulation comes to its own clock."""
+        event = self.env.event()
+        self._asleep = self.agenda.at(self.clock, partial(self._awake, event))
+        return event
+
+    def _awake(self, event: Event) -> None:
+        self._asleep = None
+        fire(event)
 
     def move_on(self, chunk: Chunk, before: int, block: int, times: int, *, together: bool) -> None:
         """Take `times` periods, each as long as from one block to another, as done.
@@ -216,21 +229,31 @@ class HostThread:
             # What comes now was released when its like, so many parts before, was.
             chunk.released[:0] = [[] for _ in range(parts)]
             self.part += parts
-        self.catching_up = not together and self.chunks[-1] is chunk
         counts = {name: times * plan.per_period(name, before, block) for name in chunk.starts}
         moving = {name for name, count in counts.items() if count} | ({""} if together else set())
         for name in moving - {""}:
             self.rank.streams[name].move_on(counts[name], moving)
-
     def come_sooner(self, seconds: float) -> None:
         """The clock stands still where so many seconds are skipped: what was to come, comes sooner."""
         now = self.agenda.now
+        if not self._still_waits(now + seconds):
+            self.catching_up = True
         ahead = {ahead.chunk for stream in self.rank.streams.values() for ahead in stream.ahead}
         for chunk in ahead.union(self.chunks):
             chunk.come_sooner(now, seconds)
         for passed in self.passed[-2:]:
             passed.come_sooner(now, seconds)
         self.clock, self._blocked_at = sooner(self.clock, now, seconds), sooner(self._blocked_at, now, seconds)
+        if self._asleep is not None:
+            call = self._asleep[2]
+            cancel(self._asleep)
+            self._asleep = self.agenda.at(self.clock, call)
+
+    def _still_waits(self, until: float) -> bool:
+        """Whether it has nothing to do until then: what it waits for has not happened, or its clock is later."""
+        if self._asleep is not None:
+            return self.clock >= until
+        return any(stream.awaited_by("") for stream in self.rank.streams.values())
 
     def finish(self) -> None:
         """Once the run is over: write the section windows, and let go of the rank."""
