@@ -7,12 +7,12 @@ evenly over the copy. Works on simulated and on measured timelines alike.
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, Collective, Command, Copy, Section, StreamProgram, Template, coarse
+from offsim.program.commands import COMPUTE, Collective, Command, Copy, Passage, Section, StreamProgram, passages_of
 from offsim.program.timeline import Span, Timeline
 
 COPY_KINDS = ("H2D", "D2H")
@@ -65,95 +65,116 @@ class RankTracks:
         for span in spans:
             self.tracks.setdefault(span.track, []).append(span)
         for track in self.tracks.values():
-            track.sort(key=lambda span: span.start)
+            track.sort(key=_start)
         self._ends = {name: [span.end for span in track] for name, track in self.tracks.items()}
 
     def within(self, track: str, start: float, end: float) -> list[Span]:
         """Spans of a track that overlap [start, end)."""
         spans = self.tracks.get(track, [])
         first = bisect_right(self._ends.get(track, []), start)
-        found = []
-        for span in spans[first:]:
-            if span.start >= end:
-                break
-            found.append(span)
-        return found
+        return spans[first : bisect_left(spans, end, first, key=_start)]
+
+
+def _start(span: Span) -> float:
+    return span.start
 
 
 class Attribution:
-    """Charges every instant of a rank's compute stream to a category and a culprit."""
+    """Charges every instant of a rank's compute stream to a category and a culprit.
+
+    Names are only looked up when somebody asks for `charges` or `waits`.
+    """
 
     def __init__(self, tracks: RankTracks) -> None:
         self.tracks = tracks
-        self.charges: dict[tuple[str, str], float] = {}
-        self.waits: dict[str, float] = {}
-        """What the compute stream did or waited for instead of computing, contention apart [s]."""
         self._times = 1
+        self._charged: list[tuple[Span, Span, float]] = []
+        """(who waited, who was delayed, part of its delays)."""
+        self._waited: list[tuple[Span | None, float]] = []
+        """(work, or None for the host; seconds)."""
+        self._compute = self._copy = self._collective = self._contention = self._host = 0.0
+
+    @property
+    def charges(self) -> dict[tuple[str, str], float]:
+        """(waiting, culprit): seconds."""
+        found: dict[tuple[str, str], float] = {}
+        for waiting, span, share in self._charged:
+            for culprit, seconds in span.delays:
+                key = (_waiting(waiting), culprit)
+                found[key] = found.get(key, 0.0) + seconds * share
+        return found
+
+    @property
+    def waits(self) -> dict[str, float]:
+        """What the compute stream did or waited for instead of computing, contention apart [s]."""
+        found: dict[str, float] = {}
+        for span, seconds in self._waited:
+            what = HOST if span is None else _what(span)
+            found[what] = found.get(what, 0.0) + seconds
+        return found
 
     def window(self, start: float, end: float, times: int = 1) -> Losses:
         """The losses of the compute stream in one window that occurred so many times."""
         self._times = times
-        losses = self._track(COMPUTE, start, end, waiting="", seen=())
-        return Losses(*(times * seconds for seconds in losses))
+        self._compute = self._copy = self._collective = self._contention = self._host = 0.0
+        self._track(COMPUTE, start, end, None, ())
+        found = (self._compute, self._copy, self._collective, self._contention, self._host)
+        return Losses(*(times * seconds for seconds in found))
 
-    def _track(self, track: str, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
-        total, at = Losses(), start
+    def _track(self, track: str, start: float, end: float, waiting: Span | None, seen: tuple[str, ...]) -> None:
+        at, seen = start, (*seen, track)
         for span in self.tracks.within(track, start, end):
             begin, stop = max(span.start, start), min(span.end, end)
             if begin > at:
-                total += self._gap(at, begin, waiting, (*seen, track))
-            total += self._span(span, begin, stop, waiting, (*seen, track))
+                self._gap(at, begin, waiting, seen)
+            self._span(span, begin, stop, waiting, seen)
             at = max(at, stop)
         if end > at:
-            total += self._gap(at, end, waiting, (*seen, track))
-        return total
+            self._gap(at, end, waiting, seen)
 
-    def _span(self, span: Span, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
-        seconds = end - start
-        if span.kind == "wait":
+    def _span(self, span: Span, start: float, end: float, waiting: Span | None, seen: tuple[str, ...]) -> None:
+        seconds, kind = end - start, span.kind
+        if kind == "wait":
             if span.cause in seen:
-                return self._host(seconds)
-            return self._track(span.cause, start, end, waiting or f"wait for {general(span.name)}", seen)
-        lost = 0.0
+                self._idle(seconds)
+            else:
+                self._track(span.cause, start, end, waiting or span, seen)
+            return
         if span.delays:
             share = seconds / span.duration
             lost = min(span.contention * share, seconds)
-            self._charge(span, share, waiting or _what(span))
-        useful = seconds - lost
-        if span.kind in COPY_KINDS:
-            self._wait(_what(span), useful)
-            return Losses(exposed_copy=useful, contention=lost)
-        if span.kind in ("collective", "rendezvous"):
-            self._wait(_what(span), useful)
-            return Losses(exposed_collective=useful, contention=lost)
-        return Losses(compute=useful, contention=lost)
+            self._charged.append((waiting or span, span, share * self._times))
+            self._contention += lost
+            seconds -= lost
+        if kind in COPY_KINDS:
+            self._copy += seconds
+        elif kind in ("collective", "rendezvous"):
+            self._collective += seconds
+        else:
+            self._compute += seconds
+            return
+        if seconds > 0:
+            self._waited.append((span, seconds * self._times))
 
-    def _charge(self, span: Span, share: float, waiting: str) -> None:
-        for culprit, seconds in span.delays:
-            key = (waiting, culprit)
-            self.charges[key] = self.charges.get(key, 0.0) + seconds * share * self._times
-
-    def _gap(self, start: float, end: float, waiting: str, seen: tuple[str, ...]) -> Losses:
+    def _gap(self, start: float, end: float, waiting: Span | None, seen: tuple[str, ...]) -> None:
         """Nothing to do: the host's fault, unless the host itself waits for another stream."""
-        total, at = Losses(), start
+        at = start
         for blocked in self.tracks.within("host", start, end):
             if blocked.kind != "blocked" or not blocked.cause or blocked.cause in seen:
                 continue
             begin, stop = max(blocked.start, at), min(blocked.end, end)
             if stop <= begin:
                 continue
-            total += self._host(begin - at)
-            total += self._track(blocked.cause, begin, stop, waiting or f"host: {blocked.name}", seen)
+            self._idle(begin - at)
+            self._track(blocked.cause, begin, stop, waiting or blocked, seen)
             at = stop
-        return total + self._host(end - at)
+        self._idle(end - at)
 
-    def _host(self, seconds: float) -> Losses:
-        self._wait(HOST, seconds)
-        return Losses(host_bound=seconds)
-
-    def _wait(self, what: str, seconds: float) -> None:
+    def _idle(self, seconds: float) -> None:
+        """Nothing was issued."""
+        self._host += seconds
         if seconds > 0:
-            self.waits[what] = self.waits.get(what, 0.0) + seconds * self._times
+            self._waited.append((None, seconds * self._times))
 
 
 def general(name: str) -> str:
@@ -163,6 +184,13 @@ def general(name: str) -> str:
 
 def _what(span: Span) -> str:
     return f"{span.kind}: {general(span.name)}"
+
+
+def _waiting(span: Span) -> str:
+    """Who waited: a stream for an event, the host for a stream, or what was held up itself."""
+    if span.kind == "wait":
+        return f"wait for {general(span.name)}"
+    return f"host: {span.name}" if span.kind == "blocked" else _what(span)
 
 
 def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
@@ -208,18 +236,32 @@ def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) ->
 
 def traffic(commands: Sequence[Command]) -> tuple[float, float, float]:
     """(H2D, D2H, collective) bytes that one rank moves with these commands."""
+    known: dict[int, dict[str, float]] = {}
+    moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
+    for passage in passages_of(commands):
+        if id(passage) not in known:
+            known[id(passage)] = _moved(passage)
+        for kind, bytes_ in known[id(passage)].items():
+            moved[kind] += bytes_
+    return moved["H2D"], moved["D2H"], moved["collective"]
+
+
+def _moved(passage: Passage) -> dict[str, float]:
+    """Bytes by kind."""
     moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
     known: dict[int, float] = {}
-    for command in coarse(commands):
-        if isinstance(command, Template):
-            if id(command) not in known:
-                known[id(command)] = sum(c.bytes for c in command.commands if isinstance(c, Collective))
-            moved["collective"] += known[id(command)]
-        elif isinstance(command, Copy):
-            moved[command.direction] += command.bytes
-        elif isinstance(command, Collective):
-            moved["collective"] += command.bytes
-    return moved["H2D"], moved["D2H"], moved["collective"]
+    for part in passage:
+        for command in (*part.before, *part.after):
+            if isinstance(command, Copy):
+                moved[command.direction] += command.bytes
+            elif isinstance(command, Collective):
+                moved["collective"] += command.bytes
+        template = part.template
+        if template is not None:
+            if id(template) not in known:
+                known[id(template)] = sum(c.bytes for c in template.commands if isinstance(c, Collective))
+            moved["collective"] += known[id(template)]
+    return moved
 
 
 def ledger(program: StreamProgram, timeline: Timeline) -> list[Charge]:
