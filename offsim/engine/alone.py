@@ -4,7 +4,7 @@ The fabric is folded where it can be, so that ranks which look alike are asked o
 template holds follows each other on the compute stream, whoever issues it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from offsim.program.commands import (
@@ -18,14 +18,13 @@ from offsim.program.commands import (
 )
 from offsim.scenario.scenario import Scenario
 
+from .acts import WORK, Act, Acts, SectionActs, Work
 from .collective import FabricRoutes
-from .durations import Durations
 from .fabric import Fabric, FlowClass, Row
-from .folding import fold
-from .host_costs import HostCosts
-from .needed import WORK, Work, needed_work
+from .issue import PartPlan
+from .needed import Need
+from .prepared import Prepared
 
-Coarse = Command | Template
 Transfer = tuple[FlowClass, float]
 
 
@@ -44,27 +43,23 @@ class Summary(NamedTuple):
 class Alone:
     """The fabric that a program runs on: what its commands take alone, and which transfers they make."""
 
-    def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
-        self.scenario, self.program = scenario, program
+    def __init__(self, prepared: Prepared) -> None:
+        scenario, program = self.scenario, self.program = prepared.scenario, prepared.program
+        self._plans = prepared.plans
         self.fabric = Fabric(scenario.node, program.groups)
-        self.folded = fold(self.fabric, program) if program.ranks > 1 else None
+        self.folded = prepared.fold(self.fabric)
         self._routes = self.folded or FabricRoutes(self.fabric, aggregated=False)
         self.everyone = tuple(sorted(self.fabric.ranks))
         self.ranks = self.everyone if self.folded is None else tuple(sorted(self.folded.represented))
         self.alike = len(self.ranks) == 1
-        self._durations = Durations(scenario)
-        self.host_costs = HostCosts(scenario.node.overheads)
+        self._durations = prepared.durations
+        self.host_costs = prepared.costs
         self._alone: dict[tuple[int, int], float] = {}
-        self._needed: dict[tuple[int, int], list[Work]] = {}
-        self._coarse: dict[int, list[Coarse]] = {}
+        self._acts: dict[int, Acts] = {}
+        self._sections: dict[int, SectionActs] = {}
+        self._timed: dict[tuple[int, int], list[tuple[Act, float]]] = {}
+        self._needed: dict[tuple[int, bool], Need] = {}
         self._summaries: dict[tuple[int, int], Summary] = {}
-
-    def commands(self, section: int) -> list[Coarse]:
-        """A section's commands, blocks in one; the same list for the same commands."""
-        commands = self.program.sections[section].commands
-        if id(commands) not in self._coarse:
-            self._coarse[id(commands)] = coarse(commands)
-        return self._coarse[id(commands)]
 
     def summary(self, template: Template, rank: int) -> Summary:
         """A template in one, on a rank."""
@@ -74,31 +69,64 @@ class Alone:
             for command in template.commands:
                 host += self.host_costs.of(command)
                 behind = max(behind, host) + self.alone(command, rank)
+            busy: dict[str, float] = {}
+            for command in template.commands:
+                for user, seconds in self._users(command, rank).items():
+                    busy[user] = busy.get(user, 0.0) + seconds
             alone = sum(self.alone(command, rank) for command in template.commands)
-            self._summaries[key] = Summary(alone, host, behind, self.busy(rank, template.commands))
+            self._summaries[key] = Summary(alone, host, behind, busy)
         return self._summaries[key]
 
-    def busy(self, rank: int, work: Iterable[Work]) -> dict[str, float]:
+    def busy(self, rank: int, work: Mapping[Act, int]) -> dict[str, float]:
         """Seconds alone by stream and engine."""
         busy: dict[str, float] = {}
-        for command in work:
-            if isinstance(command, Template):
-                for user, seconds in self.summary(command, rank).busy.items():
-                    busy[user] = busy.get(user, 0.0) + seconds
-                continue
-            users = [f"stream {command.stream}"]
-            if not isinstance(command, Collective):
-                users.append("multiprocessors" if isinstance(command, Compute) else f"{command.direction} engine")
-            for user in users:
-                busy[user] = busy.get(user, 0.0) + self.alone(command, rank)
+        for act, times in work.items():
+            command = act.command
+            own = self.summary(command, rank).busy if isinstance(command, Template) else self._users(command, rank)
+            for user, seconds in own.items():
+                busy[user] = busy.get(user, 0.0) + times * seconds
         return busy
 
-    def needed(self, commands: Sequence[Coarse], times: int = 1) -> list[Work]:
-        """See needed_work, of a section that runs `times` times in a row; remembered."""
-        key = (id(commands), times)
+    def _users(self, command: Command, rank: int) -> dict[str, float]:
+        """What a command keeps busy, and for how long."""
+        assert isinstance(command, Compute | Copy | Collective)
+        seconds = self.alone(command, rank)
+        users = {f"stream {command.stream}": seconds}
+        if not isinstance(command, Collective):
+            users["multiprocessors" if isinstance(command, Compute) else f"{command.direction} engine"] = seconds
+        return users
+
+    def section(self, commands: Sequence[Command]) -> SectionActs:
+        """A section's commands as acts of the host; remembered."""
+        key = id(commands)
+        if key not in self._sections:
+            self._sections[key] = SectionActs(self._plans.of_section(commands), self._acts_of)
+        return self._sections[key]
+
+    def _acts_of(self, plan: PartPlan) -> Acts:
+        if id(plan) not in self._acts:
+            self._acts[id(plan)] = Acts(plan, self.host_costs)
+        return self._acts[id(plan)]
+
+    def needed(self, commands: Sequence[Command], *, repeated: bool = False) -> Need:
+        """What the end of a section needs of it; `repeated`: or the end of an equal one that follows. Remembered."""
+        key = (id(commands), repeated)
         if key not in self._needed:
-            self._needed[key] = needed_work([*commands] * times)
+            later = self.needed(commands) if repeated else None
+            alike = later is not None and later.complete
+            self._needed[key] = later if later is not None and alike else Need(self.section(commands), later)
         return self._needed[key]
+
+    def timed(self, acts: Acts, rank: int) -> list[tuple[Act, float]]:
+        """Acts, each with its seconds alone on its stream; those of a template are in its summary."""
+        key = (id(acts), rank)
+        if key not in self._timed:
+            self._timed[key] = [(act, self._seconds(act, rank)) for act in acts.acts]
+        return self._timed[key]
+
+    def _seconds(self, act: Act, rank: int) -> float:
+        command = act.command
+        return self.summary(command, rank).alone if isinstance(command, Template) else self.alone(command, rank)
 
     def alone(self, command: Command, rank: int) -> float:
         """Time of a command on its stream with the whole node to itself."""
@@ -160,12 +188,12 @@ class Alone:
         """Seconds that the most loaded row needs."""
         return max((amount / rows[row].bound for row, amount in loads.items()), default=0.0)
 
-    def loads(self, commands: Iterable[Work], rank: int | None = None) -> dict[int, float]:
+    def loads(self, work: Mapping[Act, int], rank: int | None = None) -> dict[int, float]:
         """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
         if not self.scenario.simulation.contention:
             return {}
         moves: dict[tuple[object, ...], tuple[Copy | Collective, int]] = {}
-        for command, times in _single(commands):
+        for command, times in _single(work):
             if not isinstance(command, Compute):
                 key = (command[2:5] if isinstance(command, Copy) else (*command[2:4], command.group), type(command))
                 moves[key] = (command, moves.get(key, (command, 0))[1] + times)
@@ -181,22 +209,18 @@ class Alone:
         """The rows of the whole node's load."""
         return (self.folded or self.fabric).rows
 
-    def link_time(self, commands: Iterable[Work], rank: int | None = None) -> float:
+    def link_time(self, work: Mapping[Act, int], rank: int | None = None) -> float:
         """(c): over one rank's transfers (None: all ranks')."""
-        return self.fullest(self.loads(commands, rank), self.rows if rank is None else self.fabric.rows)
+        return self.fullest(self.loads(work, rank), self.rows if rank is None else self.fabric.rows)
 
 
-def _single(commands: Iterable[Work]) -> Iterator[tuple[Compute | Copy | Collective, int]]:
-    """Work one by one, what templates hold with how often they occur."""
-    templates: dict[int, tuple[Template, int]] = {}
-    for command in commands:
-        if isinstance(command, Template):
-            templates[id(command)] = (command, templates.get(id(command), (command, 0))[1] + 1)
-        else:
-            yield command, 1
-    for template, times in templates.values():
-        for command in template.commands:
-            yield command, times
+def _single(work: Mapping[Act, int]) -> Iterator[tuple[Compute | Copy | Collective, int]]:
+    """Commands with how often they occur, templates command by command."""
+    for act, times in work.items():
+        command = act.command
+        for one in command.commands if isinstance(command, Template) else (command,):
+            assert isinstance(one, Compute | Copy | Collective)
+            yield one, times
 
 
 def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:

@@ -16,51 +16,53 @@ issued may already be there. Open sections have only (a), from the compute strea
 before they begin. Interference, queue depth and ranks that wait for each other only add to these.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import fsum, inf
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from offsim.program.commands import (
     COMPUTE,
     Command,
-    Copy,
-    Record,
+    Section,
     StreamProgram,
     Synchronize,
     Template,
-    Wait,
+    coarse,
+    passages_of,
     stream_of,
 )
 from offsim.scenario.scenario import Scenario
 
-from .alone import Alone, Coarse
-from .needed import WORK, Work
+from .acts import Act, Stretch
+from .alone import Alone
+from .issue import Place
+from .needed import Need
+from .prepared import Prepared
 
 Key = TypeVar("Key", str, int)
 
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
     """Per section, a duration [s] that its slowest rank cannot beat."""
-    return [max(of_ranks) for of_ranks in zip(*_by_rank(Alone(scenario, program)), strict=True)]
+    return [max(of_ranks) for of_ranks in zip(*_by_rank(Alone(Prepared(scenario, program)), program.sections), strict=True)]
 
 
-def lower_bound(scenario: Scenario, program: StreamProgram) -> float:
+def lower_bound(scenario: Scenario, program: StreamProgram, prepared: Prepared | None = None) -> float:
     """Seconds that nothing can beat from the first begin of the first step to the last end of the last one.
 
     The largest of three: the steps' bounds added up on one rank (steps that are all closed or all open do not
     overlap; otherwise the path through all of them), and bounds (b) and (c) over all steps, which hold the copies
-    that cross from a step to an equal next one.
+    that cross from a step to an equal next one. `prepared`: what runs of this program have left, if there were any.
     """
-    node = Alone(scenario, program)
-    steps = [i for i, section in enumerate(program.sections) if section.step is not None]
-    kinds = {_closed(node.commands(i)) for i in steps}
-    if len(kinds) == 1:
-        times = max(sum(bounds[i] for i in steps) for bounds in _by_rank(node))
+    node = Alone(prepared or Prepared(scenario, program))
+    sections = [section for section in program.sections if section.step is not None]
+    steps = [section.commands for section in sections]
+    if len({_closed(commands) for commands in steps}) == 1:
+        times = max(map(sum, _by_rank(node, sections)))
     else:
-        commands = [command for i in steps for command in node.commands(i)]
-        times = max(max(_path(node, rank, commands, host=0.0, compute=-inf)) for rank in node.ranks)
-    runs = _runs(node, steps)
+        times = max(max(_Path(node, rank, host=0.0, compute=-inf).through(steps)) for rank in node.ranks)
+    runs = _runs(steps)
     serial = max(
         max(_over_runs(runs, node.needed, partial(node.busy, rank)).values(), default=0.0) for rank in node.ranks
     )
@@ -73,30 +75,29 @@ def compute_bound(scenario: Scenario, program: StreamProgram) -> float:
 
     Steps that end with its synchronisation, and those that don't, hold what they issue on it one after the other.
     """
-    node = Alone(scenario, program)
-    runs = _runs(node, [i for i, section in enumerate(program.sections) if section.step is not None])
+    node = Alone(Prepared(scenario, program))
+    runs = _runs([section.commands for section in program.sections if section.step is not None])
     return max(fsum(times * _all_on_compute(node, rank, commands) for commands, times in runs) for rank in node.ranks)
 
 
-def _all_on_compute(node: Alone, rank: int, commands: list[Coarse]) -> float:
+def _all_on_compute(node: Alone, rank: int, commands: Sequence[Command]) -> float:
     """Seconds of what these commands put on the compute stream, one after the other."""
-    return fsum(_on_compute(node, rank, command) for command in commands)
+    return fsum(_on_compute(node, rank, command) for command in coarse(commands))
 
 
-def _on_compute(node: Alone, rank: int, command: Coarse) -> float:
+def _on_compute(node: Alone, rank: int, command: Command | Template) -> float:
     if isinstance(command, Template):
         return node.summary(command, rank).alone
     return node.alone(command, rank) if stream_of(command) == COMPUTE else 0.0
 
 
-Runs = list[tuple[list[Coarse], int]]
+Runs = list[tuple[Sequence[Command], int]]
 
 
-def _runs(node: Alone, steps: list[int]) -> Runs:
+def _runs(steps: Iterable[Sequence[Command]]) -> Runs:
     """Consecutive equal steps as (commands, how many)."""
     runs: Runs = []
-    for i in steps:
-        commands = node.commands(i)
+    for commands in steps:
         if runs and runs[-1][0] is commands:
             runs[-1] = (commands, runs[-1][1] + 1)
         else:
@@ -104,86 +105,105 @@ def _runs(node: Alone, steps: list[int]) -> Runs:
     return runs
 
 
+class Needed(Protocol):
+    """See Alone.needed."""
+
+    def __call__(self, commands: Sequence[Command], *, repeated: bool = False) -> Need: ...
+
+
 def _over_runs(
-    runs: Runs,
-    needed: "Callable[[Sequence[Coarse], int], list[Work]]",
-    amounts: "Callable[[list[Work]], dict[Key, float]]",
+    runs: Runs, needed: Needed, amounts: "Callable[[Mapping[Act, int]], dict[Key, float]]"
 ) -> dict[Key, float]:
     """Amounts of needed work over all steps.
 
-    A step needs what its own end depends on, and, before an equal step, what that one depends on too: of k equal
-    steps the last needs N1, each of the others at least N2 - N1, with N2 the need of two in a row.
+    A step needs what its own end depends on, and, before an equal step, what that one depends on too.
     """
     total: dict[Key, float] = {}
     for commands, times in runs:
-        work = needed(commands, 1)
-        once = amounts(work)
-        complete = times == 1 or len(work) == sum(type(command) in WORK for command in commands)
-        twice = {key: 2 * one for key, one in once.items()} if complete else amounts(needed(commands, 2))
-        for key, amount in twice.items():
-            one = once.get(key, 0.0)
-            total[key] = total.get(key, 0.0) + one + (times - 1) * (amount - one)
+        for work, number in ((needed(commands), 1), (needed(commands, repeated=True), times - 1)):
+            if number:
+                for key, amount in amounts(work.work).items():
+                    total[key] = total.get(key, 0.0) + number * amount
     return total
 
 
-def _by_rank(node: Alone) -> Iterator[list[float]]:
-    """Bounds of every section, rank by rank."""
-    sections = [node.commands(i) for i in range(len(node.program.sections))]
-    distinct = {id(commands): commands for commands in sections}
+def _by_rank(node: Alone, sections: Sequence[Section]) -> Iterator[list[float]]:
+    """Bounds of these sections, rank by rank."""
+    distinct = {id(section.commands): section.commands for section in sections}
     for rank in node.ranks:
         bounds = {key: _section(node, rank, commands) for key, commands in distinct.items()}
-        yield [bounds[id(commands)] for commands in sections]
+        yield [bounds[id(section.commands)] for section in sections]
 
 
-def _section(node: Alone, rank: int, commands: Sequence[Coarse]) -> float:
+def _section(node: Alone, rank: int, commands: Sequence[Command]) -> float:
     if not _closed(commands):
-        return max(0.0, _path(node, rank, commands, host=-inf, compute=0.0)[1])
+        return max(0.0, _Path(node, rank, host=-inf, compute=0.0).through([commands])[1])
+    work = node.needed(commands).work
     # Ranks that differ need not be in the same step at the same time: each has its own transfers only.
-    links = node.link_time(node.needed(commands), None if node.alike else rank)
-    path, _ = _path(node, rank, commands, host=0.0, compute=-inf)
-    return max(path, _serial(node, rank, commands), links)
+    links = node.link_time(work, None if node.alike else rank)
+    path, _ = _Path(node, rank, host=0.0, compute=-inf).through([commands])
+    return max(path, max(node.busy(rank, work).values(), default=0.0), links)
 
 
-def _closed(commands: Sequence[Coarse]) -> bool:
+def _closed(commands: Sequence[Command]) -> bool:
     """Whether the section ends with a synchronisation of the compute stream."""
-    last = commands[-1] if commands else None
-    return isinstance(last, Synchronize) and last in (Synchronize("device"), Synchronize("stream", COMPUTE))
+    passages = passages_of(commands)
+    last = [command for part in passages[-1][-1:] for command in part.commands()][-1:] if passages else []
+    return last in ([Synchronize("device")], [Synchronize("stream", COMPUTE)])
 
 
-def _path(node: Alone, rank: int, commands: Iterable[Coarse], *, host: float, compute: float) -> tuple[float, float]:
-    """(a): when the host and the compute stream are through, if they begin at `host` and `compute`."""
-    tails, events = {COMPUTE: compute}, dict[str, float]()
-    for command in commands:
-        if isinstance(command, Template):
-            own = node.summary(command, rank)
-            tails[COMPUTE] = max(tails[COMPUTE] + own.alone, host + own.behind_host)
-            host += own.host
-            continue
-        host += node.host_costs.of(command)
-        stream = stream_of(command)
-        if stream is None:
-            host = max(host, _reached(command, tails, events))
-            continue
-        start = max(tails.get(stream, -inf), host)
-        if isinstance(command, Wait):
-            start = max(start, events.get(command.event, -inf))
-        tails[stream] = start + node.alone(command, rank)
-        if isinstance(command, Record):
-            events[command.event] = start
-        elif isinstance(command, Copy) and command.host_memory != "pinned":
-            host = max(host, tails[stream])
-    return host, tails[COMPUTE]
+class _Path:
+    """(a): when the host and the streams are through, if the host and the compute stream begin at given instants."""
 
+    def __init__(self, node: Alone, rank: int, *, host: float, compute: float) -> None:
+        self._node, self._rank = node, rank
+        self._host = host
+        self._tails = {COMPUTE: compute}
+        self._events: dict[str, float] = {}
+        """Of earlier sections."""
 
-def _reached(command: Command, tails: dict[str, float], events: dict[str, float]) -> float:
-    """When what the host waits for has happened; -inf if it waits for nothing."""
-    if not isinstance(command, Synchronize):
-        return -inf
-    if command.scope == "device":
-        return max(tails.values())
-    return (events if command.scope == "event" else tails).get(command.target, -inf)
+    def through(self, sections: Iterable[Sequence[Command]]) -> tuple[float, float]:
+        """When the host and the compute stream have done these one after the other."""
+        for commands in sections:
+            section = self._node.section(commands)
+            reached: dict[Place, float] = {}
+            for stretch in section.stretches:
+                self._stretch(stretch, reached)
+            self._events.update({event: reached[place] for event, place in section.recorded.items()})
+        return self._host, self._tails[COMPUTE]
 
+    def _stretch(self, stretch: Stretch, reached: dict[Place, float]) -> None:
+        tails, host = self._tails, self._host
+        for act, seconds in self._node.timed(stretch.acts, self._rank):
+            stream = act.stream
+            if not stream:
+                host = max(host + act.host, self._synchronized(stretch, act, reached))
+                continue
+            if isinstance(act.command, Template):
+                own = self._node.summary(act.command, self._rank)
+                tails[COMPUTE] = max(tails[COMPUTE] + seconds, host + act.host + own.behind_host)
+                host += act.host + own.host
+                continue
+            host += act.host
+            start = max(tails.get(stream, -inf), host)
+            if act.is_wait and act.awaited is not None:
+                start = max(start, self._fired(stretch.awaited(act.awaited), reached))
+            elif act.is_record:
+                reached[stream, stretch.before(stream) + act.place] = start
+            tails[stream] = start + seconds
+            if act.blocks:
+                host = max(host, tails[stream])
+        self._host = host + stretch.acts.rest
 
-def _serial(node: Alone, rank: int, commands: Sequence[Coarse]) -> float:
-    """(b): the busiest stream or engine, over the needed commands."""
-    return max(node.busy(rank, node.needed(commands)).values(), default=0.0)
+    def _fired(self, place: Place | str, reached: dict[Place, float]) -> float:
+        """When an event was reached; -inf if it was recorded before everything."""
+        return self._events.get(place, -inf) if isinstance(place, str) else reached[place]
+
+    def _synchronized(self, stretch: Stretch, act: Act, reached: dict[Place, float]) -> float:
+        """When what the host waits for has happened; -inf if it waits for nothing."""
+        command = act.command
+        if act.awaited is not None:
+            return self._fired(stretch.awaited(act.awaited), reached)
+        if isinstance(command, Synchronize) and command.scope == "device":
+            return max(self._tails.values())
+        return self._tails.get(command.target, -inf) if isinstance(command, Synchronize) else -inf

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from offsim.program.commands import Collective, CollectiveName, Direction, HostMemory, StreamProgram
+from offsim.program.commands import Collective, CollectiveName, Direction, HostMemory
 from offsim.scenario.node import CollectiveKind
 
 from .collective import Transfer
 from .fabric import Fabric, FlowClass, Owner, Row, Usage
 from .sharing import shared_rates
-from .symmetry import Symmetry, find_symmetry, representatives
+from .symmetry import Symmetry, representatives
 
 
 class Peers(NamedTuple):
@@ -188,9 +188,8 @@ class FoldedFabric:
         return self._peers[rank, group]
 
 
-def fold(fabric: Fabric, program: StreamProgram) -> FoldedFabric | None:
+def fold(fabric: Fabric, symmetry: Symmetry) -> FoldedFabric | None:
     """The folded fabric if any ranks are alike, else None."""
-    symmetry = find_symmetry(fabric, program)
     if len(set(symmetry.ranks.values())) == len(symmetry.ranks):
         return None
     return FoldedFabric(fabric, symmetry)

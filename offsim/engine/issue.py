@@ -7,14 +7,17 @@ stream: before a piece the host waits until there is room for it. Parts that loo
 count from the part's begin, and names are left to whoever writes the record.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from offsim.program.commands import (
+    Allocate,
     Collective,
     Command,
     Compute,
     Copy,
+    Free,
     HostWork,
     Part,
     Passage,
@@ -24,14 +27,13 @@ from offsim.program.commands import (
     passages_of,
     stream_of,
 )
-
 from .durations import Durations, Pieces
 from .host_costs import HostCosts
 
 Place = tuple[str, int]
 """A stream and how many of its commands have been done, counted from the begin of a part (it may be negative)."""
-Awaited = Place | str
-"""The record that a wait refers to; or the event, where an earlier passage recorded it."""
+Awaited = Place | int
+"""The record that a wait refers to; or, where an earlier passage recorded it, which of the passage's earlier events."""
 LONGEST_PERIOD = 8
 """Parts after which a pattern may repeat: prefetching in groups of P blocks repeats after P."""
 
@@ -99,6 +101,7 @@ class PartPlan:
     def __init__(
         self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, durations: Durations, longest: int
     ) -> None:
+        self.part, self.awaited = part, awaited
         self.items: dict[str, list[Item]] = {}
         self.pieces: list[Piece] = []
         self._awaited, self._costs, self._durations, self._longest = iter(awaited), costs, durations, longest
@@ -173,36 +176,31 @@ class Plans:
 
         `awaited`: what its waits, and synchronisations with events, refer to, in order.
         """
-        look = (
-            tuple(map(self._look, part.before)),
-            id(part.template),
-            tuple(map(self._look, part.after)),
-            tuple(awaited),
-        )
-        if look not in self._looks:
-            self._looks[look] = (len(self._looks), self._plan(part, awaited))
-        return self._looks[look]
+        look = (tuple(map(_look, part.before)), id(part.template), tuple(map(_look, part.after)), tuple(awaited))
+        found = self._looks.get(look)
+        if found is None:
+            plan = PartPlan(part, awaited, self._costs, self._durations, self._longest)
+            found = self._looks[look] = (len(self._looks), plan)
+        return found
 
-    def _plan(self, part: Part, awaited: Sequence[Awaited]) -> PartPlan:
-        return PartPlan(part, awaited, self._costs, self._durations, self._longest)
 
-    def _look(self, command: Command) -> Hashable:
-        """What the engine sees of a command: not its name, nor the name of an event."""
-        if isinstance(command, Compute):
-            return (0, command.stream, command.kernels)
-        if isinstance(command, Copy):
-            return (1, command.stream, command.direction, command.bytes, command.host_memory, command.calls)
-        if isinstance(command, Collective):
-            return (2, command.stream, command.kind, command.bytes, command.group)
-        if isinstance(command, Record):
-            return (3, command.stream)
-        if isinstance(command, Wait):
-            return (4, command.stream)
-        if isinstance(command, Synchronize):
-            return (5, command.scope, "" if command.scope == "event" else command.target)
-        if isinstance(command, HostWork):
-            return (6, command.name, command.duration)
-        return (7, self._costs.of(command))
+SEEN: dict[type, Callable[[Any], Hashable]] = {
+    Compute: attrgetter("stream", "kernels"),
+    Copy: attrgetter("stream", "direction", "bytes", "host_memory", "calls"),
+    Collective: attrgetter("stream", "kind", "bytes", "group"),
+    Record: attrgetter("stream"),
+    Wait: attrgetter("stream"),
+    HostWork: attrgetter("name", "duration"),
+}
+"""What the engine sees of a command besides its type: no names, nor those of events."""
+
+
+def _look(command: Command) -> Hashable:
+    """What the engine sees of a command."""
+    if isinstance(command, Synchronize):
+        return Synchronize, command.scope, "" if command.scope == "event" else command.target
+    kind = command.__class__
+    return (kind, SEEN[kind](command)) if kind in SEEN else kind
 
 
 class PassagePlan:
@@ -215,7 +213,7 @@ class PassagePlan:
         """Per part and stream, commands of the passage before it."""
         self.records: dict[str, Place] = {}
         """The last record of each event, counted from the passage's begin."""
-        self.earlier: set[str] = set()
+        self.earlier: list[str] = []
         """Events that waits refer to and earlier passages recorded."""
         self.items: dict[str, list[Item]] = {}
         self.part_numbers: dict[str, list[int]] = {}
@@ -231,10 +229,12 @@ class PassagePlan:
                 self.items.setdefault(stream, []).extend(items)
                 self.part_numbers.setdefault(stream, []).extend([len(self.begins) - 1] * len(items))
                 counts[stream] = counts.get(stream, 0) + len(items)
+        self.counts = counts
+        """Per stream, all its commands."""
         self._alike: dict[int, list[int]] = {}
 
     def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
-        """For each wait of a part, its event's latest record, counted from the part's begin; or its name."""
+        """For each wait of a part, its event's latest record, counted from the part's begin; or an earlier event."""
         awaited: list[Awaited] = []
         counts = dict(begins)
         for command in part.coarse():
@@ -243,6 +243,8 @@ class PassagePlan:
                 awaited.append(self._record(command.event, begins))  # type: ignore[union-attr]
             elif kind is Synchronize and command.scope == "event":  # type: ignore[union-attr]
                 awaited.append(self._record(command.target, begins))  # type: ignore[union-attr]
+            elif kind is Allocate or kind is Free:
+                continue
             stream = stream_of(command)
             if stream is not None:
                 added = 1 if part.template is not command else len(part.template.commands)
@@ -253,8 +255,9 @@ class PassagePlan:
 
     def _record(self, event: str, begins: dict[str, int]) -> Awaited:
         if event not in self.records:
-            self.earlier.add(event)
-            return event
+            if event not in self.earlier:
+                self.earlier.append(event)
+            return self.earlier.index(event)
         stream, count = self.records[event]
         return (stream, count - begins.get(stream, 0))
 

@@ -63,8 +63,8 @@ class Chunk:
         """Those that it has commands for."""
         self.starts = {name: stream.issued for name, stream in streams.items()}
         """Per stream, commands before this passage."""
-        self.earlier: dict[str, Place] = {}
-        """Events that this passage waits for and earlier ones recorded."""
+        self.earlier: list[Place | None] = []
+        """The records of the events that this passage waits for and earlier ones recorded; None if there was none."""
         self.released: list[list[float]] = []
         """Per part, the host's clock at which each of its pieces began to be issued."""
 
@@ -91,8 +91,8 @@ class Chunk:
 
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
-        if isinstance(awaited, str):
-            return self.earlier.get(awaited)
+        if isinstance(awaited, int):
+            return self.earlier[awaited]
         name, count = awaited
         return self.streams[name], self.starts[name] + self.plan.begins[part].get(name, 0) + count
 

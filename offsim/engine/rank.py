@@ -42,7 +42,7 @@ class Rank(Device):
     def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> Chunk:
         """A passage that the host begins to issue: its commands are put on the streams, not yet released."""
         chunk = Chunk(plan, passed, number, {name: self.stream(name) for name in plan.items}, first=first)
-        chunk.earlier = {event: self._records[event] for event in plan.earlier if event in self._records}
+        chunk.earlier = [self._records.get(event) for event in plan.earlier]
         for stream in chunk.streams.values():
             stream.append(chunk)
         return chunk

@@ -11,14 +11,11 @@ from offsim.scenario.scenario import Scenario
 
 from .agenda import Agenda
 from .collective import Collectives, FabricRoutes
-from .durations import Durations
 from .environment import PromptEnvironment
 from .fabric import Fabric
-from .folding import fold
 from .host import CaughtUpLateError, HostThread
-from .host_costs import HostCosts
-from .issue import Plans
 from .network import Network
+from .prepared import Prepared
 from .rank import Rank
 from .steady_state import SteadyState
 
@@ -32,39 +29,32 @@ def simulate(
     program: StreamProgram | None = None,
     *,
     proportional_weight: bool = False,
-    plans: Plans | None = None,
+    prepared: Prepared | None = None,
 ) -> Timeline:
     """The timeline of a scenario's program; raises DeadlockError if it cannot finish.
 
     `proportional_weight` takes a collective's weight against copies as growing with its peers: the other end of what
-    is known beyond two ranks. `plans` (see plans_of) are shared by runs of one program of one scenario.
+    is known beyond two ranks. `prepared` is shared by runs of one program of one scenario.
     """
-    program, plans = program or build(scenario), plans or plans_of(scenario)
+    program = prepared.program if prepared is not None else program or build(scenario)
+    prepared = prepared or Prepared(scenario, program)
     with _no_garbage_collection():
         if scenario.simulation.block_period:
             try:
-                return _run(scenario, program, plans, proportional_weight=proportional_weight, skip_blocks=True)
+                return _run(scenario, prepared, proportional_weight=proportional_weight, skip_blocks=True)
             except CaughtUpLateError:
                 pass  # Skipping blocks was not exact here: the host is too slow for it.
-        return _run(scenario, program, plans, proportional_weight=proportional_weight, skip_blocks=False)
+        return _run(scenario, prepared, proportional_weight=proportional_weight, skip_blocks=False)
 
 
-def plans_of(scenario: Scenario) -> Plans:
-    """What hosts will issue, to be worked out as it is needed, and remembered."""
-    overheads = scenario.node.overheads
-    return Plans(HostCosts(overheads), Durations(scenario), overheads.queue_depth)
-
-
-def _run(
-    scenario: Scenario, program: StreamProgram, plans: Plans, *, proportional_weight: bool, skip_blocks: bool
-) -> Timeline:
+def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
     """One run on a node that it sets up."""
+    program, plans = prepared.program, prepared.plans
     agenda = Agenda()
     env = PromptEnvironment(agenda)
     fabric = Fabric(scenario.node, program.groups, proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
-    wanted = scenario.simulation.fold and program.ranks > 1 and not aggregated
-    folded = fold(fabric, program) if wanted else None
+    folded = prepared.fold(fabric) if scenario.simulation.fold and not aggregated else None
     used = folded or fabric
     network = Network(agenda, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)

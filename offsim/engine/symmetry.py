@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from offsim.program.commands import Collective, CollectiveName, StreamProgram, coarse
+from offsim.program.commands import Collective, CollectiveName, StreamProgram, passages_of
 
 from .fabric import Fabric, FlowClass, Owner
 
@@ -115,12 +115,13 @@ def _colours(pairs: Iterable[tuple[K, int]]) -> dict[K, Colours]:
 
 def ring_kinds(program: StreamProgram) -> list[tuple[CollectiveName, str]]:
     """The kinds of rings that a program has, with their scope."""
-    distinct = {id(section.commands): section.commands for section in program.sections}
+    sections = {id(section.commands): section.commands for section in program.sections}
+    passages = {id(passage): passage for commands in sections.values() for passage in passages_of(commands)}
+    parts = [part for passage in passages.values() for part in passage]
+    templates = {id(part.template): part.template.commands for part in parts if part.template is not None}
     found: set[tuple[CollectiveName, str]] = set()
-    for commands in distinct.values():
-        for command in coarse(commands):
-            if isinstance(command, Collective) and command.kind != "all-to-all":
-                found.add((command.kind, command.group))
+    for commands in [*templates.values(), *(part.before for part in parts), *(part.after for part in parts)]:
+        found.update([(c.kind, c.group) for c in commands if isinstance(c, Collective) and c.kind != "all-to-all"])
     return sorted(found)
 
 

@@ -7,7 +7,8 @@ link, the scenario is simulated with both extremes and every time carries the in
 from typing import Any, NamedTuple
 
 from offsim.engine.bounds import lower_bound
-from offsim.engine.simulate import plans_of, simulate
+from offsim.engine.prepared import Prepared
+from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Copy, StreamProgram
 from offsim.program.timeline import Timeline
@@ -85,12 +86,12 @@ class Prediction(NamedTuple):
 
 def predict(scenario: Scenario) -> Prediction:
     """Simulate a scenario and collect its results; raises DeadlockError for a program that cannot finish."""
-    program, plans = build(scenario), plans_of(scenario)
-    timeline = simulate(scenario, program, plans=plans)
+    prepared = Prepared(scenario, build(scenario))
+    program, timeline = prepared.program, simulate(scenario, prepared=prepared)
     steps = step_rows(program, timeline)
     others = [steps]
     if two_weights(scenario, program):
-        others.append(step_rows(program, simulate(scenario, program, proportional_weight=True, plans=plans)))
+        others.append(step_rows(program, simulate(scenario, proportional_weight=True, prepared=prepared)))
     peaks = phase_peaks(scenario, program)
     totals = [sum(step.duration for step in rows) for rows in others]
     return Prediction(
@@ -102,7 +103,7 @@ def predict(scenario: Scenario) -> Prediction:
         total_interval=_range(totals),
         phases=peaks,
         out_of_memory=out_of_memory(scenario, peaks),
-        lower_bound=lower_bound(scenario, program),
+        lower_bound=lower_bound(scenario, program, prepared),
         uncalibrated=[(key, q) for key, q in quantities_in_use(scenario) if q.provenance != "measured"],
     )
 

@@ -1,0 +1,126 @@
+"""A section as bounds look at it: what the host does one after the other, parts that look alike read once."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from offsim.program.commands import (
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    Record,
+    Synchronize,
+    Template,
+    Wait,
+    stream_of,
+)
+
+from .host_costs import HostCosts
+from .issue import Awaited, PartPlan, PassagePlan, Place
+
+Work = Compute | Copy | Collective | Template
+WORK = frozenset((Compute, Copy, Collective, Template))
+
+
+class Act:
+    """Something that the host puts on a stream, a template as a whole, or waits for."""
+
+    __slots__ = ("awaited", "blocks", "command", "host", "is_record", "is_wait", "is_work", "issued", "place", "stream")
+
+    def __init__(self, command: Command | Template, issued: dict[str, int], host: float) -> None:
+        self.command = command
+        self.stream = stream_of(command) or ""
+        """Empty for the host's own."""
+        self.issued = dict(issued) if isinstance(command, Synchronize) else {}
+        """Of a synchronisation: commands of the part before it, per stream."""
+        self.place = issued.get(self.stream, 0)
+        """Commands of the part on its stream up to this act."""
+        self.host = host
+        """Host seconds of it, and of what came before it and occupied only the host."""
+        self.awaited: Awaited | None = None
+        """Of waits for an event."""
+        self.is_work = command.__class__ in WORK
+        self.is_record = command.__class__ is Record
+        self.is_wait = command.__class__ is Wait
+        self.blocks = isinstance(command, Copy) and command.host_memory != "pinned"
+        """Whether the host waits for its end."""
+
+
+class Acts:
+    """What the host does in a part."""
+
+    def __init__(self, plan: PartPlan, costs: HostCosts) -> None:
+        self.acts: list[Act] = []
+        self.rest = 0.0
+        """Host seconds after the last of them."""
+        self.counts: dict[str, int] = {}
+        """Per stream, the commands of all of them."""
+        awaited = iter(plan.awaited)
+        for command in plan.part.coarse():
+            stream = stream_of(command)
+            self.rest += 0.0 if isinstance(command, Template) else costs.of(command)
+            if stream is not None:
+                added = len(command.commands) if isinstance(command, Template) else 1
+                self.counts[stream] = self.counts.get(stream, 0) + added
+            elif not isinstance(command, Synchronize):
+                continue
+            act = Act(command, self.counts, self.rest)
+            if act.is_wait or (isinstance(command, Synchronize) and command.scope == "event"):
+                act.awaited = next(awaited)
+            self.acts.append(act)
+            self.rest = 0.0
+        self.work = Counter([act for act in self.acts if act.is_work])
+        self.outward = [act for act in self.acts if not act.stream or isinstance(act.awaited, int)]
+        """What may depend on earlier passages, or on all of a stream."""
+
+
+class Stretch:
+    """A part where it stands in a section."""
+
+    __slots__ = ("acts", "base", "begins", "earlier")
+
+    def __init__(
+        self, acts: Acts, begins: dict[str, int], base: dict[str, int], earlier: Sequence[Place | str]
+    ) -> None:
+        self.acts = acts
+        self.begins = begins
+        """Per stream, commands of the passage before it."""
+        self.base = base
+        """Per stream, commands of the section before the passage."""
+        self.earlier = earlier
+        """What its passage waits for of earlier ones: a record in the section, or an event that was recorded before."""
+
+    def before(self, stream: str) -> int:
+        """Commands of the section on a stream before this part."""
+        return self.base.get(stream, 0) + self.begins.get(stream, 0)
+
+    def awaited(self, awaited: Awaited) -> Place | str:
+        """The record that is waited for, counted from the section's begin; or an event recorded before the section."""
+        if isinstance(awaited, int):
+            return self.earlier[awaited]
+        stream, count = awaited
+        return stream, self.before(stream) + count
+
+
+class SectionActs:
+    """A section, part by part."""
+
+    def __init__(self, passages: Sequence[PassagePlan], acts_of: Callable[[PartPlan], Acts]) -> None:
+        self.stretches: list[Stretch] = []
+        self.recorded: dict[str, Place] = {}
+        """The last record of each event."""
+        base: dict[str, int] = {}
+        for plan in passages:
+            earlier = [self.recorded.get(event, event) for event in plan.earlier]
+            parts = zip(plan.parts, plan.begins, strict=True)
+            self.stretches += [Stretch(acts_of(part), begins, base, earlier) for part, begins in parts]
+            for event, (stream, count) in plan.records.items():
+                self.recorded[event] = (stream, base.get(stream, 0) + count)
+            base = {**base, **{stream: base.get(stream, 0) + count for stream, count in plan.counts.items()}}
+        self.counts = base
+        """Per stream, its commands."""
+
+    def last(self) -> Command | Template | None:
+        """What it ends with, if that is on a stream or a synchronisation."""
+        acts = self.stretches[-1].acts if self.stretches else None
+        return acts.acts[-1].command if acts is not None and acts.acts and not acts.rest else None
