@@ -12,11 +12,8 @@ from offsim.program.commands import (
     Command,
     Compute,
     Copy,
-    StreamProgram,
     Template,
-    coarse,
 )
-from offsim.scenario.scenario import Scenario
 
 from .acts import WORK, Act, Acts, SectionActs, Work
 from .collective import FabricRoutes

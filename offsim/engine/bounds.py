@@ -45,7 +45,9 @@ Key = TypeVar("Key", str, int)
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
     """Per section, a duration [s] that its slowest rank cannot beat."""
-    return [max(of_ranks) for of_ranks in zip(*_by_rank(Alone(Prepared(scenario, program)), program.sections), strict=True)]
+    return [
+        max(of_ranks) for of_ranks in zip(*_by_rank(Alone(Prepared(scenario, program)), program.sections), strict=True)
+    ]
 
 
 def lower_bound(scenario: Scenario, program: StreamProgram, prepared: Prepared | None = None) -> float:

@@ -233,6 +233,7 @@ class HostThread:
         moving = {name for name, count in counts.items() if count} | ({""} if together else set())
         for name in moving - {""}:
             self.rank.streams[name].move_on(counts[name], moving)
+
     def come_sooner(self, seconds: float) -> None:
         """The clock stands still where so many seconds are skipped: what was to come, comes sooner."""
         now = self.agenda.now

@@ -27,6 +27,7 @@ from offsim.program.commands import (
     passages_of,
     stream_of,
 )
+
 from .durations import Durations, Pieces
 from .host_costs import HostCosts
 
@@ -199,7 +200,7 @@ def _look(command: Command) -> Hashable:
     """What the engine sees of a command."""
     if isinstance(command, Synchronize):
         return Synchronize, command.scope, "" if command.scope == "event" else command.target
-    kind = command.__class__
+    kind: type = command.__class__
     return (kind, SEEN[kind](command)) if kind in SEEN else kind
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
-from .commands import StreamProgram, passages_of
+from .commands import Part, StreamProgram, passages_of
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -107,6 +107,20 @@ Track = tuple[int, str, SpanKind, str]
 """What many spans have in common: rank, track, kind, cause."""
 
 
+class Named(NamedTuple):
+    """A name that is there already, where others are looked up in a part."""
+
+    name: str
+
+    def name_at(self, number: int) -> str:  # noqa: ARG002
+        """See Part."""
+        return self.name
+
+
+Row = tuple[Track, Part | Named, int, float, float, float, Delayed]
+"""A span as it was noted: track, part, number (which name it as `part.name_at(number)`), start, end, bytes, delays."""
+
+
 class Journal:
     """Spans and events as an engine notes them: end to end in two lists, a command by its part and its number there.
 
@@ -121,12 +135,15 @@ class Journal:
 
     def read_spans(self) -> Iterator[Span]:
         """All spans; the journal has none afterwards."""
-        fields = iter(self.spans)
+        rows = self.rows()
         self.spans = []
-        for track, part, number, start, end, bytes_, delays in zip(*[fields] * 7, strict=True):
-            rank, name, kind, cause = track
+        for (rank, name, kind, cause), part, number, start, end, bytes_, delays in rows:
             lost = delays if isinstance(delays, tuple) else delays.delays()
             yield Span(rank, name, kind, part.name_at(number), start, end, bytes_, lost, cause)
+
+    def rows(self) -> Iterator[Row]:
+        """All spans as they were noted."""
+        return zip(*[iter(self.spans)] * 7, strict=True)
 
     def read_events(self) -> Iterator[tuple[tuple[int, str], float]]:
         """((rank, event), instant) of every record; the journal has none afterwards."""
@@ -161,6 +178,12 @@ class Timeline:
     @spans.setter
     def spans(self, spans: list[Span]) -> None:
         self.named = spans
+
+    def rows(self) -> Iterator[Row]:
+        """All spans of the record, without looking up names and delays."""
+        yield from self.journal.rows()
+        for rank, track, kind, name, start, end, bytes_, delays, cause in self.named:
+            yield (rank, track, kind, cause), Named(name), 0, start, end, bytes_, delays
 
     @property
     def instants(self) -> dict[tuple[int, str], float]:

@@ -15,12 +15,14 @@ from offsim.program.commands import (
     COMPUTE,
     HOST_POOLS,
     Allocate,
+    Command,
     Copy,
     Free,
+    Passage,
     Phase,
     StreamProgram,
     Synchronize,
-    coarse,
+    passages_of,
 )
 from offsim.scenario.scenario import Scenario
 
@@ -114,17 +116,23 @@ class Levels:
         self.deferred = [kept for kept in self.deferred if streams is not None and not kept[2] <= streams]
 
     @property
+    def state(self) -> tuple[object, ...]:
+        """What the levels after any commands depend on, besides these."""
+        return frozenset(self.live), tuple(self.deferred)
+
+    @property
     def reserved(self) -> float:
         return sum(self._marks.values())
 
-    def owners(self) -> tuple[tuple[str, float], ...]:
-        """Live device buffers summed by owner (the name without its block number)."""
-        sums: dict[str, float] = {}
-        for name, (size, pool) in self.live.items():
-            if pool not in HOST_POOLS:
-                owner = name.rsplit(".", 1)[0] if name.rsplit(".", 1)[-1].isdigit() else name
-                sums[owner] = sums.get(owner, 0.0) + size
-        return tuple(sorted(sums.items(), key=lambda item: -item[1]))
+
+def owners(live: dict[str, tuple[float, str]]) -> tuple[tuple[str, float], ...]:
+    """Device buffers, of all that are live, summed by owner (the name without its block number); largest first."""
+    sums: dict[str, float] = {}
+    for name, (size, pool) in live.items():
+        if pool not in HOST_POOLS:
+            owner = name.rsplit(".", 1)[0] if name.rsplit(".", 1)[-1].isdigit() else name
+            sums[owner] = sums.get(owner, 0.0) + size
+    return tuple(sorted(sums.items(), key=lambda item: -item[1]))
 
 
 def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
@@ -135,38 +143,58 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     peaks: dict[Phase, PhasePeak] = {}
     before: tuple[object, ...] = ()
     for section in program.sections:
-        state = (id(section.commands), section.phase, frozenset(levels.live), tuple(levels.deferred))
+        state = (id(section.commands), section.phase, *levels.state)
         if state != before:
-            peaks[section.phase] = _section_peak(
-                section.phase, coarse(section.commands), levels, peaks.get(section.phase)
-            )
+            passages = passages_of(section.commands)
+            peaks[section.phase] = _section_peak(section.phase, passages, levels, peaks.get(section.phase))
         before = state
     return list(peaks.values())
 
 
-def _section_peak(phase: Phase, commands: Sequence[object], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
-    top = peak.allocated if peak else -1.0
-    largest = peak.largest if peak else ()
-    pinned, pageable = (peak.pinned, peak.pageable) if peak else (0.0, 0.0)
-    if levels.device > top:
-        top, largest = levels.device, levels.owners()
-    for command in commands:
+def _section_peak(phase: Phase, passages: Sequence[Passage], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
+    highest = _Highest(levels, *((peak.allocated, peak.pinned, peak.pageable) if peak else (-1.0, 0.0, 0.0)))
+    before: tuple[object, ...] = ()
+    for passage in passages:
+        state = (id(passage), *levels.state)
+        if state != before:  # Else all levels are, and come out, as they did.
+            for part in passage:
+                for command in (*part.before, *part.after):
+                    highest.look(command)
+        before = state
+    largest = owners(highest.live) if peak is None or highest.allocated > peak.allocated else peak.largest
+    return PhasePeak(phase, highest.allocated, levels.reserved, highest.pinned, highest.pageable, largest, levels.recorded)
+
+
+class _Highest:
+    """The highest levels while commands are looked at."""
+
+    def __init__(self, levels: Levels, allocated: float, pinned: float, pageable: float) -> None:
+        self.levels = levels
+        self.allocated, self.pinned, self.pageable = allocated, pinned, pageable
+        self.live: dict[str, tuple[float, str]] = {}
+        """When most was allocated."""
+        self._compare()
+
+    def look(self, command: Command) -> None:
+        """Let a command allocate, free or wait."""
+        levels = self.levels
         if isinstance(command, Allocate):
             levels.allocate(command)
-            if levels.device > top:
-                top, largest = levels.device, levels.owners()
+            self._compare()
         elif isinstance(command, Free):
             levels.free(command)
-        else:
-            if levels.deferred:
-                _wait(levels, command)
-            continue
-        pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
-    pinned, pageable = max(pinned, levels.host["pinned"]), max(pageable, levels.host["pageable"])
-    return PhasePeak(phase, top, levels.reserved, pinned, pageable, largest, levels.recorded)
+        elif levels.deferred:
+            _wait(levels, command)
+
+    def _compare(self) -> None:
+        levels = self.levels
+        if levels.device > self.allocated:
+            self.allocated, self.live = levels.device, dict(levels.live)
+        self.pinned = max(self.pinned, levels.host["pinned"])
+        self.pageable = max(self.pageable, levels.host["pageable"])
 
 
-def _wait(levels: Levels, command: object) -> None:
+def _wait(levels: Levels, command: Command) -> None:
     """What the host waits for with a command."""
     if isinstance(command, Synchronize):
         levels.reached(None if command.scope == "device" else frozenset({command.target}))

@@ -10,7 +10,7 @@ from offsim.engine.bounds import lower_bound
 from offsim.engine.prepared import Prepared
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.commands import Copy, StreamProgram
+from offsim.program.commands import Copy, StreamProgram, passages_of
 from offsim.program.timeline import Timeline
 from offsim.scenario.policy import gathers
 from offsim.scenario.quantity import Quantity
@@ -123,11 +123,13 @@ def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
 
 def _copies_ahead(program: StreamProgram) -> bool:
     """Whether any step has copies that run beside kernels: pageable ones block the host instead."""
-    distinct = {id(section.commands): section for section in program.sections if section.step is not None}
+    distinct = {id(section.commands): section.commands for section in program.sections if section.step is not None}
+    passages = {id(passage): passage for commands in distinct.values() for passage in passages_of(commands)}
     return any(
         isinstance(command, Copy) and command.host_memory == "pinned"
-        for section in distinct.values()
-        for command in section.commands
+        for passage in passages.values()
+        for part in passage
+        for command in (*part.before, *part.after)
     )
 
 

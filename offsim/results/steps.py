@@ -8,16 +8,18 @@ evenly over the copy. Works on simulated and on measured timelines alike.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from offsim.program.commands import COMPUTE, Collective, Command, Copy, Passage, Section, StreamProgram, passages_of
-from offsim.program.timeline import Span, Timeline
+from offsim.program.timeline import Row, Timeline
 
 COPY_KINDS = ("H2D", "D2H")
 HOST = "host"
 """Among waits: nothing was issued."""
+Delays = tuple[tuple[str, float], ...]
+"""(culprit, seconds)."""
 
 
 class Losses(NamedTuple):
@@ -60,23 +62,28 @@ class StepRow:
 class RankTracks:
     """The spans of one rank by track, for looking up what happened when."""
 
-    def __init__(self, spans: Iterable[Span]) -> None:
-        self.tracks: dict[str, list[Span]] = {}
-        for span in spans:
-            self.tracks.setdefault(span.track, []).append(span)
-        for track in self.tracks.values():
-            track.sort(key=_start)
-        self._ends = {name: [span.end for span in track] for name, track in self.tracks.items()}
+    def __init__(self) -> None:
+        self.tracks: dict[str, list[Row]] = {}
+        self._starts: dict[str, list[float]] = {}
+        self._ends: dict[str, list[float]] = {}
 
-    def within(self, track: str, start: float, end: float) -> list[Span]:
+    def add(self, row: Row) -> None:
+        """One more; all before any is looked up."""
+        self.tracks.setdefault(row[0][1], []).append(row)
+
+    def within(self, track: str, start: float, end: float) -> list[Row]:
         """Spans of a track that overlap [start, end)."""
-        spans = self.tracks.get(track, [])
-        first = bisect_right(self._ends.get(track, []), start)
-        return spans[first : bisect_left(spans, end, first, key=_start)]
+        if track not in self.tracks:
+            return []
+        if track not in self._ends:
+            rows = self.tracks[track]
+            rows.sort(key=_start)
+            self._starts[track], self._ends[track] = [row[3] for row in rows], [row[4] for row in rows]
+        return self.tracks[track][bisect_right(self._ends[track], start) : bisect_left(self._starts[track], end)]
 
 
-def _start(span: Span) -> float:
-    return span.start
+def _start(row: Row) -> float:
+    return row[3]
 
 
 class Attribution:
@@ -88,9 +95,9 @@ class Attribution:
     def __init__(self, tracks: RankTracks) -> None:
         self.tracks = tracks
         self._times = 1
-        self._charged: list[tuple[Span, Span, float]] = []
-        """(who waited, who was delayed, part of its delays)."""
-        self._waited: list[tuple[Span | None, float]] = []
+        self._charged: list[tuple[Row, Delays, float]] = []
+        """(who waited, for whom; how long others held that up; part of it)."""
+        self._waited: list[tuple[Row | None, float]] = []
         """(work, or None for the host; seconds)."""
         self._compute = self._copy = self._collective = self._contention = self._host = 0.0
 
@@ -98,8 +105,8 @@ class Attribution:
     def charges(self) -> dict[tuple[str, str], float]:
         """(waiting, culprit): seconds."""
         found: dict[tuple[str, str], float] = {}
-        for waiting, span, share in self._charged:
-            for culprit, seconds in span.delays:
+        for waiting, delays, share in self._charged:
+            for culprit, seconds in delays:
                 key = (_waiting(waiting), culprit)
                 found[key] = found.get(key, 0.0) + seconds * share
         return found
@@ -108,8 +115,8 @@ class Attribution:
     def waits(self) -> dict[str, float]:
         """What the compute stream did or waited for instead of computing, contention apart [s]."""
         found: dict[str, float] = {}
-        for span, seconds in self._waited:
-            what = HOST if span is None else _what(span)
+        for row, seconds in self._waited:
+            what = HOST if row is None else _what(row)
             found[what] = found.get(what, 0.0) + seconds
         return found
 
@@ -121,31 +128,27 @@ class Attribution:
         found = (self._compute, self._copy, self._collective, self._contention, self._host)
         return Losses(*(times * seconds for seconds in found))
 
-    def _track(self, track: str, start: float, end: float, waiting: Span | None, seen: tuple[str, ...]) -> None:
+    def _track(self, track: str, start: float, end: float, waiting: Row | None, seen: tuple[str, ...]) -> None:
         at, seen = start, (*seen, track)
-        for span in self.tracks.within(track, start, end):
-            begin, stop = max(span.start, start), min(span.end, end)
+        for row in self.tracks.within(track, start, end):
+            begin, stop = max(row[3], start), min(row[4], end)
             if begin > at:
                 self._gap(at, begin, waiting, seen)
-            self._span(span, begin, stop, waiting, seen)
+            self._span(row, begin, stop, waiting, seen)
             at = max(at, stop)
         if end > at:
             self._gap(at, end, waiting, seen)
 
-    def _span(self, span: Span, start: float, end: float, waiting: Span | None, seen: tuple[str, ...]) -> None:
-        seconds, kind = end - start, span.kind
+    def _span(self, row: Row, start: float, end: float, waiting: Row | None, seen: tuple[str, ...]) -> None:
+        (_, _, kind, cause), seconds = row[0], end - start
         if kind == "wait":
-            if span.cause in seen:
+            if cause in seen:
                 self._idle(seconds)
             else:
-                self._track(span.cause, start, end, waiting or span, seen)
+                self._track(cause, start, end, waiting or row, seen)
             return
-        if span.delays:
-            share = seconds / span.duration
-            lost = min(span.contention * share, seconds)
-            self._charged.append((waiting or span, span, share * self._times))
-            self._contention += lost
-            seconds -= lost
+        if row[6]:
+            seconds -= self._delayed(row, seconds, waiting or row)
         if kind in COPY_KINDS:
             self._copy += seconds
         elif kind in ("collective", "rendezvous"):
@@ -154,19 +157,30 @@ class Attribution:
             self._compute += seconds
             return
         if seconds > 0:
-            self._waited.append((span, seconds * self._times))
+            self._waited.append((row, seconds * self._times))
 
-    def _gap(self, start: float, end: float, waiting: Span | None, seen: tuple[str, ...]) -> None:
+    def _delayed(self, row: Row, seconds: float, waiting: Row) -> float:
+        """How many of these seconds of a span others cost."""
+        _, _, _, start, end, _, delayed = row
+        delays = delayed if isinstance(delayed, tuple) else delayed.delays()
+        share = seconds / (end - start)
+        lost = min(sum([by for _, by in delays]) * share, seconds)
+        self._charged.append((waiting, delays, share * self._times))
+        self._contention += lost
+        return lost
+
+    def _gap(self, start: float, end: float, waiting: Row | None, seen: tuple[str, ...]) -> None:
         """Nothing to do: the host's fault, unless the host itself waits for another stream."""
         at = start
         for blocked in self.tracks.within("host", start, end):
-            if blocked.kind != "blocked" or not blocked.cause or blocked.cause in seen:
+            _, _, kind, cause = blocked[0]
+            if kind != "blocked" or not cause or cause in seen:
                 continue
-            begin, stop = max(blocked.start, at), min(blocked.end, end)
+            begin, stop = max(blocked[3], at), min(blocked[4], end)
             if stop <= begin:
                 continue
             self._idle(begin - at)
-            self._track(blocked.cause, begin, stop, waiting or blocked, seen)
+            self._track(cause, begin, stop, waiting or blocked, seen)
             at = stop
         self._idle(end - at)
 
@@ -182,15 +196,20 @@ def general(name: str) -> str:
     return re.sub(r"\.\d+", ".*", name)
 
 
-def _what(span: Span) -> str:
-    return f"{span.kind}: {general(span.name)}"
+def _name(row: Row) -> str:
+    return row[1].name_at(row[2])
 
 
-def _waiting(span: Span) -> str:
+def _what(row: Row) -> str:
+    return f"{row[0][2]}: {general(_name(row))}"
+
+
+def _waiting(row: Row) -> str:
     """Who waited: a stream for an event, the host for a stream, or what was held up itself."""
-    if span.kind == "wait":
-        return f"wait for {general(span.name)}"
-    return f"host: {span.name}" if span.kind == "blocked" else _what(span)
+    kind = row[0][2]
+    if kind == "wait":
+        return f"wait for {general(_name(row))}"
+    return f"host: {_name(row)}" if kind == "blocked" else _what(row)
 
 
 def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
@@ -217,10 +236,10 @@ def _distinct(program: StreamProgram) -> list[Section]:
 
 
 def _tracks(timeline: Timeline) -> dict[int, RankTracks]:
-    by_rank: dict[int, list[Span]] = {rank: [] for rank in timeline.represented}
-    for span in timeline.spans:
-        by_rank[span.rank].append(span)
-    return {rank: RankTracks(spans) for rank, spans in by_rank.items()}
+    by_rank = {rank: RankTracks() for rank in timeline.represented}
+    for row in timeline.rows():
+        by_rank[row[0][0]].add(row)
+    return by_rank
 
 
 def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) -> tuple[float, Losses, Attribution]:

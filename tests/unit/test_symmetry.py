@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from experiments.speed import workload
 from offsim.engine.fabric import Fabric
-from offsim.engine.folding import fold
+from offsim.engine.folding import FoldedFabric, fold
 from offsim.engine.symmetry import find_symmetry
 from offsim.scenario.node import Node, Switch
 
@@ -27,6 +27,14 @@ def behind(*runs: tuple[int, ...]) -> Node:
 
 
 ALL = (tuple(range(8)),)
+
+
+def folded_over(node: Node) -> FoldedFabric | None:
+    """All eight GPUs in one group, folded."""
+    fabric = Fabric(node, ALL)
+    return fold(fabric, find_symmetry(fabric, workload.program(8)))
+
+
 HALVES = ((0, 1, 2, 3), (4, 5, 6, 7))
 
 
@@ -49,10 +57,10 @@ def test_ranks_are_alike_if_what_is_around_them_is(runs, groups, expected):
 
 def test_where_every_rank_differs_nothing_is_folded():
     node = workload.node(8, distinct=True)
-    assert fold(Fabric(node, ALL), workload.program(8)) is None
+    assert folded_over(node) is None
 
 
 def test_one_rank_of_each_colour_stands_for_the_others():
-    folded = fold(Fabric(behind((0, 1, 2), (3, 4, 5, 6, 7)), ALL), workload.program(8))
+    folded = folded_over(behind((0, 1, 2), (3, 4, 5, 6, 7)))
     assert folded is not None
     assert folded.represented == {0: 3, 3: 5}
