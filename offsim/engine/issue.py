@@ -100,9 +100,9 @@ class PartPlan:
     """A part as the engine reads it."""
 
     def __init__(
-        self, part: Part, awaited: Sequence[Awaited], costs: HostCosts, durations: Durations, longest: int
+        self, part: Part, awaited: Sequence[Awaited], like: int, costs: HostCosts, durations: Durations, longest: int
     ) -> None:
-        self.part, self.awaited = part, awaited
+        self.part, self.awaited, self.like = part, awaited, like
         self.items: dict[str, list[Item]] = {}
         self.pieces: list[Piece] = []
         self._awaited, self._costs, self._durations, self._longest = iter(awaited), costs, durations, longest
@@ -158,6 +158,7 @@ class Plans:
         self._durations = durations
         self._longest = max(1, queue_depth // 16)
         self._looks: dict[Hashable, tuple[int, PartPlan]] = {}
+        self._likes: dict[Hashable, int] = {}
         self._passages: dict[int, PassagePlan] = {}
         self._sections: dict[int, list[PassagePlan]] = {}
 
@@ -177,10 +178,13 @@ class Plans:
 
         `awaited`: what its waits, and synchronisations with events, refer to, in order.
         """
-        look = (tuple(map(_look, part.before)), id(part.template), tuple(map(_look, part.after)), tuple(awaited))
+        commands = (tuple(map(_look, part.before)), id(part.template), tuple(map(_look, part.after)))
+        look = (commands, tuple(awaited))
         found = self._looks.get(look)
         if found is None:
-            plan = PartPlan(part, awaited, self._costs, self._durations, self._longest)
+            settled = (commands, tuple(None if isinstance(one, int) else one for one in awaited))
+            like = self._likes.setdefault(settled, len(self._likes))
+            plan = PartPlan(part, awaited, like, self._costs, self._durations, self._longest)
             found = self._looks[look] = (len(self._looks), plan)
         return found
 
@@ -232,7 +236,8 @@ class PassagePlan:
                 counts[stream] = counts.get(stream, 0) + len(items)
         self.counts = counts
         """Per stream, all its commands."""
-        self._alike: dict[int, list[int]] = {}
+        self._likes = [plan.like for plan in self.parts]
+        self._alike: dict[tuple[int, bool], list[int]] = {}
 
     def _places(self, part: Part, begins: dict[str, int]) -> list[Awaited]:
         """For each wait of a part, its event's latest record, counted from the part's begin; or an earlier event."""
@@ -266,22 +271,26 @@ class PassagePlan:
         """Whether a part is a transformer block."""
         return self.passage[number].template is not None
 
-    def last_alike(self, part: int, period: int) -> int:
-        """The last of the parts from `part` on that look like the ones `period` before; part - 1 if none does."""
-        if period not in self._alike:
-            looks = self._looks
+    def last_alike(self, part: int, period: int, *, settled: bool) -> int:
+        """The last of the parts from `part` on that look like the ones `period` before; part - 1 if none does.
+
+        `settled`: all events have fired that earlier passages recorded, so that it does not matter which a wait means.
+        """
+        key = (period, settled)
+        if key not in self._alike:
+            looks = self._likes if settled else self._looks
             last = [i - 1 for i in range(len(looks) + 1)]
             for i in range(len(looks) - 1, period - 1, -1):
                 if looks[i] == looks[i - period]:
                     last[i] = last[i + 1]
-            self._alike[period] = last
-        return self._alike[period][part]
+            self._alike[key] = last
+        return self._alike[key][part]
 
     def may_repeat(self, part: int) -> bool:
-        """Whether this part looks like one of a few before, or the next ones may look like it."""
-        look, looks = self._looks[part], self._looks
+        """Whether this part may be like one of a few before, or the next ones like it."""
+        like, likes = self._likes[part], self._likes
         return (
-            look in looks[max(0, part - LONGEST_PERIOD) : part] or look in looks[part + 1 : part + 1 + LONGEST_PERIOD]
+            like in likes[max(0, part - LONGEST_PERIOD) : part] or like in likes[part + 1 : part + 1 + LONGEST_PERIOD]
         )
 
     def per_period(self, stream: str, before: int, part: int) -> int:

@@ -89,6 +89,11 @@ class Chunk:
                 ends = [at + piece.cost for at, piece in zip(instants, pieces, strict=False)]
                 instants[:] = [at - seconds if end > now else at for at, end in zip(instants, ends, strict=True)]
 
+    @property
+    def settled(self) -> bool:
+        """Whether all events have fired that it waits for and earlier passages recorded."""
+        return all([place is None or place[0].done >= place[1] for place in self.earlier])
+
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
         if isinstance(awaited, int):

@@ -47,6 +47,8 @@ class Mark(NamedTuple):
     number: int
     at: float
     state: State
+    settled: bool = False
+    """Of a block: whether waits for what earlier passages recorded are over."""
 
 
 class SteadyState:
@@ -160,7 +162,7 @@ class SteadyState:
         if not plan.may_repeat(block) or chunks is None:
             self._blocks = []
             return
-        mark = Mark(block, at, self._block_state(chunks, block))
+        mark = Mark(block, at, self._block_state(chunks, block), all([one.settled for one in chunks]))
         for before in reversed(self._blocks):
             repeat = self._move_on(chunks, before, mark) if mark.state.same_device(before.state, at) else None
             if repeat is not None:
@@ -211,9 +213,11 @@ class SteadyState:
         """Skip as many periods as the commands allow; None if they allow none."""
         plan, block, period = chunks[0].plan, mark.number, mark.number - before.number
         places = self._blocks_in_work(chunks, before.number, block)
-        if places is None or plan.last_alike(min(places), period) < block:
+        if places is None or min(places) < 0:
             return None
-        last = plan.last_alike(block, period)
+        last = plan.last_alike(min(places), period, settled=before.settled)
+        if last < block:
+            return None
         together = 0
         issued = max(self._issued_in_time(chunks, places, before, mark), self._paced(chunks, places, before, mark))
         alone = (min(last, issued - period) - max(places)) // period
