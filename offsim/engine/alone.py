@@ -17,7 +17,7 @@ from offsim.program.commands import (
 
 from .acts import WORK, Act, Acts, SectionActs, Work
 from .collective import FabricRoutes
-from .fabric import Fabric, FlowClass, Row
+from .fabric import FlowClass, Row
 from .issue import PartPlan
 from .needed import Need
 from .prepared import Prepared
@@ -41,10 +41,9 @@ class Alone:
     """The fabric that a program runs on: what its commands take alone, and which transfers they make."""
 
     def __init__(self, prepared: Prepared) -> None:
-        scenario, program = self.scenario, self.program = prepared.scenario, prepared.program
+        self.scenario, self.program = prepared.scenario, prepared.program
         self._plans = prepared.plans
-        self.fabric = Fabric(scenario.node, program.groups)
-        self.folded = prepared.fold(self.fabric)
+        self.fabric, self.folded = prepared.fabric(), prepared.folded()
         self._routes = self.folded or FabricRoutes(self.fabric, aggregated=False)
         self.everyone = tuple(sorted(self.fabric.ranks))
         self.ranks = self.everyone if self.folded is None else tuple(sorted(self.folded.represented))

@@ -64,6 +64,8 @@ class Fabric:
     def __post_init__(self) -> None:
         self._row_index: dict[str, int] = {}
         self._class_index: dict[object, FlowClass] = {}
+        self._bundles: dict[tuple[str, float], tuple[float, tuple[tuple[str, float], ...]]] = {}
+        """Of a kind of collective and its bytes: what a rank's kernels move, and what slows them."""
         self.ranks = [rank for group in self.groups for rank in group]
         self._socket = {gpu: i for i, socket in enumerate(self.node.host.sockets) for gpu in socket.gpus}
         self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}
@@ -228,15 +230,13 @@ class Fabric:
 
     def _bundle_row(self, name: CollectiveName, bytes_: float, end: str, rank: int) -> int:
         """What one rank's collective kernels send (or receive) in all, less while others interfere."""
-        victims = {entry.aggressor: entry.slowdown.value for entry in self.node.interference if entry.victim == name}
-        return self._row(
-            f"{name} {end} of rank {rank} ({bytes_:.0f} B)",
-            f"{name} {end} ({bytes_:.0f} B)",
-            self.kind(name).rate.at(max(bytes_, 1.0)),
-            ("rank", rank),
-            slowdowns=tuple(sorted(victims.items())),
-            rank=rank,
-        )
+        if (name, bytes_) not in self._bundles:
+            victims = {one.aggressor: one.slowdown.value for one in self.node.interference if one.victim == name}
+            self._bundles[name, bytes_] = (self.kind(name).rate.at(max(bytes_, 1.0)), tuple(sorted(victims.items())))
+        bound, slowdowns = self._bundles[name, bytes_]
+        size = f"({bytes_:.0f} B)"
+        title = f"{name} {end} of rank {rank} {size}"
+        return self._row(title, f"{name} {end} {size}", bound, ("rank", rank), slowdowns, rank)
 
     def _use_transport(self, usage: Usage, name: CollectiveName, i: int, j: int) -> None:
         """The route of a collective's transfer: NVLink, a common switch, or host memory at the receiver."""

@@ -36,6 +36,7 @@ class FoldedFabric:
         """Simulated rank -> how many it stands for."""
         self._stands_for = {symmetry.ranks[rank]: rank for rank in self.represented}
         self._row_class: dict[Hashable, int] = {}
+        self._folded_rows: dict[int, tuple[int, Hashable]] = {}
         self._made: dict[Hashable, FlowClass] = {}
         self._transfer_lists: dict[Hashable, list[Transfer]] = {}
         self._peers: dict[tuple[int, tuple[int, ...]], list[Peers]] = {}
@@ -52,22 +53,25 @@ class FoldedFabric:
         owners += [("between", a, b) for a in sockets for b in sockets if a != b]
         return Counter(self.symmetry.colour(owner) for owner in owners)
 
-    def _folded_row(self, row: Row) -> int:
-        """The class of a row: by what it is and how its owner looks."""
-        key = (row.kind, row.bound, row.slowdowns, self.symmetry.colour(row.owner))
-        if key not in self._row_class:
-            self._row_class[key] = len(self.rows)
-            rank = None if row.rank is None else self._stands_for[self.symmetry.ranks[row.rank]]
-            self.rows.append(Row(row.name, row.kind, row.bound, row.slowdowns, rank, row.owner))
-        return self._row_class[key]
+    def _folded_row(self, number: int) -> tuple[int, Hashable]:
+        """The class of a row of the fabric, by what it is and how its owner looks; and that look."""
+        if number not in self._folded_rows:
+            row = self.fabric.rows[number]
+            look = self.symmetry.colour(row.owner)
+            key = (row.kind, row.bound, row.slowdowns, look)
+            if key not in self._row_class:
+                self._row_class[key] = len(self.rows)
+                rank = None if row.rank is None else self._stands_for[self.symmetry.ranks[row.rank]]
+                self.rows.append(Row(row.name, row.kind, row.bound, row.slowdowns, rank, row.owner))
+            self._folded_rows[number] = (self._row_class[key], look)
+        return self._folded_rows[number]
 
     def _spread(self, usage: Sequence[tuple[int, float]], count: int, owners: Counter[Hashable]) -> Usage:
         """What `count` flows like this one use of each row, of so many like it."""
         spread: Usage = {}
         for row, a in usage:
-            real = self.fabric.rows[row]
-            folded = self._folded_row(real)
-            spread[folded] = spread.get(folded, 0.0) + a * count / owners[self.symmetry.colour(real.owner)]
+            folded, look = self._folded_row(row)
+            spread[folded] = spread.get(folded, 0.0) + a * count / owners[look]
         return spread
 
     def _make(
@@ -150,9 +154,8 @@ class FoldedFabric:
         total: Usage = {}
         largest: Usage = {}
         for row, a in ring.usage:
-            real = self.fabric.rows[row]
-            folded = self._folded_row(real)
-            size = 1 if owners is None else owners[self.symmetry.colour(real.owner)]
+            folded, look = self._folded_row(row)
+            size = 1 if owners is None else owners[look]
             total[folded] = total.get(folded, 0.0) + a * count / size
             largest[folded] = max(largest.get(folded, 0.0), a)
         return tuple((largest if owners is None else total).items())

@@ -12,7 +12,7 @@ from .symmetry import Symmetry, find_symmetry
 
 
 class Prepared:
-    """The plans of what hosts will issue, and which ranks are alike."""
+    """The plans of what hosts will issue, which ranks are alike, and the fabrics that transfers use."""
 
     def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
         self.scenario, self.program = scenario, program
@@ -21,14 +21,22 @@ class Prepared:
         self.costs = HostCosts(overheads)
         self.plans = Plans(self.costs, self.durations, overheads.queue_depth)
         self._symmetry: Symmetry | None = None
+        self._fabrics: dict[bool, Fabric] = {}
+        self._folded: dict[bool, FoldedFabric | None] = {}
 
-    def fold(self, fabric: Fabric) -> FoldedFabric | None:
-        """A fabric of the scenario's node folded for the program; None if no ranks are alike.
+    def fabric(self, *, proportional_weight: bool = False) -> Fabric:
+        """The fabric of the scenario's node."""
+        if proportional_weight not in self._fabrics:
+            node, groups = self.scenario.node, self.program.groups
+            self._fabrics[proportional_weight] = Fabric(node, groups, proportional_weight)
+        return self._fabrics[proportional_weight]
 
-        Which ranks are does not depend on the weights of collectives, in which fabrics differ.
-        """
+    def folded(self, *, proportional_weight: bool = False) -> FoldedFabric | None:
+        """The same, folded; None if no ranks are alike. That does not depend on the weights of collectives."""
         if self.program.ranks == 1:
             return None
-        if self._symmetry is None:
-            self._symmetry = find_symmetry(fabric, self.program)
-        return fold(fabric, self._symmetry)
+        if proportional_weight not in self._folded:
+            fabric = self.fabric(proportional_weight=proportional_weight)
+            self._symmetry = self._symmetry or find_symmetry(fabric, self.program)
+            self._folded[proportional_weight] = fold(fabric, self._symmetry)
+        return self._folded[proportional_weight]

@@ -92,7 +92,7 @@ class Chunk:
     @property
     def settled(self) -> bool:
         """Whether all events have fired that it waits for and earlier passages recorded."""
-        return all([place is None or place[0].done >= place[1] for place in self.earlier])
+        return all(place is None or place[0].done >= place[1] for place in self.earlier)
 
     def recorded(self, part: int, awaited: Awaited) -> Place | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""

@@ -12,7 +12,6 @@ from offsim.scenario.scenario import Scenario
 from .agenda import Agenda
 from .collective import Collectives, FabricRoutes
 from .environment import PromptEnvironment
-from .fabric import Fabric
 from .host import CaughtUpLateError, HostThread
 from .network import Network
 from .prepared import Prepared
@@ -52,9 +51,10 @@ def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, s
     program, plans = prepared.program, prepared.plans
     agenda = Agenda()
     env = PromptEnvironment(agenda)
-    fabric = Fabric(scenario.node, program.groups, proportional_weight)
+    fabric = prepared.fabric(proportional_weight=proportional_weight)
     aggregated = scenario.simulation.collective_form == "aggregated"
-    folded = prepared.fold(fabric) if scenario.simulation.fold and not aggregated else None
+    folds = scenario.simulation.fold and not aggregated
+    folded = prepared.folded(proportional_weight=proportional_weight) if folds else None
     used = folded or fabric
     network = Network(agenda, used.rows, contention=scenario.simulation.contention)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)

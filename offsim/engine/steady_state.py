@@ -162,7 +162,7 @@ class SteadyState:
         if not plan.may_repeat(block) or chunks is None:
             self._blocks = []
             return
-        mark = Mark(block, at, self._block_state(chunks, block), all([one.settled for one in chunks]))
+        mark = Mark(block, at, self._block_state(chunks, block), all(one.settled for one in chunks))
         for before in reversed(self._blocks):
             repeat = self._move_on(chunks, before, mark) if mark.state.same_device(before.state, at) else None
             if repeat is not None:
