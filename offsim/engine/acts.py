@@ -16,7 +16,8 @@ from offsim.program.commands import (
 )
 
 from .host_costs import HostCosts
-from .issue import Awaited, PartPlan, PassagePlan, Place
+from .issue import PassagePlan
+from .part_plan import Awaited, PartPlan, Place
 
 Work = Compute | Copy | Collective | Template
 WORK = frozenset((Compute, Copy, Collective, Template))

@@ -18,8 +18,8 @@ from offsim.program.commands import (
 from .acts import WORK, Act, Acts, SectionActs, Work
 from .collective import FabricRoutes
 from .fabric import FlowClass, Row
-from .issue import PartPlan
 from .needed import Need
+from .part_plan import PartPlan
 from .prepared import Prepared
 
 Transfer = tuple[FlowClass, float]

@@ -36,8 +36,8 @@ from offsim.scenario.scenario import Scenario
 
 from .acts import Act, Stretch
 from .alone import Alone
-from .issue import Place
 from .needed import Need
+from .part_plan import Place
 from .prepared import Prepared
 
 Key = TypeVar("Key", str, int)

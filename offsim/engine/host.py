@@ -16,7 +16,8 @@ from offsim.scenario.node import Overheads
 
 from .agenda import Alarm, cancel
 from .environment import PromptEnvironment, fire
-from .issue import HostSpan, Piece, Plans
+from .issue import Plans
+from .part_plan import HostSpan, Piece
 from .queue import Chunk, Passed, Place, Queue, sooner
 from .rank import Rank
 

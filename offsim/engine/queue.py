@@ -10,7 +10,8 @@ from math import inf
 from offsim.program.commands import Command, Copy, Part, Record
 
 from .agenda import Agenda, Callback
-from .issue import Awaited, PassagePlan
+from .issue import PassagePlan
+from .part_plan import Awaited
 
 Label = tuple[Part, int]
 """A command by its part and its number there."""
@@ -83,9 +84,11 @@ class Chunk:
 
     def come_sooner(self, now: float, seconds: float) -> None:
         """What was to be issued after `now` is issued so much sooner: all of a piece of which anything was."""
-        for part, instants in enumerate(self.released):
-            pieces = self.plan.parts[part].pieces
-            if instants and instants[-1] + pieces[len(instants) - 1].cost > now:
+        for part in range(len(self.released) - 1, -1, -1):
+            instants, pieces = self.released[part], self.plan.parts[part].pieces
+            if instants:
+                if instants[-1] + pieces[len(instants) - 1].cost <= now:
+                    break  # And so were those before.
                 ends = [at + piece.cost for at, piece in zip(instants, pieces, strict=False)]
                 instants[:] = [at - seconds if end > now else at for at, end in zip(instants, ends, strict=True)]
 

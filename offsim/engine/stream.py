@@ -16,8 +16,8 @@ from .collective import LastTransfer, Meeting
 from .device import Device, nothing
 from .environment import PromptEnvironment
 from .gpu import Work
-from .issue import KERNELS, RECORD, WAIT, Item
 from .network import Batch
+from .part_plan import KERNELS, RECORD, WAIT, Item
 from .queue import Ahead, Chunk, Queue, instant_tolerance
 
 

@@ -10,6 +10,7 @@ differ, that is checked, and nothing is taken as alike if they do.
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from offsim.program.commands import Collective, CollectiveName, StreamProgram, passages_of
@@ -18,6 +19,8 @@ from .fabric import Fabric, FlowClass, Owner
 
 REFERENCE_BYTES = 1e8
 """Size at which rings are looked at: routes don't depend on it."""
+RingUse = tuple[tuple[str, str, float], ...]
+"""What rings use of an owner's rows: (ring, kind of row, coefficient)."""
 K = TypeVar("K", bound=Hashable)
 
 
@@ -38,18 +41,43 @@ class Symmetry(NamedTuple):
         return (kind, *(colours[str(kind)][int(number)] for number in numbers))
 
 
+class Around(NamedTuple):
+    """All that the symmetry of ranks depends on."""
+
+    groups: tuple[tuple[int, ...], ...]
+    switch_of: tuple[tuple[int, int | None], ...]
+    socket_of: tuple[tuple[int, int], ...]
+    switches: tuple[tuple[float, float], ...]
+    """Bounds of each one's uplink."""
+    sockets: tuple[tuple[float, float, float], ...]
+    """Bounds of each one's memory."""
+    rings: frozenset[tuple[Owner, RingUse]]
+
+
 def find_symmetry(fabric: Fabric, program: StreamProgram) -> Symmetry:
     """The coarsest symmetry found; every rank its own colour where links between sockets are in doubt."""
-    node, groups = fabric.node, fabric.groups
-    group_of = {rank: number for number, group in enumerate(groups) for rank in group}
-    rings = _ring_use(fabric, program)
-    ranks = dict.fromkeys(fabric.ranks, 0)
-    switches = _number({i: (switch.h2d.value, switch.d2h.value) for i, switch in enumerate(node.switches)})
-    memories = {i: (s.read.value, s.write.value, s.total.value) for i, s in enumerate(node.host.sockets)}
-    sockets, colours = _number(memories), dict.fromkeys(range(len(groups)), 0)
+    node = fabric.node
+    around = Around(
+        fabric.groups,
+        tuple((rank, fabric.switch_of(rank)) for rank in fabric.ranks),
+        tuple((rank, fabric.socket_of(rank)) for rank in fabric.ranks),
+        tuple((switch.h2d.value, switch.d2h.value) for switch in node.switches),
+        tuple((socket.read.value, socket.write.value, socket.total.value) for socket in node.host.sockets),
+        frozenset(_ring_use(fabric, program).items()),
+    )
+    return _symmetry_of(around)
+
+
+@lru_cache(maxsize=64)
+def _symmetry_of(around: Around) -> Symmetry:
+    """Colours refined until nothing more tells ranks apart. Nobody changes them: many programs run on one node."""
+    rings, groups = dict(around.rings), around.groups
+    ranks = dict.fromkeys((rank for rank, _ in around.socket_of), 0)
+    switches = _number(dict(enumerate(around.switches)))
+    sockets, colours = _number(dict(enumerate(around.sockets))), dict.fromkeys(range(len(groups)), 0)
     while True:
         before = [len(set(found.values())) for found in (ranks, switches, sockets, colours)]
-        mates = _Mates(fabric, group_of, ranks)
+        mates = _Mates(around, ranks)
         ranks = _number(
             {
                 rank: (colour, *mates.of(rank, switches, sockets, colours), rings.get(("rank", rank), ()))
@@ -66,7 +94,7 @@ def find_symmetry(fabric: Fabric, program: StreamProgram) -> Symmetry:
         if [len(set(found.values())) for found in (ranks, switches, sockets, colours)] == before:
             break
     found = Symmetry(ranks, switches, sockets, colours)
-    if _sockets_in_doubt(fabric, found, rings):
+    if _sockets_in_doubt(around, found, rings):
         return Symmetry(*({key: key for key in part} for part in found))
     return found
 
@@ -74,31 +102,30 @@ def find_symmetry(fabric: Fabric, program: StreamProgram) -> Symmetry:
 class _Mates:
     """Colours of the ranks below each switch, on each socket and in each group, and in what they have in common."""
 
-    def __init__(self, fabric: Fabric, group_of: dict[int, int], ranks: dict[int, int]) -> None:
-        self._fabric, self._group_of = fabric, group_of
-        self.below = _colours(((fabric.switch_of(rank), colour) for rank, colour in ranks.items()))
-        self.on = _colours(((fabric.socket_of(rank), colour) for rank, colour in ranks.items()))
-        self.inside = _colours(((group_of[rank], colour) for rank, colour in ranks.items()))
-        self._below_and_inside = _colours((self._switch_key(rank), colour) for rank, colour in ranks.items())
-        self._on_and_inside = _colours((self._socket_key(rank), colour) for rank, colour in ranks.items())
-
-    def _switch_key(self, rank: int) -> tuple[int | None, int]:
-        return self._fabric.switch_of(rank), self._group_of[rank]
-
-    def _socket_key(self, rank: int) -> tuple[int, int]:
-        return self._fabric.socket_of(rank), self._group_of[rank]
+    def __init__(self, around: Around, ranks: dict[int, int]) -> None:
+        self._switch, self._socket = dict(around.switch_of), dict(around.socket_of)
+        self._group = {rank: number for number, group in enumerate(around.groups) for rank in group}
+        self.below = _colours((self._switch[rank], colour) for rank, colour in ranks.items())
+        self.on = _colours((self._socket[rank], colour) for rank, colour in ranks.items())
+        self.inside = _colours((self._group[rank], colour) for rank, colour in ranks.items())
+        self._below_and_inside = _colours(
+            ((self._switch[rank], self._group[rank]), colour) for rank, colour in ranks.items()
+        )
+        self._on_and_inside = _colours(
+            ((self._socket[rank], self._group[rank]), colour) for rank, colour in ranks.items()
+        )
 
     def of(
         self, rank: int, switches: dict[int, int], sockets: dict[int, int], groups: dict[int, int]
     ) -> tuple[Hashable, ...]:
         """What a rank's surroundings look like."""
-        switch = self._fabric.switch_of(rank)
+        switch, socket, group = self._switch[rank], self._socket[rank], self._group[rank]
         return (
             None if switch is None else switches[switch],
-            sockets[self._fabric.socket_of(rank)],
-            groups[self._group_of[rank]],
-            None if switch is None else self._below_and_inside[self._switch_key(rank)],
-            self._on_and_inside[self._socket_key(rank)],
+            sockets[socket],
+            groups[group],
+            None if switch is None else self._below_and_inside[switch, group],
+            self._on_and_inside[socket, group],
         )
 
 
@@ -125,9 +152,9 @@ def ring_kinds(program: StreamProgram) -> list[tuple[CollectiveName, str]]:
     return sorted(found)
 
 
-def _ring_use(fabric: Fabric, program: StreamProgram) -> dict[Owner, tuple[tuple[object, ...], ...]]:
+def _ring_use(fabric: Fabric, program: StreamProgram) -> dict[Owner, RingUse]:
     """What rings use of each owner's rows."""
-    use: dict[Owner, list[tuple[object, ...]]] = {}
+    use: dict[Owner, list[tuple[str, str, float]]] = {}
     for ring in _rings(fabric, program):
         for row, a in ring.usage:
             one = fabric.rows[row]
@@ -144,18 +171,19 @@ def _rings(fabric: Fabric, program: StreamProgram) -> list[FlowClass]:
     ]
 
 
-def _sockets_in_doubt(fabric: Fabric, found: Symmetry, rings: dict[Owner, tuple[tuple[object, ...], ...]]) -> bool:
+def _sockets_in_doubt(around: Around, found: Symmetry, rings: dict[Owner, RingUse]) -> bool:
     """Whether links between sockets that look alike carry different flows."""
-    used = sorted({fabric.socket_of(rank) for rank in fabric.ranks})
+    socket_of = dict(around.socket_of)
+    used = sorted(set(socket_of.values()))
     seen: dict[Hashable, Hashable] = {}
     counts: dict[tuple[int, int], Counter[int]] = {}
-    for number, group in enumerate(fabric.groups):
+    for number, group in enumerate(around.groups):
         for rank in group:
-            counts.setdefault((number, fabric.socket_of(rank)), Counter())[found.ranks[rank]] += 1
+            counts.setdefault((number, socket_of[rank]), Counter())[found.ranks[rank]] += 1
     for a in used:
         for b in used:
             if a != b:
-                flows = _between(counts, len(fabric.groups), a, b)
+                flows = _between(counts, len(around.groups), a, b)
                 ring = rings.get(("between", a, b), ())
                 if seen.setdefault((found.sockets[a], found.sockets[b]), (flows, ring)) != (flows, ring):
                     return True
