@@ -96,7 +96,7 @@ class Call:
 class Meeting:
     """One call of a collective, on all simulated ranks of its group."""
 
-    __slots__ = ("agenda", "arrived", "batches", "began", "call", "left", "waiting")
+    __slots__ = ("agenda", "arrived", "batches", "began", "call", "delayed", "left", "waiting")
 
     def __init__(self, agenda: Agenda, call: Call) -> None:
         self.agenda = agenda
@@ -108,6 +108,8 @@ class Meeting:
         self.waiting: dict[int, Callback] = {}
         self.batches: list[Batch] = []
         """What has ended."""
+        self.delayed = False
+        """Whether any of that was held up."""
         self.began: dict[int, float] = {}
 
     def __str__(self) -> str:
@@ -116,16 +118,13 @@ class Meeting:
     def ended(self, batch: Batch) -> None:
         """Transfers have ended: each rank's kernel ends with its last one."""
         self.batches.append(batch)
+        if batch.history:
+            self.delayed = True
         left = self.left
         for rank, number in self.call.ends(batch.classes):
             open_ = left[rank] = left[rank] - number
             if not open_:
                 self.agenda.soon(self.waiting.pop(rank))
-
-    @property
-    def delayed(self) -> bool:
-        """Whether any transfer that has ended was held up."""
-        return any(batch.history for batch in self.batches)
 
 
 class LastTransfer:
@@ -145,49 +144,53 @@ class LastTransfer:
         return finish[last].delays(last)
 
 
-class Collectives:
-    """All collectives of a run, matched by group and order of issue."""
+class Channel:
+    """The calls of one group on one stream, matched by order of issue."""
 
-    def __init__(self, agenda: Agenda, network: Network, routes: CollectiveRoutes) -> None:
-        self.agenda = agenda
-        self.network = network
-        self.routes = routes
-        self._numbers: dict[tuple[int, tuple[int, ...], str], int] = {}
-        self._meetings: dict[tuple[tuple[int, ...], str, int], Meeting] = {}
-        self._calls: dict[tuple[object, ...], Call] = {}
+    def __init__(
+        self,
+        agenda: Agenda,
+        network: Network,
+        routes: CollectiveRoutes,
+        group: tuple[int, ...],
+        members: tuple[int, ...],
+    ) -> None:
+        self.agenda, self.network = agenda, network
+        self._routes = routes
+        self._group = group
+        self._members = members
+        """Its simulated ranks."""
+        self._numbers = dict.fromkeys(members, 0)
+        self._meetings: dict[int, Meeting] = {}
+        self._calls: dict[tuple[str, float], Call] = {}
 
-    def arrive(
-        self, rank: int, command: Collective, group: tuple[int, ...], members: tuple[int, ...], done: Callback
-    ) -> Meeting:
-        """Rank's kernel of its next call on this group runs, `done` is called at its end.
-
-        `members` are the simulated ranks of the group.
-        """
-        slot = (rank, group, command.stream)
-        number = self._numbers[slot] = self._numbers.get(slot, 0) + 1
-        key = (group, command.stream, number)
-        meeting = self._meetings.get(key)
+    def arrive(self, rank: int, command: Collective, done: Callback) -> Meeting:
+        """Rank's kernel of its next call runs, `done` is called at its end."""
+        number = self._numbers[rank] = self._numbers[rank] + 1
+        meeting = self._meetings.get(number)
         if meeting is None:
-            meeting = self._meetings[key] = Meeting(self.agenda, self._call(command, group, members))
+            call = self._calls.get((command.kind, command.bytes)) or self._call(command)
+            meeting = self._meetings[number] = Meeting(self.agenda, call)
+        call = meeting.call
         meeting.waiting[rank] = done
-        ready = meeting.call.ready(rank, meeting.arrived)
-        meeting.arrived |= meeting.call.bits[rank]
+        ready = call.ready(rank, meeting.arrived)
+        meeting.arrived |= call.bits[rank]
         if ready:
             self._begin(meeting, ready)
-        if meeting.arrived == meeting.call.everyone:
-            del self._meetings[key]
+        if meeting.arrived == call.everyone:
+            del self._meetings[number]
         return meeting
 
-    def _call(self, command: Collective, group: tuple[int, ...], members: tuple[int, ...]) -> Call:
-        """What this call shares with all others like it; makes its classes known to the network."""
-        key = (command.kind, command.bytes, command.group, group)
-        if key not in self._calls:
-            transfers = self.routes.transfers(command, group)
-            for transfer in transfers:
-                self.network.rates.introduce(transfer[2])
-            parts = tuple(Part(transfer[2].index, transfer[3], ends(transfer, members)) for transfer in transfers)
-            self._calls[key] = Call(parts, members, self.routes.latency(command), self.network)
-        return self._calls[key]
+    def _call(self, command: Collective) -> Call:
+        """What calls like this one have in common; makes its classes known to the network."""
+        transfers = self._routes.transfers(command, self._group)
+        for transfer in transfers:
+            self.network.rates.introduce(transfer[2])
+        members = self._members
+        parts = tuple(Part(transfer[2].index, transfer[3], ends(transfer, members)) for transfer in transfers)
+        call = Call(parts, members, self._routes.latency(command), self.network)
+        self._calls[command.kind, command.bytes] = call
+        return call
 
     def _begin(self, meeting: Meeting, bundles: tuple[Bundle, ...]) -> None:
         """All ends of these are there: after the fixed latency the bytes flow."""
@@ -205,6 +208,24 @@ class Collectives:
         """The bytes of these transfers flow."""
         for bundle in bundles:
             self.network.start(bundle.classes, bundle.bytes, meeting)
+
+
+class Collectives:
+    """All collectives of a run."""
+
+    def __init__(self, agenda: Agenda, network: Network, routes: CollectiveRoutes) -> None:
+        self.agenda = agenda
+        self.network = network
+        self.routes = routes
+        self._channels: dict[tuple[tuple[int, ...], str], Channel] = {}
+
+    def channel(self, group: tuple[int, ...], members: tuple[int, ...], stream: str) -> Channel:
+        """The calls of a group on a stream; `members` are its simulated ranks."""
+        found = self._channels.get((group, stream))
+        if found is None:
+            found = Channel(self.agenda, self.network, self.routes, group, members)
+            self._channels[group, stream] = found
+        return found
 
 
 def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
 from .agenda import Agenda, Callback
-from .collective import Collectives, Meeting
+from .collective import Channel, Collectives, Meeting
 from .copy_engine import CopyEngine
 from .fabric import Fabric
 from .folding import FoldedFabric
@@ -49,6 +49,7 @@ class Device:
         self.check_host: Callable[[], None] = nothing
         """Called where a stream has to wait for the host."""
         self._copies: dict[tuple[str, str], Classes] = {}
+        self._channels: dict[tuple[str, str], Channel] = {}
 
     def setup_seconds(self, command: Copy) -> float:
         """Fixed part of a copy."""
@@ -66,8 +67,12 @@ class Device:
 
     def arrive(self, command: Collective, done: Callback) -> Meeting:
         """This rank's kernel of a collective runs; `done` is called at its end."""
-        scope = command.group
-        return self._collectives.arrive(self.index, command, self.groups[scope], self.members[scope], done)
+        scope, stream = command.group, command.stream
+        channel = self._channels.get((scope, stream))
+        if channel is None:
+            channel = self._collectives.channel(self.groups[scope], self.members[scope], stream)
+            self._channels[scope, stream] = channel
+        return channel.arrive(self.index, command, done)
 
 
 def nothing() -> None:

@@ -81,8 +81,13 @@ class GPU:
                 self.slowdowns.setdefault(entry.victim, {})[entry.aggressor] = entry.slowdown.value
         self.active: dict[str, int] = {}
         self._aggressors = frozenset(aggressor for by in self.slowdowns.values() for aggressor in by)
-        self._known: dict[frozenset[str], Surroundings] = {}
+        self._bits = {aggressor: 1 << i for i, aggressor in enumerate(sorted(self._aggressors))}
+        self._active_bits = 0
+        """Which aggressors are active."""
+        self._known: dict[int, Surroundings] = {}
         self._beside = self._surroundings()
+        self._slowing = self.clock is not None
+        """Whether anything that slows some kernel is active."""
         self.running: Work | None = None
         self.waiting: deque[Work] = deque()
         self._since = 0.0
@@ -107,7 +112,7 @@ class GPU:
             self._look_at_clock()
         if work is not None:
             work.started = now
-            if self._slowing():
+            if self._slowing:
                 self._arm()
             else:
                 self._timer = self.agenda.at(now + work.total, self._on_timer)
@@ -136,7 +141,9 @@ class GPU:
             index = self.running.index
             self._advance()
         self.active[aggressor] = after
+        self._active_bits ^= self._bits.get(aggressor, 0)
         self._beside = self._surroundings()
+        self._slowing = self.clock is not None or self._active_bits != 0
         self._look_at_clock()
         if self.running is not None:
             self._arm()
@@ -144,15 +151,11 @@ class GPU:
 
     def _surroundings(self) -> Surroundings:
         """Of what is active now."""
-        active = frozenset([name for name, count in self.active.items() if count > 0 and name in self._aggressors])
-        found = self._known.get(active)
+        found = self._known.get(self._active_bits)
         if found is None:
-            found = self._known[active] = Surroundings(active, self.slowdowns)
+            active = frozenset(aggressor for aggressor, bit in self._bits.items() if self._active_bits & bit)
+            found = self._known[self._active_bits] = Surroundings(active, self.slowdowns)
         return found
-
-    def _slowing(self) -> bool:
-        """Whether anything that slows some kernel is active."""
-        return self.clock is not None or bool(self._beside.active)
 
     def _factor(self, kernel_class: str) -> float:
         """How many times longer a kernel of this class takes now."""
@@ -204,14 +207,17 @@ class GPU:
     def _on_timer(self) -> None:
         work, self._timer = self.running, None
         assert work is not None
-        if self._slowing():
+        if self._slowing:
             self._advance()
         if self.clock is not None and work.index < len(work.pieces):
             self._look_at_clock()
             self._arm()
             self._arm_boundary()
             return
-        self._run(self.waiting.popleft() if self.waiting else None)
+        if self.waiting or self.clock is not None:
+            self._run(self.waiting.popleft() if self.waiting else None)
+        else:
+            self.running = None
         work.finished()
 
     def look(self, places: list[object], seconds: list[float]) -> None:

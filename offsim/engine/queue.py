@@ -108,10 +108,11 @@ class Chunk:
 class Ahead:
     """What is left of a passage on one stream."""
 
-    __slots__ = ("chunk", "end", "items", "parts", "released", "start")
+    __slots__ = ("chunk", "end", "items", "parts", "passage", "released", "start")
 
     def __init__(self, chunk: Chunk, stream: str) -> None:
         self.chunk = chunk
+        self.passage = chunk.plan.passage
         self.items = chunk.plan.items[stream]
         """All its commands here."""
         self.parts = chunk.plan.part_numbers[stream]
@@ -128,7 +129,7 @@ class Ahead:
 
     def label(self, place: int) -> Label:
         """What command number `place` is called."""
-        return self.chunk.plan.passage[self.parts[place]], self.items[place].number
+        return self.passage[self.parts[place]], self.items[place].number
 
 
 class Waiter:
@@ -171,7 +172,8 @@ class Queue:
     def reached(self, place: int, go_on: Callback, stream: str = "") -> None:
         """Have somebody (a stream, or a host) called when `place` commands are done."""
         self._waiters.append(Waiter(place, go_on, stream))
-        self._awaited = min(self._awaited, place)
+        if place < self._awaited:
+            self._awaited = place
 
     @property
     def head(self) -> Command:
@@ -225,8 +227,10 @@ class Queue:
 
     def _wake(self) -> None:
         """Let those go on whose place has been reached."""
-        ready = [waiter for waiter in self._waiters if waiter.place <= self.done]
-        self._waiters = [waiter for waiter in self._waiters if waiter.place > self.done]
-        self._awaited = min([waiter.place for waiter in self._waiters], default=inf)
-        for waiter in ready:
-            self.agenda.soon(waiter.go_on)
+        waiters, self._waiters, self._awaited = self._waiters, [], inf
+        for waiter in waiters:
+            if waiter.place <= self.done:
+                self.agenda.soon(waiter.go_on)
+            else:
+                self._waiters.append(waiter)
+                self._awaited = min(self._awaited, waiter.place)

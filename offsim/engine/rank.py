@@ -30,7 +30,8 @@ class Rank(Device):
         super().__init__(env.agenda, index, scenario, fabric, network, collectives, timeline)
         self.env = env
         self.streams: dict[str, Stream] = {}
-        self._records: dict[str, Place] = {}
+        self._issued: dict[int, Chunk] = {}
+        """Of every plan the latest passage, in order of issue."""
 
     def stream(self, name: str) -> Stream:
         """A stream, made on first use."""
@@ -42,20 +43,28 @@ class Rank(Device):
     def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> Chunk:
         """A passage that the host begins to issue: its commands are put on the streams, not yet released."""
         chunk = Chunk(plan, passed, number, {name: self.stream(name) for name in plan.items}, first=first)
-        chunk.earlier = [self._records.get(event) for event in plan.earlier]
+        chunk.earlier = [self._record(event) for event in plan.earlier]
         for stream in chunk.streams.values():
             stream.append(chunk)
         return chunk
 
     def end_passage(self, chunk: Chunk) -> None:
         """All of a passage has been issued: later ones may wait for what it recorded."""
-        for event, (name, count) in chunk.plan.records.items():
-            self._records[event] = (self.streams[name], chunk.starts[name] + count)
+        self._issued.pop(id(chunk.plan), None)
+        self._issued[id(chunk.plan)] = chunk
+
+    def _record(self, event: str) -> Place | None:
+        """The latest record of an event, in earlier passages."""
+        for chunk in reversed(self._issued.values()):
+            if event in chunk.plan.records:
+                name, count = chunk.plan.records[event]
+                return self.streams[name], chunk.starts[name] + count
+        return None
 
     def let_go(self) -> None:
         """Once the run is over: nothing refers to itself any more, so that all goes without the garbage collector."""
         for stream in self.streams.values():
             stream.let_go()
         self.streams.clear()
-        self._records.clear()
+        self._issued.clear()
         self.at_mark, self.check_host = None, nothing

@@ -9,7 +9,7 @@ from typing import Any
 
 from simpy import Event, Process
 
-from offsim.program.commands import COMPUTE, Collective, Command, Copy, Wait
+from offsim.program.commands import COMPUTE, Collective, Copy, Wait
 from offsim.program.timeline import Delayed, SpanKind, Track
 
 from .collective import LastTransfer, Meeting
@@ -33,7 +33,7 @@ class Stream(Queue):
         self.awaiting: tuple[object, ...] = ()
         """What the head waits for, as words."""
         self._journal = device.timeline.journal
-        self._tracks: dict[tuple[SpanKind, str], Track] = {}
+        self._tracks: dict[str, Track] = {}
         self._marks = name == COMPUTE and device.at_mark is not None
         self._in: Chunk | None = None
         self._in_part = -1
@@ -78,28 +78,29 @@ class Stream(Queue):
         while self.ahead and self.done != self.issued:
             ahead = self.ahead[0]
             place = self.done - ahead.start
-            if self._marks:
+            part = ahead.parts[place]
+            if self._marks and (part != self._in_part or ahead.chunk is not self._in):
                 self._enter(ahead, place)
                 place = self.done - ahead.start
+                part = self._in_part
             item = ahead.items[place]
-            issued = ahead.issued(place)
+            issued = ahead.released[part][item.piece] + item.offset
             if issued > now:
                 device.check_host()
                 self.agenda.at(issued, self._go_on)
                 return
             self.started, self.busy = now, True
-            self._running = ahead.label(place)
+            self._running = (ahead.passage[part], item.number)
             kind = item.kind
             if kind == KERNELS:
                 device.gpu.start(self._work, item.pieces, item.seconds)
                 return
             if kind == RECORD:
-                part, number = self._running
-                self._journal.events.extend((device.index, part, number, now))
+                self._journal.events.extend((device.index, *self._running, now))
             elif kind == WAIT:
                 if self._wait(ahead, place, item):
                     return
-            elif self._start(item.command):
+            elif self._start(item):
                 return
             self._leave()
         assert self._rest is not None
@@ -108,8 +109,6 @@ class Stream(Queue):
     def _enter(self, ahead: Ahead, place: int) -> None:
         """A section or a block may begin here; then the state may repeat and everything move on."""
         chunk, part = ahead.chunk, ahead.parts[place]
-        if self._in_part == part and self._in is chunk:
-            return
         assert self.device.at_mark is not None
         if place == 0 and chunk.first:
             self.device.at_mark(chunk, -1)
@@ -117,13 +116,15 @@ class Stream(Queue):
             self.device.at_mark(chunk, part)
         self._in, self._in_part = chunk, ahead.parts[self.done - ahead.start]
 
-    def _start(self, command: Command) -> bool:
+    def _start(self, item: Item) -> bool:
         """Start a copy or a collective; whether it takes time."""
-        assert isinstance(command, Copy | Collective)
-        self._command = command
+        command = item.command
         if isinstance(command, Copy):
+            self._command = command
             self._request(command)
             return True
+        assert isinstance(command, Collective)
+        self._command = command
         return self._collective(command)
 
     def _end(self) -> None:
@@ -147,14 +148,14 @@ class Stream(Queue):
     def _note(self, kind: SpanKind, start: float, end: float, bytes_: float, delays: Delayed, on: str = "") -> None:
         """Record what this stream (or, with it, an engine) did from then to then."""
         if end > start:
-            track = self._tracks.get((kind, on)) or self._track(kind, on)
+            track = self._tracks.get(kind + on) or self._track(kind, on)
             part, number = self._running if self._later is None else self.label_at(start)
             self._journal.spans.extend((track, part, number, start, end, bytes_, delays))
 
     def _track(self, kind: SpanKind, on: str) -> Track:
         """`on`: the engine, or of a wait the stream that was waited for."""
         name, cause = (self.name, on) if kind == "wait" else (on or self.name, "")
-        track = self._tracks[kind, on] = (self.device.index, name, kind, cause)
+        track = self._tracks[kind + on] = (self.device.index, name, kind, cause)
         return track
 
     def _computed(self) -> None:
