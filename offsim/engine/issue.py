@@ -170,6 +170,10 @@ class PassagePlan:
             self._alike[key] = last
         return self._alike[key][part]
 
+    def likes(self, start: int, stop: int) -> list[int]:
+        """How the parts from `start` to before `stop` look once settled: equal ones are alike, in all passages."""
+        return self._likes[start:stop]
+
     def may_repeat(self, part: int) -> bool:
         """Whether this part may be like one of a few before, or the next ones like it."""
         like, likes = self._likes[part], self._likes

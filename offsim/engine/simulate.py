@@ -67,9 +67,9 @@ def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, s
         rank = Rank(env, index, scenario, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
         hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads))
-    if scenario.simulation.steady_state or skip_blocks:
-        steady = SteadyState(program, network, timeline, hosts)
-        steady.skips_steps, steady.skips_blocks = scenario.simulation.steady_state, skip_blocks
+    steps = scenario.simulation.steady_state
+    if steps or skip_blocks:
+        steady = SteadyState(program, network, timeline, hosts, steps=steps, blocks=skip_blocks)
         hosts[0].rank.at_mark = steady.at_mark
         if len(hosts) == 1:
             hosts[0].at_begin = steady.at_begin

@@ -52,8 +52,8 @@ class Window(NamedTuple):
 class Repeat(NamedTuple):
     """Something that a simulation left out because it repeats what the record holds from `begin` to `after`.
 
-    Sections: the next `times` sections after `section` repeated it. Blocks: within `section`, what it did then, it
-    did `times` more times, each `parts` further on.
+    Sections: the next `times` sections after `section` repeated it. Blocks: within `section`, what was done then (there
+    or in an earlier section), was done `times` more times, each `parts` further on.
     """
 
     section: int
@@ -66,28 +66,39 @@ class Repeat(NamedTuple):
     """Instant of the record at which it ended."""
     resumes: float
     """Instant of the record from which on everything is later by times x period."""
+    source: tuple[int, int, int] = (0, 0, 0)
+    """Of blocks: the section of the record, its passage, and the first part of that which may have been at work."""
     where: tuple[int, int] = (0, 0)
-    """Of blocks: the passage of the section, and the first part of it that may have been at work."""
+    """Of blocks: the passage of `section` and the part which is at work instead in the first repetition."""
     parts: int = 0
     """Of blocks: parts of the passage from one repetition to the next; 0 where sections repeat."""
+    lag: float | None = None
+    """Seconds from the record to its first repetition; the period, unless told."""
     by_end: bool = False
     """Whether spans belong to it that end in (begin, after], not those that start in [begin, after): what is at work
     at its end was so at its begin."""
-    hosts: bool = True
-    """Whether host threads did it again too; else they had issued all of it before, and what they did meanwhile is
-    recorded as if they had done it afterwards."""
+    tracks: frozenset[str] = frozenset()
+    """Of blocks: the tracks that went on. Without `host`, host threads had issued all of it before, and what they did
+    meanwhile is recorded as if they had done it afterwards."""
 
     def covers(self, span: Span) -> bool:
         """Whether a span of the record stands for its repetitions too."""
         if self.by_end:
             return self.begin < span.end <= self.after
-        return self.begin <= span.start < self.after and (self.hosts or span.track != "host")
+        return self.begin <= span.start < self.after and not (self.parts and span.track not in self.tracks)
+
+    def later(self, times: int) -> float:
+        """How much later than the record the repetition number `times` was [s]."""
+        return (self.period if self.lag is None else self.lag) + (times - 1) * self.period
 
     def moves(self, span: Span) -> tuple[float, float]:
         """How much later a span of the record really starts, and ends, because of the repetitions."""
         all_of_it = self.times * self.period
         if span.start >= self.resumes:
             return all_of_it, all_of_it
+        if self.parts:
+            # What goes on was at work when the repetitions began, and is again when they end; all else lasts longer.
+            return 0.0, 0.0 if span.end < self.resumes or span.track in self.tracks else all_of_it
         if span.end < self.after or self.covers(span):
             return 0.0, 0.0
         return (all_of_it if self.by_end and span.start >= self.begin else 0.0), all_of_it
@@ -243,15 +254,14 @@ class Timeline:
 
     def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
         """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
-        placed = [(span, self._placed(span)) for span in self.spans]
-        for repeat in sorted(self.repeats, key=lambda repeat: not repeat.parts):
-            inside = [(recorded, span) for recorded, span in placed if repeat.covers(recorded)]
-            for k in range(1, repeat.times + 1):
-                names = renamed(program, repeat, k) if program is not None else {}
-                placed += [
-                    (recorded, _shift(span, k * repeat.period)._replace(name=names.get(span.name, span.name)))
-                    for recorded, span in inside
-                ]
+        recorded = [(span, self._placed(span)) for span in self.spans]
+        placed = [*recorded]
+        for repeat in [repeat for repeat in self.repeats if repeat.parts]:
+            for record, span in _repetitions(program, repeat, recorded):
+                # To sections that repeat, what was left out happened where the record resumes.
+                placed.append((record._replace(start=repeat.resumes, end=repeat.resumes), span))
+        for repeat in [repeat for repeat in self.repeats if not repeat.parts]:
+            placed += _repetitions(None, repeat, placed)
         for _, span in placed:
             yield span
 
@@ -265,12 +275,29 @@ class Timeline:
         )
 
 
+def _repetitions(
+    program: StreamProgram | None, repeat: Repeat, placed: list[tuple[Span, Span]]
+) -> list[tuple[Span, Span]]:
+    """What a repeat stands for, of (span of the record, its real instants)."""
+    inside = [(recorded, span) for recorded, span in placed if repeat.covers(recorded)]
+    found = []
+    for times in range(1, repeat.times + 1):
+        names = renamed(program, repeat, times) if program is not None else {}
+        by = repeat.later(times)
+        found += [
+            (recorded, _shift(span, by)._replace(name=names.get(span.name, span.name))) for recorded, span in inside
+        ]
+    return found
+
+
 def renamed(program: StreamProgram, repeat: Repeat, times: int) -> dict[str, str]:
-    """What a span of a repeated block is called `times` periods later, as far as that differs."""
-    number, first = repeat.where
-    passage, ahead = passages_of(program.sections[repeat.section].commands)[number], times * repeat.parts
+    """What a span of a repeated block is called in repetition number `times`, as far as that differs."""
+    recorded, source, first = repeat.source
+    number, start = repeat.where
+    before = passages_of(program.sections[recorded].commands)[source][first:]
+    after = passages_of(program.sections[repeat.section].commands)[number][start + (times - 1) * repeat.parts :]
     names: dict[str, str] = {}
-    for one, later in zip(passage[first:], passage[first + ahead :] if ahead else (), strict=False):
+    for one, later in zip(before, after, strict=False):
         if one.size == later.size:
             for place in range(one.size):
                 names.setdefault(one.name_at(place), later.name_at(place))

@@ -1,0 +1,227 @@
+"""Blocks that repeat are left out.
+
+If the state at the begin of a block equals that one period of blocks before, and the commands ahead look like the ones
+a period before, the next period takes exactly as long: so the places on the streams move on by whole periods while the
+clock stands still. A period that was found is remembered: where its state comes up again, in another forward, before
+commands that look the same, it need not be simulated first. The last blocks, whose commands differ, are simulated.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from offsim.program.timeline import Repeat, Timeline
+
+from .host import HostThread
+from .issue import LONGEST_PERIOD, PassagePlan
+from .network import Network
+from .queue import Chunk, instant_tolerance
+from .state import Mark, State, close, empty_state, look
+
+
+class Period(NamedTuple):
+    """A period that was simulated: blocks at whose begin the state was the same, nothing waiting for a host between."""
+
+    before: Mark
+    mark: Mark
+    looks: tuple[int, ...]
+    """Of the parts that were at work, from the first one at its begin to the last one at its end; before them, how many
+    parts before the block the first one is."""
+    repeat: Repeat
+
+
+class BlockSkips:
+    """Compares states at the begins of blocks, and moves everything on when one repeats."""
+
+    def __init__(self, network: Network, timeline: Timeline, hosts: Sequence[HostThread]) -> None:
+        self.network = network
+        self.timeline = timeline
+        self.hosts = hosts
+        self._blocks: list[Mark] = []
+        self._chunk: Chunk | None = None
+        self._known: list[Period] = []
+
+    def at_block(self, chunk: Chunk, block: int) -> None:
+        """A block begins on the compute stream of the first simulated rank."""
+        chunks = self._chunks_of(chunk)
+        if chunk is not self._chunk:
+            self._blocks, self._chunk = [], chunk
+        if not chunk.plan.may_repeat(block) or chunks is None:
+            self._blocks = []
+            return
+        at, settled = self.network.agenda.now, all(one.settled for one in chunks)
+        mark = Mark(block, at, self._block_state(chunks, block), settled)
+        if self._again(chunks, mark):
+            self._blocks = []
+        else:
+            self._blocks = [*self._blocks[1 - LONGEST_PERIOD :], mark]
+
+    def _again(self, chunks: Sequence[Chunk], mark: Mark) -> bool:
+        """Move on if this state was there a few blocks ago, or in another forward; whether it did."""
+        for before in reversed(self._blocks):
+            if mark.state.same_device(before.state, mark.at) and self._move_on(chunks, before, mark):
+                return True
+        return any(
+            mark.state.same_device(known.mark.state, mark.at) and self._move_on_as(chunks, known, mark)
+            for known in self._known
+        )
+
+    def _chunks_of(self, one: Chunk) -> list[Chunk] | None:
+        """Every rank's part of the same passage; None if a host has not come to it."""
+        wanted = (one.passed.section, one.number)
+        found = [c for host in self.hosts for c in host.chunks if (c.passed.section, c.number) == wanted]
+        return found if len(found) == len(self.hosts) else None
+
+    def _block_state(self, chunks: Sequence[Chunk], block: int) -> State:
+        state, now = empty_state(self.network), self.network.agenda.now
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            look(state, host, chunk.starts, chunk.plan.begins[block])
+            here = host.chunks[-1] is chunk
+            state.hosts.append((here, host.part - block, *host.state))
+            for part in range(len(chunk.released) - 1, block - 1, -1):
+                if chunk.issued(part) <= now:
+                    break  # And so are those before.
+                pieces = zip(chunk.released[part], chunk.plan.parts[part].pieces, strict=False)
+                state.host_seconds.extend([at - now for at, piece in pieces if at + piece.cost > now])
+        return state
+
+    def _move_on(self, chunks: Sequence[Chunk], before: Mark, mark: Mark) -> bool:
+        """Skip as many periods as the commands allow; whether they allow any."""
+        plan, block, period = chunks[0].plan, mark.number, mark.number - before.number
+        places = self._blocks_in_work(chunks, before.number, block)
+        if places is None or min(places) < 0:
+            return False
+        last = plan.last_alike(min(places), period, settled=before.settled)
+        if last < block:
+            return False
+        together = 0
+        in_time = self._issued_in_time(chunks, places, before, mark)
+        issued = max(in_time, self._paced(chunks, places, before, mark))
+        alone = (min(last, issued - period) - max(places)) // period
+        if mark.state.same_hosts(before.state, mark.at):
+            together = (last - max(*places, self._furthest_host(chunks))) // period
+        times = min(max(alone, together), self._room(chunks, before.number, block))
+        if times <= 0:
+            return False
+        same, section = instant_tolerance(mark.at), chunks[0].passed.section
+        number, first = chunks[0].number, min(places)
+        repeat = Repeat(
+            section=section,
+            times=times,
+            period=mark.at - before.at,
+            begin=before.at - same,
+            after=mark.at - same,
+            resumes=mark.at - same,
+            source=(section, number, first - period),
+            where=(number, first),
+            parts=period,
+            tracks=self._tracks(chunks, before.number, block, together=together > alone),
+        )
+        self._skip(chunks, (before.number, block), repeat, together=together > alone)
+        if in_time >= 0 and before.settled:
+            self._known.append(Period(before, mark, self._looks(plan, before.number, first - period, places), repeat))
+        return True
+
+    def _move_on_as(self, chunks: Sequence[Chunk], known: Period, mark: Mark) -> bool:
+        """Skip periods like one that began in this state, if the commands ahead look like those then; whether it did.
+
+        Everything is asked as at the end of the first of them, which lies ahead and would end in this state, too.
+        """
+        plan, block, at = chunks[0].plan, mark.number, mark.at
+        period, seconds = known.repeat.parts, known.repeat.period
+        ahead = Mark(block + period, at + seconds, mark.state, mark.settled)
+        if ahead.number >= len(plan.parts) or not mark.settled:
+            return False
+        now = self._blocks_in_work(chunks, block, ahead.number)
+        if now is None or min(now) < 0:
+            return False
+        places = [place + period for place in now]
+        last = plan.last_alike(min(places), period, settled=True)
+        if last < ahead.number or self._looks(plan, block, min(now), places) != known.looks:
+            return False
+        issued = self._issued_in_time(chunks, places, mark, ahead)
+        times = min((min(last, issued - period) - max(places)) // period, self._room(chunks, block, ahead.number) - 1)
+        if times < 0:
+            return False
+        repeat = known.repeat._replace(
+            section=chunks[0].passed.section,
+            times=times + 1,
+            resumes=at - instant_tolerance(at),
+            lag=self.timeline.real(at) - self.timeline.real(known.before.at),
+            where=(chunks[0].number, min(now)),
+            tracks=self._tracks(chunks, block, ahead.number, together=False),
+        )
+        self._skip(chunks, (block, ahead.number), repeat, together=False)
+        return True
+
+    def _looks(self, plan: PassagePlan, block: int, first: int, places: Sequence[int]) -> tuple[int, ...]:
+        """See Period: `first` is at work at the begin, `places` are at the end."""
+        return (block - first, *plan.likes(first, max(places) + 1))
+
+    def _skip(self, chunks: Sequence[Chunk], blocks: tuple[int, int], repeat: Repeat, *, together: bool) -> None:
+        """Move everything on by periods, each as long as from one block to another."""
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            host.move_on(chunk, *blocks, repeat.times, together=together)
+            if not together:
+                host.come_sooner(repeat.times * repeat.period)
+        self.timeline.repeats.append(repeat)
+
+    def _tracks(self, chunks: Sequence[Chunk], before: int, block: int, *, together: bool) -> frozenset[str]:
+        """The tracks that go on meanwhile."""
+        chunk = chunks[0]
+        streams = [name for name in chunk.starts if chunk.plan.per_period(name, before, block)]
+        return frozenset((*streams, "H2D engine", "D2H engine", *(("host",) if together else ())))
+
+    def _furthest_host(self, chunks: Sequence[Chunk]) -> int:
+        """The block that the furthest host issues; beyond the last one if it is in another section."""
+        elsewhere = any(host.chunks[-1] is not chunk for host, chunk in zip(self.hosts, chunks, strict=True))
+        return len(chunks[0].plan.parts) if elsewhere else max(host.part for host in self.hosts)
+
+    def _blocks_in_work(self, chunks: Sequence[Chunk], before: int, block: int) -> list[int] | None:
+        """The blocks at which the streams are; None if one is busy with something that does not move on."""
+        found = []
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            for name, stream in host.rank.streams.items():
+                if name in chunk.starts and chunk.plan.per_period(name, before, block):
+                    found.append(chunk.plan.part_at(name, stream.done - chunk.starts[name]))
+                elif stream.busy and not stream.waits:
+                    return None
+        return found
+
+    def _room(self, chunks: Sequence[Chunk], before: int, block: int) -> int:
+        """Periods that may pass before a stream goes on that waits for an event and does not move on with them."""
+        found = len(chunks[0].plan.parts)
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            counts = {name: chunk.plan.per_period(name, before, block) for name in chunk.starts}
+            moving = [name for name, count in counts.items() if count]
+            found = min([found, *(host.rank.streams[name].room(moving) // counts[name] for name in moving)])
+        return found
+
+    def _issued_in_time(self, chunks: Sequence[Chunk], places: Sequence[int], before: Mark, mark: Mark) -> int:
+        """The last block up to which every host has issued all before it is due; -1 if any was late.
+
+        Nothing in the period that repeats waited for a host if the furthest block, and the next, had been issued when
+        it began. Blocks after these are due a period later for each period of blocks.
+        """
+        period, seconds, furthest = mark.number - before.number, mark.at - before.at, max(places)
+        found = last = len(chunks[0].plan.parts) - 1
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            if not host.blocked or max(chunk.issued(furthest), chunk.issued(min(furthest + 1, last))) > before.at:
+                return -1
+            part = furthest + 1
+            while part <= found and chunk.issued(part) <= mark.at + (part - furthest - 1) // period * seconds:
+                part += 1
+            found = part - 1
+        return found
+
+    def _paced(self, chunks: Sequence[Chunk], places: Sequence[int], before: Mark, mark: Mark) -> int:
+        """The last block up to which hosts issue just as many seconds apart as the period lasts; -1 if none is."""
+        period, seconds, same = mark.number - before.number, mark.at - before.at, instant_tolerance(mark.at)
+        found = len(chunks[0].plan.parts) - 1
+        for host, chunk in zip(self.hosts, chunks, strict=True):
+            part = max(period, min(places))
+            while (
+                part <= found and host.blocked and close(chunk.since(part - period, -seconds), chunk.since(part), same)
+            ):
+                part += 1
+            found = part - 1
+        return found if found > max(places) else -1

@@ -1,0 +1,110 @@
+"""Steps that repeat are left out.
+
+Where the state at the begin of a step equals that at the begin of the one before, and both have the same commands, the
+sections on the streams become later ones while the clock stands still. Where the host begins a step as it began the
+same one before, all steps like it are left out, the last one too.
+"""
+
+from collections.abc import Sequence
+
+from offsim.program.commands import COMPUTE, StreamProgram
+from offsim.program.timeline import Repeat, Timeline
+
+from .host import HostThread
+from .network import Network
+from .queue import instant_tolerance
+from .state import Mark, State, empty_state, look
+
+
+class StepSkips:
+    """Compares states at the begins of steps, and leaves out what repeats."""
+
+    def __init__(
+        self, program: StreamProgram, network: Network, timeline: Timeline, hosts: Sequence[HostThread]
+    ) -> None:
+        self.program = program
+        self.network = network
+        self.timeline = timeline
+        self.hosts = hosts
+        self._step: Mark | None = None
+        self._begin: Mark | None = None
+        """Where the host began the last step."""
+
+    def at_begin(self, section: int) -> int:
+        """A host is about to begin a section, as the only one: how many sections, from this one on, are left out.
+
+        All that are like the one before, if the state is as when that one began and it is done: only then does it not
+        matter to it what comes next. What is still at work then (copies ahead) was so a section before, too.
+        """
+        before, at, [host] = self._begin, self.network.agenda.now, self.hosts
+        self._begin = None
+        if self.program.sections[section].step is None or not host.rank.stream(COMPUTE).idle:
+            return 0
+        now = self._begin = Mark(section, at, self._begin_state(host))
+        if before is None or not self._same_section(section, before.number):
+            return 0
+        if not (now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at)):
+            return 0
+        count = self._alike_after(section) + 1
+        seconds, same = self.timeline.real(at) - self.timeline.real(before.at), instant_tolerance(at)
+        self.timeline.repeats.append(
+            Repeat(section - 1, count, seconds, before.at + same, at + same, by_end=True, resumes=at - same)
+        )
+        self._begin = self._step = None
+        return count
+
+    def _begin_state(self, host: HostThread) -> State:
+        state = empty_state(self.network)
+        look(state, host, {}, {}, plans=True)
+        for stream in host.rank.streams.values():
+            if not stream.idle:
+                ahead = stream.ahead[0]
+                plan = id(ahead.chunk.plan)
+                state.places.append((plan, stream.done - ahead.start, stream.issued - stream.done))
+        return state
+
+    def at_section(self, section: int) -> None:
+        """A section begins on the compute stream of the first simulated rank."""
+        before, at = self._step, self.network.agenda.now
+        self._step = None
+        if self.program.sections[section].step is None:
+            return
+        now = self._step = Mark(section, at, self._section_state(section))
+        if before is None or not self._same_section(section, before.number):
+            return
+        count = self._alike_after(max(host.number for host in self.hosts))
+        if count and now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at):
+            self._skip_sections(section, count)
+            seconds = self.timeline.real(at) - self.timeline.real(before.at)
+            same = instant_tolerance(at)
+            begin, end = before.at - same, at - same
+            self.timeline.repeats.append(Repeat(section - 1, count, seconds, begin, end, resumes=end))
+            self._step = None
+
+    def _same_section(self, one: int, other: int) -> bool:
+        sections = self.program.sections
+        return other == one - 1 and sections[one].commands is sections[other].commands
+
+    def _alike_after(self, section: int) -> int:
+        """How many sections after this one have the very same commands."""
+        last = section
+        while last + 1 < len(self.program.sections) and self._same_section(last + 1, last):
+            last += 1
+        return last - section
+
+    def _section_state(self, section: int) -> State:
+        state = empty_state(self.network)
+        for host in self.hosts:
+            last = host.chunks[-1]
+            state.places.append((last.passed.section - section, last.number))
+            look(state, host, last.starts, {}, plans=True)
+            state.hosts.append((host.number - section, host.part, *host.state))
+        return state
+
+    def _skip_sections(self, first: int, count: int) -> None:
+        """What has been issued of section `first` and later ones now belongs to sections `count` later."""
+        for host in self.hosts:
+            host.number += count
+            for passed in host.passed[-2:]:
+                if passed.section >= first:
+                    passed.section += count
