@@ -5,6 +5,7 @@ template holds follows each other on the compute stream, whoever issues it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from offsim.program.commands import (
@@ -23,6 +24,11 @@ from .part_plan import PartPlan
 from .prepared import Prepared
 
 Transfer = tuple[FlowClass, float]
+
+
+Timed = tuple[Act, str, float, float, float, float]
+"""An act, its stream, host seconds before its first command is issued, seconds alone on the stream, the least seconds
+from the issue of its first command to the end of its last one, host seconds of issuing the others."""
 
 
 class Summary(NamedTuple):
@@ -53,7 +59,7 @@ class Alone:
         self._alone: dict[tuple[int, int], float] = {}
         self._acts: dict[int, Acts] = {}
         self._sections: dict[int, SectionActs] = {}
-        self._timed: dict[tuple[int, int], list[tuple[Act, float]]] = {}
+        self._timed: dict[tuple[int, int], list[Timed]] = {}
         self._needed: dict[tuple[int, bool], Need] = {}
         self._summaries: dict[tuple[int, int], Summary] = {}
 
@@ -113,16 +119,18 @@ class Alone:
             self._needed[key] = later if later is not None and alike else Need(self.section(commands), later)
         return self._needed[key]
 
-    def timed(self, acts: Acts, rank: int) -> list[tuple[Act, float]]:
-        """Acts, each with its seconds alone on its stream; those of a template are in its summary."""
+    def timed(self, acts: Acts, rank: int) -> list[Timed]:
+        """Acts with what each takes alone, on a rank."""
         key = (id(acts), rank)
         if key not in self._timed:
-            self._timed[key] = [(act, self._seconds(act, rank)) for act in acts.acts]
+            self._timed[key] = [self._time_of(act, rank) for act in acts.acts]
         return self._timed[key]
 
-    def _seconds(self, act: Act, rank: int) -> float:
-        command = act.command
-        return self.summary(command, rank).alone if isinstance(command, Template) else self.alone(command, rank)
+    def _time_of(self, act: Act, rank: int) -> Timed:
+        if isinstance(act.command, Template):
+            own = self.summary(act.command, rank)
+            return act, act.stream, act.host, own.alone, own.behind_host, own.host
+        return act, act.stream, act.host, self.alone(act.command, rank), -inf, 0.0
 
     def alone(self, command: Command, rank: int) -> float:
         """Time of a command on its stream with the whole node to itself."""

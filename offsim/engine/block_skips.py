@@ -94,8 +94,9 @@ class BlockSkips:
         if last < block:
             return False
         together = 0
-        in_time = self._issued_in_time(chunks, places, before, mark)
-        issued = max(in_time, self._paced(chunks, places, before, mark))
+        issued = in_time = self._issued_in_time(chunks, places, before, mark)
+        if issued - period < last:
+            issued = max(issued, self._paced(chunks, places, before, mark))
         alone = (min(last, issued - period) - max(places)) // period
         if mark.state.same_hosts(before.state, mark.at):
             together = (last - max(*places, self._furthest_host(chunks))) // period
@@ -207,6 +208,8 @@ class BlockSkips:
         for host, chunk in zip(self.hosts, chunks, strict=True):
             if not host.blocked or max(chunk.issued(furthest), chunk.issued(min(furthest + 1, last))) > before.at:
                 return -1
+            if chunk.issued(found) <= mark.at:
+                continue  # And so are those before.
             part = furthest + 1
             while part <= found and chunk.issued(part) <= mark.at + (part - furthest - 1) // period * seconds:
                 part += 1

@@ -176,23 +176,19 @@ class _Path:
 
     def _stretch(self, stretch: Stretch, reached: dict[Place, float]) -> None:
         tails, host = self._tails, self._host
-        for act, seconds in self._node.timed(stretch.acts, self._rank):
-            stream = act.stream
+        for act, stream, issue, seconds, behind, rest in self._node.timed(stretch.acts, self._rank):
+            host += issue
             if not stream:
-                host = max(host + act.host, self._synchronized(stretch, act, reached))
+                host = max(host, self._synchronized(stretch, act, reached))
                 continue
-            if isinstance(act.command, Template):
-                own = self._node.summary(act.command, self._rank)
-                tails[COMPUTE] = max(tails[COMPUTE] + seconds, host + act.host + own.behind_host)
-                host += act.host + own.host
-                continue
-            host += act.host
-            start = max(tails.get(stream, -inf), host)
+            tail = tails.get(stream, -inf)
+            start = tail if tail > host else host
             if act.is_wait and act.awaited is not None:
                 start = max(start, self._fired(stretch.awaited(act.awaited), reached))
             elif act.is_record:
                 reached[stream, stretch.before(stream) + act.place] = start
-            tails[stream] = start + seconds
+            tails[stream] = max(start + seconds, host + behind)
+            host += rest
             if act.blocks:
                 host = max(host, tails[stream])
         self._host = host + stretch.acts.rest

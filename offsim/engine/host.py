@@ -90,13 +90,14 @@ class HostThread:
     def _issue(self, chunk: Chunk) -> Generator[Event, Any, None]:
         """Issue a passage, part by part, piece by piece."""
         self.part = 0
-        while self.part < len(chunk.plan.parts):
+        parts, roomy = chunk.plan.parts, self._has_room_for(chunk)
+        while self.part < len(parts):
             self.piece = 0
             chunk.released.append([])
-            while self.piece < len(chunk.plan.parts[self.part].pieces):
-                while (full := self._full(chunk)) is not None:
+            while self.piece < len(parts[self.part].pieces):
+                while not roomy and (full := self._full(chunk)) is not None:
                     yield from self._make_room(*full)
-                piece = chunk.plan.parts[self.part].pieces[self.piece]
+                piece = parts[self.part].pieces[self.piece]
                 self._release(chunk, piece)
                 if piece.blocker is not None:
                     yield from self._block(chunk, piece)
@@ -130,8 +131,9 @@ class HostThread:
     def _release(self, chunk: Chunk, piece: Piece) -> None:
         """Issue a piece: its commands carry instants from now on."""
         chunk.released[self.part].append(self.clock)
+        streams, starts, begins = self.rank.streams, chunk.starts, chunk.plan.begins[self.part]
         for name, end in piece.ends:
-            self.rank.streams[name].released(self._place(chunk, name, end))
+            streams[name].released(starts[name] + begins.get(name, 0) + end)
         for work in piece.work:
             self._note_work(work)
         self.clock += piece.cost
@@ -185,6 +187,11 @@ class HostThread:
             cause = max((stream for stream, _ in places), key=lambda stream: stream.drained_at).name
             span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
             self.rank.timeline.named.append(span)
+
+    def _has_room_for(self, chunk: Chunk) -> bool:
+        """Whether all of a passage fits behind what its streams still have to do."""
+        ahead = [(stream.issued - stream.done, chunk.plan.counts[name]) for name, stream in chunk.streams.items()]
+        return all(open_ + new <= self.depth for open_, new in ahead)
 
     def _full(self, chunk: Chunk) -> Place | None:
         """A stream without room for the next piece, and how many of its commands must be done first."""

@@ -180,7 +180,8 @@ class _Highest:
         levels = self.levels
         if isinstance(command, Allocate):
             levels.allocate(command)
-            self._compare()
+            if levels.device > self.allocated or command.pool in HOST_POOLS:
+                self._compare()
         elif isinstance(command, Free):
             levels.free(command)
         elif levels.deferred:
