@@ -97,10 +97,10 @@ class BlockSkips:
         issued = in_time = self._issued_in_time(chunks, places, before, mark)
         if issued - period < last:
             issued = max(issued, self._paced(chunks, places, before, mark))
-        alone = (min(last, issued - period) - max(places)) // period
+        alone = (min(last, issued - 1) - max(places)) // period
         if mark.state.same_hosts(before.state, mark.at):
             together = (last - max(*places, self._furthest_host(chunks))) // period
-        times = min(max(alone, together), self._room(chunks, before.number, block))
+        times = min(max(alone, together), self._room(chunks, before.number, block, mark.at - before.at))
         if times <= 0:
             return False
         same, section = instant_tolerance(mark.at), chunks[0].passed.section
@@ -140,7 +140,8 @@ class BlockSkips:
         if last < ahead.number or self._looks(plan, block, min(now), places) != known.looks:
             return False
         issued = self._issued_in_time(chunks, places, mark, ahead)
-        times = min((min(last, issued - period) - max(places)) // period, self._room(chunks, block, ahead.number) - 1)
+        room = self._room(chunks, block, ahead.number, seconds)
+        times = min((min(last, issued - 1) - max(places)) // period, room - 1)
         if times < 0:
             return False
         repeat = known.repeat._replace(
@@ -188,20 +189,27 @@ class BlockSkips:
                     return None
         return found
 
-    def _room(self, chunks: Sequence[Chunk], before: int, block: int) -> int:
-        """Periods that may pass before a stream goes on that waits for an event and does not move on with them."""
-        found = len(chunks[0].plan.parts)
+    def _room(self, chunks: Sequence[Chunk], before: int, block: int, seconds: float) -> int:
+        """Periods, of so many seconds, that may pass before a stream does something that does not move on with them.
+
+        It starts a command that is to be issued then, or goes on because an event fires.
+        """
+        found, now = len(chunks[0].plan.parts), self.network.agenda.now
         for host, chunk in zip(self.hosts, chunks, strict=True):
             counts = {name: chunk.plan.per_period(name, before, block) for name in chunk.starts}
             moving = [name for name, count in counts.items() if count]
             found = min([found, *(host.rank.streams[name].room(moving) // counts[name] for name in moving)])
+            for name, stream in host.rank.streams.items():
+                if name not in moving and stream.starts_at < now + found * seconds:
+                    found = int((stream.starts_at - now) / seconds)
         return found
 
     def _issued_in_time(self, chunks: Sequence[Chunk], places: Sequence[int], before: Mark, mark: Mark) -> int:
         """The last block up to which every host has issued all before it is due; -1 if any was late.
 
         Nothing in the period that repeats waited for a host if the furthest block, and the next, had been issued when
-        it began. Blocks after these are due a period later for each period of blocks.
+        it began. Blocks after these are due a period later for each period of blocks: each before the period in which
+        a stream comes to the block before it, since copies look at what comes next.
         """
         period, seconds, furthest = mark.number - before.number, mark.at - before.at, max(places)
         found = last = len(chunks[0].plan.parts) - 1
@@ -211,7 +219,7 @@ class BlockSkips:
             if chunk.issued(found) <= mark.at:
                 continue  # And so are those before.
             part = furthest + 1
-            while part <= found and chunk.issued(part) <= mark.at + (part - furthest - 1) // period * seconds:
+            while part <= found and chunk.issued(part) <= mark.at + (part - furthest - 2) // period * seconds:
                 part += 1
             found = part - 1
         return found

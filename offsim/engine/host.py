@@ -250,6 +250,8 @@ class HostThread:
         ahead = {ahead.chunk for stream in self.rank.streams.values() for ahead in stream.ahead}
         for chunk in ahead.union(self.chunks):
             chunk.come_sooner(now, seconds)
+        for stream in self.rank.streams.values():
+            stream.come_sooner()
         for passed in self.passed[-2:]:
             passed.come_sooner(now, seconds)
         self.clock, self._blocked_at = sooner(self.clock, now, seconds), sooner(self._blocked_at, now, seconds)

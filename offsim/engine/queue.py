@@ -184,6 +184,13 @@ class Queue:
     def idle(self) -> bool:
         return self.done == self.issued
 
+    @property
+    def starts_at(self) -> float:
+        """When it starts a command that is released but not yet issued; infinite if it has none, or does something."""
+        if self.busy or self.done == self.issued:
+            return inf
+        return self.ahead[0].issued(self.done - self.ahead[0].start)
+
     def room(self, moving: Collection[str]) -> int:
         """How many commands may be taken as done before a stream that waits, and does not move, had to go on."""
         places = [waiter.place for waiter in self._waiters if waiter.stream and waiter.stream not in moving]

@@ -12,6 +12,7 @@ from simpy import Event, Process
 from offsim.program.commands import COMPUTE, Collective, Copy, Wait
 from offsim.program.timeline import Delayed, SpanKind, Track
 
+from .agenda import Alarm, cancel
 from .collective import LastTransfer, Meeting
 from .device import Device, nothing
 from .environment import PromptEnvironment
@@ -46,11 +47,14 @@ class Stream(Queue):
         self._meeting: Meeting | None = None
         self._arrival: Event | None = None
         self._rest: Event | None = None
+        self._issue: Alarm | None = None
+        """When the head, which has been released, is issued."""
         self.process: Process | None = env.process(self._run())
 
     def let_go(self) -> None:
         """Forget everybody who knows this stream."""
         self._work, self._arrival, self._rest, self._in = Work(nothing), None, None, None
+        self._issue = None
         self._waiters, self.ahead = [], []
         self.process = None
 
@@ -58,6 +62,7 @@ class Stream(Queue):
         """The host has issued the first `place` commands."""
         self.issued = place
         if self._arrival is not None:
+            self.device.check_host()
             arrival, self._arrival = self._arrival, None
             arrival.succeed()
 
@@ -87,7 +92,7 @@ class Stream(Queue):
             issued = ahead.released[part][item.piece] + item.offset
             if issued > now:
                 device.check_host()
-                self.agenda.at(issued, self._go_on)
+                self._issue = self.agenda.at(issued, self._issued)
                 return
             self.started, self.busy = now, True
             self._running = (ahead.passage[part], item.number)
@@ -105,6 +110,17 @@ class Stream(Queue):
             self._leave()
         assert self._rest is not None
         self._rest.succeed()
+
+    def _issued(self) -> None:
+        """The head has been issued."""
+        self._issue = None
+        self._go_on()
+
+    def come_sooner(self) -> None:
+        """What it waits for is issued sooner than it was to be."""
+        if self._issue is not None:
+            cancel(self._issue)
+            self._issue = self.agenda.at(self.starts_at, self._issued)
 
     def _enter(self, ahead: Ahead, place: int) -> None:
         """A section or a block may begin here; then the state may repeat and everything move on."""
