@@ -8,6 +8,7 @@ rates. Left out: latency (added once per operation) and the CPU's own traffic.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from offsim.program.commands import CollectiveName, Direction, HostMemory
 from offsim.scenario.node import CollectiveKind, Node
@@ -16,8 +17,7 @@ Usage = dict[int, float]
 Owner = tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One constraint of the fabric."""
 
     name: str

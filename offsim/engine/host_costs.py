@@ -6,6 +6,7 @@ from offsim.program.commands import (
     Command,
     Compute,
     Copy,
+    Free,
     HostWork,
     Record,
     Synchronize,
@@ -21,6 +22,7 @@ class HostCosts:
         self._launch = overheads.launch.value
         self._copy = overheads.copy.value
         self._fixed: dict[type, float] = {
+            Free: 0.0,
             Collective: overheads.collective.value,
             Record: overheads.event.value,
             Wait: overheads.event.value,
@@ -37,4 +39,5 @@ class HostCosts:
             return self._launch * len(command.kernels)
         if isinstance(command, Copy):
             return self._copy * command.calls
-        return command.duration if isinstance(command, HostWork) else 0.0
+        assert isinstance(command, HostWork)
+        return command.duration

@@ -96,36 +96,43 @@ class PartPlan:
         self.pieces: list[Piece] = []
         self._awaited, self._costs, self._durations, self._longest = iter(awaited), costs, durations, longest
         self._open()
-        for number, command in enumerate(part.commands()):
-            self._read(number, command)
+        own = part.template.commands if part.template is not None else ()
+        for number, command in enumerate((*part.before, *own, *part.after)):
+            stream = stream_of(command)
+            if stream is None:
+                self._read_host(command)
+            else:
+                self._read(number, command, stream)
         self._close()
         self.counts = {stream: len(items) for stream, items in self.items.items()}
 
     def _open(self) -> None:
         self._offset, self._added, self._work = 0.0, dict[str, int](), list[HostSpan]()
 
-    def _read(self, number: int, command: Command) -> None:
+    def _read(self, number: int, command: Command, stream: str) -> None:
         """Put a command on its stream, and look whether a piece ends with it."""
-        stream = stream_of(command)
-        if stream is not None:
-            self._offset += self._costs.of(command)
-            item = Item(command, number, len(self.pieces), self._offset)
-            if isinstance(command, Wait):
-                item.awaited = next(self._awaited)
-            elif isinstance(command, Compute):
-                item.pieces = self._durations.pieces(command)
-                item.seconds = sum([piece.seconds for piece in item.pieces])
-            self.items.setdefault(stream, []).append(item)
-            self._added[stream] = self._added.get(stream, 0) + 1
-        if isinstance(command, Synchronize) or (isinstance(command, Copy) and command.host_memory != "pinned"):
+        self._offset += self._costs.of(command)
+        item = Item(command, number, len(self.pieces), self._offset)
+        if isinstance(command, Wait):
+            item.awaited = next(self._awaited)
+        elif isinstance(command, Compute):
+            item.pieces = self._durations.pieces(command)
+            item.seconds = sum([piece.seconds for piece in item.pieces])
+        self.items.setdefault(stream, []).append(item)
+        added = self._added[stream] = self._added.get(stream, 0) + 1
+        if isinstance(command, Copy) and command.host_memory != "pinned":
             self._close(command)
-        elif stream is not None:
-            if self._added[stream] >= self._longest:
-                self._close()
-        else:
-            if isinstance(command, HostWork):
-                self._work.append(HostSpan(command.name, self._offset, command.duration))
-            self._offset += self._costs.of(command)
+        elif added >= self._longest:
+            self._close()
+
+    def _read_host(self, command: Command) -> None:
+        """What only the host does, or waits for."""
+        if isinstance(command, Synchronize):
+            self._close(command)
+            return
+        if isinstance(command, HostWork):
+            self._work.append(HostSpan(command.name, self._offset, command.duration))
+        self._offset += self._costs.of(command)
 
     def _close(self, blocker: Synchronize | Copy | None = None) -> None:
         """End the current piece."""
