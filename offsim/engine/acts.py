@@ -47,6 +47,11 @@ class Act:
         """Whether the host waits for its end."""
 
 
+Timed = tuple[Act, str, float, float, float, float]
+"""An act, its stream, host seconds before its first command is issued, seconds alone on the stream, the least seconds
+from the issue of its first command to the end of its last one, host seconds of issuing the others."""
+
+
 class Acts:
     """What the host does in a part."""
 
@@ -70,6 +75,8 @@ class Acts:
                 act.awaited = next(awaited)
             self.acts.append(act)
             self.rest = 0.0
+        self.timed: dict[int, list[Timed]] = {}
+        """By rank, what each of them takes alone."""
         self.work = Counter([act for act in self.acts if act.is_work])
         self.outward = [act for act in self.acts if not act.stream or isinstance(act.awaited, int)]
         """What may depend on earlier passages, or on all of a stream."""

@@ -16,7 +16,7 @@ from offsim.program.commands import (
     Template,
 )
 
-from .acts import WORK, Act, Acts, SectionActs, Work
+from .acts import WORK, Act, Acts, SectionActs, Timed, Work
 from .collective import FabricRoutes
 from .fabric import FlowClass, Row
 from .needed import Need
@@ -24,11 +24,6 @@ from .part_plan import PartPlan
 from .prepared import Prepared
 
 Transfer = tuple[FlowClass, float]
-
-
-Timed = tuple[Act, str, float, float, float, float]
-"""An act, its stream, host seconds before its first command is issued, seconds alone on the stream, the least seconds
-from the issue of its first command to the end of its last one, host seconds of issuing the others."""
 
 
 class Summary(NamedTuple):
@@ -59,7 +54,6 @@ class Alone:
         self._alone: dict[tuple[int, int], float] = {}
         self._acts: dict[int, Acts] = {}
         self._sections: dict[int, SectionActs] = {}
-        self._timed: dict[tuple[int, int], list[Timed]] = {}
         self._needed: dict[tuple[int, bool], Need] = {}
         self._summaries: dict[tuple[int, int], Summary] = {}
 
@@ -121,10 +115,10 @@ class Alone:
 
     def timed(self, acts: Acts, rank: int) -> list[Timed]:
         """Acts with what each takes alone, on a rank."""
-        key = (id(acts), rank)
-        if key not in self._timed:
-            self._timed[key] = [self._time_of(act, rank) for act in acts.acts]
-        return self._timed[key]
+        found = acts.timed.get(rank)
+        if found is None:
+            found = acts.timed[rank] = [self._time_of(act, rank) for act in acts.acts]
+        return found
 
     def _time_of(self, act: Act, rank: int) -> Timed:
         if isinstance(act.command, Template):

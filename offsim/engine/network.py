@@ -253,7 +253,8 @@ class Network:
 
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add the flows and the time that each would still need to a state."""
-        now = self.agenda.now
-        ordered = sorted([*self.batches, *self._starting], key=lambda batch: (batch.classes.indices, batch.finish))
+        now, ordered = self.agenda.now, [*self.batches, *self._starting]
+        if len(ordered) > 1:
+            ordered.sort(key=lambda batch: (batch.classes.indices, batch.finish))
         places.append([batch.classes for batch in ordered])
         seconds += [batch.left if batch.share is None else batch.finish - now for batch in ordered]

@@ -60,11 +60,11 @@ def look(
     for name, stream in rank.streams.items():
         place = stream.done - starts.get(name, stream.issued) - begins.get(name, 0)
         plan = id(stream.ahead[0].chunk.plan) if plans and stream.ahead else 0
-        places.append((name, place, stream.busy, plan))
+        places += (name, place, stream.busy, plan)
         if stream.busy and not stream.waits:
             seconds.append(now - stream.started)
     for engine in rank.engines.values():
-        places.append((engine.busy, engine.waiting))
+        places += (engine.busy, engine.waiting)
         if engine.busy:
             seconds.append(now - engine.granted)
     places.append(dict(rank.kept))

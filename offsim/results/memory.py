@@ -104,9 +104,12 @@ class Levels:
             self.host[pool] -= size
         else:
             self.device -= size
-            self.recorded = self.recorded or bool(command.recorded)
-            self.deferred.append((pool, ceil(size / RESERVED_UNIT) * RESERVED_UNIT, frozenset(command.recorded)))
-            self.reached(frozenset())
+            reserved = ceil(size / RESERVED_UNIT) * RESERVED_UNIT
+            if command.recorded:
+                self.recorded = True
+                self.deferred.append((pool, reserved, frozenset(command.recorded)))
+            else:
+                self._pool[pool] -= reserved
 
     def reached(self, streams: frozenset[str] | None) -> None:
         """The host has waited for these streams (None: for all): what only they used is free for use again."""
@@ -158,8 +161,8 @@ def _section_peak(phase: Phase, passages: Sequence[Passage], levels: Levels, pea
         state = (id(passage), *levels.state)
         if state != before:  # Else all levels are, and come out, as they did.
             for part in passage:
-                for command in (*part.before, *part.after):
-                    highest.look(command)
+                highest.look(part.before)
+                highest.look(part.after)
         before = state
     largest = owners(highest.live) if peak is None or highest.allocated > peak.allocated else peak.largest
     return PhasePeak(phase, highest.allocated, levels.reserved, highest.pinned, highest.pageable, largest, levels.recorded)
@@ -175,17 +178,18 @@ class _Highest:
         """When most was allocated."""
         self._compare()
 
-    def look(self, command: Command) -> None:
-        """Let a command allocate, free or wait."""
+    def look(self, commands: Sequence[Command]) -> None:
+        """Let commands allocate, free and wait."""
         levels = self.levels
-        if isinstance(command, Allocate):
-            levels.allocate(command)
-            if levels.device > self.allocated or command.pool in HOST_POOLS:
-                self._compare()
-        elif isinstance(command, Free):
-            levels.free(command)
-        elif levels.deferred:
-            _wait(levels, command)
+        for command in commands:
+            if isinstance(command, Allocate):
+                levels.allocate(command)
+                if levels.device > self.allocated or command.pool in HOST_POOLS:
+                    self._compare()
+            elif isinstance(command, Free):
+                levels.free(command)
+            elif levels.deferred:
+                _wait(levels, command)
 
     def _compare(self) -> None:
         levels = self.levels
