@@ -27,7 +27,8 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
-from offsim.program.timeline import Span, SpanKind, Timeline, Window
+from offsim.program.spans import Span, SpanKind, Window
+from offsim.program.timeline import Timeline
 
 from .communicator import Communicator
 from .contents import Contents

@@ -9,7 +9,8 @@ commands that look the same, it need not be simulated first. The last blocks, wh
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from offsim.program.timeline import Repeat, Timeline
+from offsim.program.repeats import Repeat
+from offsim.program.timeline import Timeline
 
 from .host import HostThread
 from .issue import LONGEST_PERIOD, PassagePlan

@@ -11,7 +11,7 @@ from typing import Any
 from simpy import Event
 
 from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
-from offsim.program.timeline import Span, Window
+from offsim.program.spans import Span, Window
 from offsim.scenario.node import Overheads
 
 from .agenda import Alarm, cancel

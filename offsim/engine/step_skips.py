@@ -8,7 +8,8 @@ same one before, all steps like it are left out, the last one too.
 from collections.abc import Sequence
 
 from offsim.program.commands import COMPUTE, StreamProgram
-from offsim.program.timeline import Repeat, Timeline
+from offsim.program.repeats import Repeat
+from offsim.program.timeline import Timeline
 
 from .host import HostThread
 from .network import Network

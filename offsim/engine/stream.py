@@ -10,7 +10,7 @@ from typing import Any
 from simpy import Event, Process
 
 from offsim.program.commands import COMPUTE, Collective, Copy, Wait
-from offsim.program.timeline import Delayed, SpanKind, Track
+from offsim.program.spans import Delayed, SpanKind, Track
 
 from .agenda import Alarm, cancel
 from .collective import LastTransfer, Meeting

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from offsim.program.commands import COMPUTE, Collective, Command, Copy, Passage, Section, StreamProgram, passages_of
-from offsim.program.timeline import Row, Timeline
+from offsim.program.spans import Row
+from offsim.program.timeline import Timeline
 
 COPY_KINDS = ("H2D", "D2H")
 HOST = "host"

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from offsim.program.commands import COMPUTE, Allocate, Free, Section, StreamProgram
-from offsim.program.timeline import Span, Timeline
+from offsim.program.spans import Span
+from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
 from .memory import Levels

@@ -19,7 +19,8 @@ from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.check import problems
 from offsim.program.commands import Allocate, Collective, Compute, Copy, Free, StreamProgram
-from offsim.program.timeline import Span, Timeline
+from offsim.program.spans import Span
+from offsim.program.timeline import Timeline
 from offsim.scenario.node import Node
 from offsim.scenario.policy import Resident, SGLangLayerwise
 from offsim.scenario.quantity import Curve, Quantity

@@ -9,7 +9,8 @@ from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Collective, Compute, Kernel, Template
 from offsim.program.places import collectives, place_of, shares, windows
-from offsim.program.timeline import Span, Timeline
+from offsim.program.spans import Span
+from offsim.program.timeline import Timeline
 from offsim.results.predict import Prediction, predict
 from offsim.results.steps import traffic
 from offsim.scenario.load import load_model, load_node
