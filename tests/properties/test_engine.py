@@ -406,6 +406,12 @@ def test_skipping_blocks_and_steps_changes_nothing(scenario):
     assert_skipping_changes_nothing(scenario, steady_state=True, block_period=True)
 
 
+@settings(MANY, max_examples=80)
+@given(small_scenarios(most_blocks=24, **ALIKE))
+def test_skipping_in_long_forwards_changes_nothing(scenario):
+    assert_skipping_changes_nothing(scenario, steady_state=True, block_period=True)
+
+
 @MANY
 @given(small_scenarios(count=st.sampled_from([4, 2]), unused_gpus=False, most_blocks=2))
 def test_ranks_that_stand_for_others_take_as_long_as_in_a_full_run(scenario):
