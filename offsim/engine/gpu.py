@@ -48,6 +48,7 @@ class Surroundings:
         self.of_class: dict[str, tuple[float, Shares]] = {}
         """Kernel class -> (how many times longer, whom that is charged to)."""
         self._rests: dict[int, list[float]] = {}
+        self._lost: dict[int, dict[str, float]] = {}
         for kernel_class, by in slowdowns.items():
             guilty = {aggressor: slowdown for aggressor, slowdown in by.items() if aggressor in active}
             factor, total = 1.0, sum(guilty.values())
@@ -65,6 +66,17 @@ class Surroundings:
                 factor, _ = self.of_class.get(pieces[i].kernel_class, UNSLOWED)
                 rests[i - 1] = rests[i] + pieces[i].seconds * factor
         return rests
+
+    def lost(self, pieces: Pieces) -> dict[str, float]:
+        """Seconds by culprit that all of the pieces lose here. `pieces` live as long as the run."""
+        lost = self._lost.get(id(pieces))
+        if lost is None:
+            lost = self._lost[id(pieces)] = {}
+            for piece in pieces:
+                factor, shares = self.of_class.get(piece.kernel_class, UNSLOWED)
+                for culprit, share in shares:
+                    lost[culprit] = lost.get(culprit, 0.0) + piece.seconds * (factor - 1) * share
+        return lost
 
 
 class GPU:
@@ -208,7 +220,7 @@ class GPU:
         work, self._timer = self.running, None
         assert work is not None
         if self._slowing:
-            self._advance()
+            self._finish(work)
         if self.clock is not None and work.index < len(work.pieces):
             self._look_at_clock()
             self._arm()
@@ -219,6 +231,13 @@ class GPU:
         else:
             self.running = None
         work.finished()
+
+    def _finish(self, work: Work) -> None:
+        """Account for the kernels done since the last change: all of them, if there was none."""
+        if self.clock is None and self._since == work.started:
+            work.index, work.lost = len(work.pieces), self._beside.lost(work.pieces)
+        else:
+            self._advance()
 
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add what the multiprocessors still have to do, and the mean demand, to a state."""

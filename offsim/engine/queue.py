@@ -162,7 +162,7 @@ class Queue:
         self._running: Label = (Part(()), 0)
         self._later: tuple[float, Label] | None = None
         self._waiters: list[Waiter] = []
-        self._awaited = inf
+        self._awaited = NO_END
         """The first place that somebody waits for."""
 
     def append(self, chunk: Chunk) -> None:
@@ -234,7 +234,7 @@ class Queue:
 
     def _wake(self) -> None:
         """Let those go on whose place has been reached."""
-        waiters, self._waiters, self._awaited = self._waiters, [], inf
+        waiters, self._waiters, self._awaited = self._waiters, [], NO_END
         for waiter in waiters:
             if waiter.place <= self.done:
                 self.agenda.soon(waiter.go_on)
