@@ -175,7 +175,9 @@ class PassagePlan:
         return self._likes[start:stop]
 
     def may_repeat(self, part: int) -> bool:
-        """Whether this part may be like one of a few before, or the next ones like it."""
+        """Whether this part may be like one of a few before, or the next ones like it, with room for a period more."""
+        if part + 3 > len(self._likes):
+            return False
         like, likes = self._likes[part], self._likes
         return (
             like in likes[max(0, part - LONGEST_PERIOD) : part] or like in likes[part + 1 : part + 1 + LONGEST_PERIOD]
