@@ -82,53 +82,47 @@ class Acts:
         """What may depend on earlier passages, or on all of a stream."""
 
 
-class Stretch:
-    """A part where it stands in a section."""
+Stretch = tuple[Acts, dict[str, int]]
+"""A part of a passage, and the commands of the passage before it, per stream."""
 
-    __slots__ = ("acts", "base", "begins", "earlier")
 
-    def __init__(
-        self, acts: Acts, begins: dict[str, int], base: dict[str, int], earlier: Sequence[Place | str]
-    ) -> None:
-        self.acts = acts
-        self.begins = begins
-        """Per stream, commands of the passage before it."""
+class Standing:
+    """A passage where it stands in a section."""
+
+    __slots__ = ("base", "earlier", "stretches")
+
+    def __init__(self, stretches: list[Stretch], base: dict[str, int], earlier: Sequence[Place | str]) -> None:
+        self.stretches = stretches
         self.base = base
         """Per stream, commands of the section before the passage."""
         self.earlier = earlier
-        """What its passage waits for of earlier ones: a record in the section, or an event that was recorded before."""
+        """What it waits for of earlier ones: a record in the section, or an event that was recorded before."""
 
-    def before(self, stream: str) -> int:
-        """Commands of the section on a stream before this part."""
-        return self.base.get(stream, 0) + self.begins.get(stream, 0)
+    def before(self, begins: dict[str, int], stream: str) -> int:
+        """Commands of the section on a stream before a part."""
+        return self.base.get(stream, 0) + begins.get(stream, 0)
 
-    def awaited(self, awaited: Awaited) -> Place | str:
+    def awaited(self, begins: dict[str, int], awaited: Awaited) -> Place | str:
         """The record that is waited for, counted from the section's begin; or an event recorded before the section."""
         if isinstance(awaited, int):
             return self.earlier[awaited]
         stream, count = awaited
-        return stream, self.before(stream) + count
+        return stream, self.before(begins, stream) + count
 
 
 class SectionActs:
-    """A section, part by part."""
+    """A section, passage by passage."""
 
-    def __init__(self, passages: Sequence[PassagePlan], acts_of: Callable[[PartPlan], Acts]) -> None:
-        self.stretches: list[Stretch] = []
+    def __init__(self, passages: Sequence[PassagePlan], stretches_of: Callable[[PassagePlan], list[Stretch]]) -> None:
+        self.passages: list[Standing] = []
         self.recorded: dict[str, Place] = {}
         """The last record of each event."""
         base: dict[str, int] = {}
         for plan in passages:
             earlier = [self.recorded.get(event, event) for event in plan.earlier]
-            parts = zip(plan.parts, plan.begins, strict=True)
-            self.stretches += [Stretch(acts_of(part), begins, base, earlier) for part, begins in parts]
+            self.passages.append(Standing(stretches_of(plan), base, earlier))
             for event, (stream, count) in plan.records.items():
                 self.recorded[event] = (stream, base.get(stream, 0) + count)
             base = {**base, **{stream: base.get(stream, 0) + count for stream, count in plan.counts.items()}}
         self.counts = base
         """Per stream, its commands."""
-
-    def last(self) -> Command | Template | None:
-        """What it ends with, if that is on a stream or a synchronisation."""
-        acts = self.stretches[-1].acts if self.stretches else None
-        return acts.acts[-1].command if acts is not None and acts.acts and not acts.rest else None

@@ -16,9 +16,10 @@ from offsim.program.commands import (
     Template,
 )
 
-from .acts import WORK, Act, Acts, SectionActs, Timed, Work
+from .acts import WORK, Act, Acts, SectionActs, Stretch, Timed, Work
 from .collective import FabricRoutes
 from .fabric import FlowClass, Row
+from .issue import PassagePlan
 from .needed import Need
 from .part_plan import PartPlan
 from .prepared import Prepared
@@ -53,6 +54,7 @@ class Alone:
         self.host_costs = prepared.costs
         self._alone: dict[tuple[int, int], float] = {}
         self._acts: dict[int, Acts] = {}
+        self._stretches: dict[int, list[Stretch]] = {}
         self._sections: dict[int, SectionActs] = {}
         self._needed: dict[tuple[int, bool], Need] = {}
         self._summaries: dict[tuple[int, int], Summary] = {}
@@ -96,8 +98,14 @@ class Alone:
         """A section's commands as acts of the host; remembered."""
         key = id(commands)
         if key not in self._sections:
-            self._sections[key] = SectionActs(self._plans.of_section(commands), self._acts_of)
+            self._sections[key] = SectionActs(self._plans.of_section(commands), self._stretches_of)
         return self._sections[key]
+
+    def _stretches_of(self, plan: PassagePlan) -> list[Stretch]:
+        if id(plan) not in self._stretches:
+            parts = zip(plan.parts, plan.begins, strict=True)
+            self._stretches[id(plan)] = [(self._acts_of(part), begins) for part, begins in parts]
+        return self._stretches[id(plan)]
 
     def _acts_of(self, plan: PartPlan) -> Acts:
         if id(plan) not in self._acts:

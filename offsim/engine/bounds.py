@@ -34,7 +34,7 @@ from offsim.program.commands import (
 )
 from offsim.scenario.scenario import Scenario
 
-from .acts import Act, Stretch
+from .acts import Act, Acts, Standing
 from .alone import Alone
 from .needed import Need
 from .part_plan import Place
@@ -169,39 +169,40 @@ class _Path:
         for commands in sections:
             section = self._node.section(commands)
             reached: dict[Place, float] = {}
-            for stretch in section.stretches:
-                self._stretch(stretch, reached)
+            for passage in section.passages:
+                for acts, begins in passage.stretches:
+                    self._part(passage, acts, begins, reached)
             self._events.update({event: reached[place] for event, place in section.recorded.items()})
         return self._host, self._tails[COMPUTE]
 
-    def _stretch(self, stretch: Stretch, reached: dict[Place, float]) -> None:
+    def _part(self, passage: Standing, acts: Acts, begins: dict[str, int], reached: dict[Place, float]) -> None:
         tails, host = self._tails, self._host
-        for act, stream, issue, seconds, behind, rest in self._node.timed(stretch.acts, self._rank):
+        for act, stream, issue, seconds, behind, rest in self._node.timed(acts, self._rank):
             host += issue
             if not stream:
-                host = max(host, self._synchronized(stretch, act, reached))
+                host = max(host, self._synchronized(passage, begins, act, reached))
                 continue
             tail = tails.get(stream, -inf)
             start = tail if tail > host else host
             if act.is_wait and act.awaited is not None:
-                start = max(start, self._fired(stretch.awaited(act.awaited), reached))
+                start = max(start, self._fired(passage.awaited(begins, act.awaited), reached))
             elif act.is_record:
-                reached[stream, stretch.before(stream) + act.place] = start
+                reached[stream, passage.before(begins, stream) + act.place] = start
             tails[stream] = max(start + seconds, host + behind)
             host += rest
             if act.blocks:
                 host = max(host, tails[stream])
-        self._host = host + stretch.acts.rest
+        self._host = host + acts.rest
 
     def _fired(self, place: Place | str, reached: dict[Place, float]) -> float:
         """When an event was reached; -inf if it was recorded before everything."""
         return self._events.get(place, -inf) if isinstance(place, str) else reached[place]
 
-    def _synchronized(self, stretch: Stretch, act: Act, reached: dict[Place, float]) -> float:
+    def _synchronized(self, passage: Standing, begins: dict[str, int], act: Act, reached: dict[Place, float]) -> float:
         """When what the host waits for has happened; -inf if it waits for nothing."""
         command = act.command
         if act.awaited is not None:
-            return self._fired(stretch.awaited(act.awaited), reached)
+            return self._fired(passage.awaited(begins, act.awaited), reached)
         if isinstance(command, Synchronize) and command.scope == "device":
             return max(self._tails.values())
         return self._tails.get(command.target, -inf) if isinstance(command, Synchronize) else -inf

@@ -7,7 +7,10 @@ from collections import Counter
 
 from offsim.program.commands import COMPUTE, Synchronize
 
-from .acts import Act, SectionActs, Stretch
+from .acts import Act, Acts, SectionActs, Standing
+
+Part = tuple[Standing, Acts, dict[str, int]]
+"""A part, with the passage that it stands in and the passage's commands before it."""
 
 
 class Need:
@@ -28,7 +31,8 @@ class Need:
         self._require((COMPUTE, section.counts.get(COMPUTE, 0)))
         if later is not None:
             self._require_for(section, later)
-        self.complete = self._walk(section.stretches)
+        parts = [(passage, *stretch) for passage in section.passages for stretch in passage.stretches]
+        self.complete = self._walk(parts)
         """Whether everything is needed."""
 
     def _require_for(self, section: SectionActs, later: "Need") -> None:
@@ -38,36 +42,40 @@ class Need:
         for event in later.events:
             self._require(section.recorded.get(event, event))
 
-    def _walk(self, stretches: list[Stretch]) -> bool:
+    def _walk(self, parts: list[Part]) -> bool:
         """Backwards through all parts; whether all work is needed."""
-        left, missing = len(stretches), 0
-        while left and not self._covers(stretches[left - 1]):
+        left, missing = len(parts), 0
+        while left and not self._covers(parts[left - 1]):
             left -= 1
-            missing += self._part(stretches[left])
-        for acts, times in Counter([stretch.acts for stretch in stretches[:left]]).items():
-            for act in acts.work:
-                self.work[act] += times * acts.work[act]
-        for stretch in stretches[:left]:
-            for act in stretch.acts.outward:
-                self._wait(stretch, act)
+            missing += self._part(parts[left])
+        for acts, times in Counter([acts for _, acts, _ in parts[:left]]).items():
+            for act, number in acts.work.items():
+                self.work[act] += times * number
+        for part in parts[:left]:
+            for act in part[1].outward:
+                self._wait(part, act)
         return not missing
 
-    def _covers(self, stretch: Stretch) -> bool:
+    def _covers(self, part: Part) -> bool:
         """Whether all that was issued up to the end of a part is needed."""
-        required, counts = self.required, stretch.acts.counts
-        streams = {*stretch.base, *stretch.begins, *counts}
-        return all(required.get(stream, 0) >= stretch.before(stream) + counts.get(stream, 0) for stream in streams)
+        passage, acts, begins = part
+        required, counts = self.required, acts.counts
+        for stream in {*passage.base, *begins, *counts}:
+            if required.get(stream, 0) < passage.before(begins, stream) + counts.get(stream, 0):
+                return False
+        return True
 
-    def _part(self, stretch: Stretch) -> int:
+    def _part(self, part: Part) -> int:
         """Backwards through a part; how much work is not needed."""
+        passage, acts, begins = part
         missing = 0
-        for act in reversed(stretch.acts.acts):
-            place = stretch.before(act.stream) + act.place
+        for act in reversed(acts.acts):
+            place = passage.before(begins, act.stream) + act.place
             if act.blocks:
                 self._require((act.stream, place))
             if not act.stream or act.is_wait:
                 if place <= self.required.get(act.stream, 0):
-                    self._wait(stretch, act)
+                    self._wait(part, act)
             elif act.is_work:
                 if place <= self.required.get(act.stream, 0):
                     self.work[act] += 1
@@ -75,17 +83,18 @@ class Need:
                     missing += 1
         return missing
 
-    def _wait(self, stretch: Stretch, act: Act) -> None:
+    def _wait(self, part: Part, act: Act) -> None:
         """What a stream waits for in a wait, or the host in a synchronisation, is needed."""
+        passage, _, begins = part
         if act.awaited is not None:
-            self._require(stretch.awaited(act.awaited))
+            self._require(passage.awaited(begins, act.awaited))
         elif isinstance(act.command, Synchronize) and act.command.scope == "device":
             self.all_before = True
-            for stream in {*stretch.base, *stretch.begins, *act.issued}:
-                self._require((stream, stretch.before(stream) + act.issued.get(stream, 0)))
+            for stream in {*passage.base, *begins, *act.issued}:
+                self._require((stream, passage.before(begins, stream) + act.issued.get(stream, 0)))
         elif isinstance(act.command, Synchronize) and act.command.scope == "stream":
             stream = act.command.target
-            self._require((stream, stretch.before(stream) + act.issued.get(stream, 0)))
+            self._require((stream, passage.before(begins, stream) + act.issued.get(stream, 0)))
 
     def _require(self, place: tuple[str, int] | str) -> None:
         if isinstance(place, str):

@@ -217,7 +217,8 @@ def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
     """One row per denoising step, each as its slowest rank saw it."""
     tracks = _tracks(timeline)
     rows: dict[int, tuple[float, Losses]] = {}
-    moved = {id(section.commands): traffic(section.commands) for section in _distinct(program)}
+    known: dict[int, dict[str, float]] = {}
+    moved = {id(section.commands): traffic(section.commands, known) for section in _distinct(program)}
     result = []
     for number, section in enumerate(program.sections):
         if section.step is None:
@@ -254,9 +255,11 @@ def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) ->
     return durations[rank], losses, attribution
 
 
-def traffic(commands: Sequence[Command]) -> tuple[float, float, float]:
-    """(H2D, D2H, collective) bytes that one rank moves with these commands."""
-    known: dict[int, dict[str, float]] = {}
+def traffic(
+    commands: Sequence[Command], known: dict[int, dict[str, float]] | None = None
+) -> tuple[float, float, float]:
+    """(H2D, D2H, collective) bytes that one rank moves with these commands; `known`: of passages, to be added to."""
+    known = {} if known is None else known
     moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
     for passage in passages_of(commands):
         if id(passage) not in known:
