@@ -190,7 +190,9 @@ class Network:
         """The set of flows changes: once per instant, except where a flow starts because another one has ended."""
         now = self.agenda.now
         limit = now + 1e-12 * now + 1e-15
-        due = [batch for batch in self.batches if batch.finish <= limit]
+        due: list[Batch] = []
+        if self._timer_at <= limit:
+            due = [batch for batch in self.batches if batch.finish <= limit]
         if due:
             self.batches = [batch for batch in self.batches if batch.finish > limit]
             active = self._active
