@@ -10,7 +10,8 @@ from statistics import median
 
 from msgspec import Struct
 
-from offsim.program.timeline import Span, Timeline
+from offsim.program.spans import Span
+from offsim.program.timeline import Timeline
 
 KINDS = ("compute", "collective", "H2D", "D2H")
 

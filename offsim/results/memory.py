@@ -165,7 +165,9 @@ def _section_peak(phase: Phase, passages: Sequence[Passage], levels: Levels, pea
                 highest.look(part.after)
         before = state
     largest = owners(highest.live) if peak is None or highest.allocated > peak.allocated else peak.largest
-    return PhasePeak(phase, highest.allocated, levels.reserved, highest.pinned, highest.pageable, largest, levels.recorded)
+    return PhasePeak(
+        phase, highest.allocated, levels.reserved, highest.pinned, highest.pageable, largest, levels.recorded
+    )
 
 
 class _Highest:
