@@ -44,7 +44,10 @@ class Forwards:
         self._stops = [tuple(policy.stops(index, template)) for index, template in enumerate(whole)]
         self._templates = [_cut(template, stops) for template, stops in zip(whole, self._stops, strict=True)]
         self._stretches: dict[tuple[Operation, ...], list[tuple[Stretch, Template]]] = {}
-        self._breaks = [graph_break(layout, blocks.hidden, "") for blocks in lists]
+        self._names = [blocks.name for blocks in lists]
+        breaks = policy.breaks_graph and scenario.workload.compiled
+        self._breaks = [graph_break(layout, blocks.hidden, "") for blocks in lists] if breaks else []
+        """What every block but the first begins with; empty if the graph goes through."""
         self._passes = (elementwise(layout.rows("image"), 2 * lists[0].hidden),)
         self._forwards: dict[Hashable, Passage] = {}
 
@@ -92,10 +95,11 @@ class Forwards:
 
     def _block(self, expert: int, index: int, i: int) -> list[Part]:
         """A block of list `index` with what the policy's hooks issue around it and where it stops within."""
-        policy, name = self.policy, f"{self.scenario.model.blocks[index].name}.{i}"
+        policy, name = self.policy, f"{self._names[index]}.{i}"
         before = [*policy.before_block(expert, index, i)]
-        if policy.breaks_graph and self.scenario.workload.compiled and (index or i):
-            before.append(self._breaks[index]._replace(name=name + self._breaks[index].name))
+        if self._breaks and (index or i):
+            cut = self._breaks[index]
+            before.append(Compute(cut.stream, name + cut.name, cut.kernels))
         if policy.splits_blocks:
             parts = self._split(expert, f"{name}.", self._operations[index])
             return between(tuple(before), parts, tuple(policy.after_block(expert, index, i)))
