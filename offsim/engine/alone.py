@@ -4,7 +4,7 @@ The fabric is folded where it can be, so that ranks which look alike are asked o
 template holds follows each other on the compute stream, whoever issues it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -57,6 +57,9 @@ class Alone:
         self._stretches: dict[int, list[Stretch]] = {}
         self._sections: dict[int, SectionActs] = {}
         self._needed: dict[tuple[int, bool], Need] = {}
+        self._busy: dict[tuple[int, int], dict[str, float]] = {}
+        self._loads: dict[tuple[int, int | None], dict[int, float]] = {}
+        self._single: dict[Hashable, dict[int, float]] = {}
         self._summaries: dict[tuple[int, int], Summary] = {}
 
     def summary(self, template: Template, rank: int) -> Summary:
@@ -75,8 +78,14 @@ class Alone:
             self._summaries[key] = Summary(alone, host, behind, busy)
         return self._summaries[key]
 
-    def busy(self, rank: int, work: Mapping[Act, int]) -> dict[str, float]:
-        """Seconds alone by stream and engine."""
+    def busy(self, rank: int, need: Need) -> dict[str, float]:
+        """Seconds alone by stream and engine; remembered."""
+        key = (id(need), rank)
+        if key not in self._busy:
+            self._busy[key] = self._add_busy(rank, need.work)
+        return self._busy[key]
+
+    def _add_busy(self, rank: int, work: Mapping[Act, int]) -> dict[str, float]:
         busy: dict[str, float] = {}
         for act, times in work.items():
             command = act.command
@@ -194,39 +203,50 @@ class Alone:
         """Seconds that the most loaded row needs."""
         return max((amount / rows[row].bound for row, amount in loads.items()), default=0.0)
 
-    def loads(self, work: Mapping[Act, int], rank: int | None = None) -> dict[int, float]:
+    def loads(self, need: Need, rank: int | None = None) -> dict[int, float]:
         """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
         if not self.scenario.simulation.contention:
             return {}
-        moves: dict[tuple[object, ...], tuple[Copy | Collective, int]] = {}
-        for command, times in _single(work):
-            if not isinstance(command, Compute):
-                key = (command[2:5] if isinstance(command, Copy) else (*command[2:4], command.group), type(command))
-                moves[key] = (command, moves.get(key, (command, 0))[1] + times)
+        key = (id(need), rank)
+        if key not in self._loads:
+            self._loads[key] = self._add_loads(need.work, rank)
+        return self._loads[key]
+
+    def _add_loads(self, work: Mapping[Act, int], rank: int | None) -> dict[int, float]:
         total: dict[int, float] = {}
-        for command, count in moves.values():
-            load = self._all_load(command) if rank is None else self._own_load(command, rank)
+        for command, times in _moves(work):
+            load = self._load(command, rank)
             for row, amount in load.items():
-                total[row] = total.get(row, 0.0) + amount * count
+                total[row] = total.get(row, 0.0) + amount * times
         return total
+
+    def _load(self, command: Copy | Collective, rank: int | None) -> dict[int, float]:
+        """Of one command; remembered by what matters of it."""
+        if isinstance(command, Copy):
+            key: Hashable = (rank, command.direction, command.bytes, command.host_memory)
+        else:
+            key = (rank, command.kind, command.bytes, command.group)
+        if key not in self._single:
+            self._single[key] = self._all_load(command) if rank is None else self._own_load(command, rank)
+        return self._single[key]
 
     @property
     def rows(self) -> Sequence[Row]:
         """The rows of the whole node's load."""
         return (self.folded or self.fabric).rows
 
-    def link_time(self, work: Mapping[Act, int], rank: int | None = None) -> float:
+    def link_time(self, need: Need, rank: int | None = None) -> float:
         """(c): over one rank's transfers (None: all ranks')."""
-        return self.fullest(self.loads(work, rank), self.rows if rank is None else self.fabric.rows)
+        return self.fullest(self.loads(need, rank), self.rows if rank is None else self.fabric.rows)
 
 
-def _single(work: Mapping[Act, int]) -> Iterator[tuple[Compute | Copy | Collective, int]]:
-    """Commands with how often they occur, templates command by command."""
+def _moves(work: Mapping[Act, int]) -> Iterator[tuple[Copy | Collective, int]]:
+    """Copies and collectives with how often they occur, those of templates too."""
     for act, times in work.items():
         command = act.command
         for one in command.commands if isinstance(command, Template) else (command,):
-            assert isinstance(one, Compute | Copy | Collective)
-            yield one, times
+            if isinstance(one, Collective) or isinstance(one, Copy):  # noqa: SIM101  (much faster than a union)
+                yield one, times
 
 
 def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:

@@ -16,7 +16,7 @@ issued may already be there. Open sections have only (a), from the compute strea
 before they begin. Interference, queue depth and ranks that wait for each other only add to these.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import fsum, inf
 from typing import Protocol, TypeVar
@@ -113,19 +113,19 @@ class Needed(Protocol):
     def __call__(self, commands: Sequence[Command], *, repeated: bool = False) -> Need: ...
 
 
-def _over_runs(
-    runs: Runs, needed: Needed, amounts: "Callable[[Mapping[Act, int]], dict[Key, float]]"
-) -> dict[Key, float]:
+def _over_runs(runs: Runs, needed: Needed, amounts: "Callable[[Need], dict[Key, float]]") -> dict[Key, float]:
     """Amounts of needed work over all steps.
 
     A step needs what its own end depends on, and, before an equal step, what that one depends on too.
     """
     total: dict[Key, float] = {}
     for commands, times in runs:
-        for work, number in ((needed(commands), 1), (needed(commands, repeated=True), times - 1)):
-            if number:
-                for key, amount in amounts(work.work).items():
-                    total[key] = total.get(key, 0.0) + number * amount
+        needs = [(needed(commands), 1)]
+        if times > 1:
+            needs.append((needed(commands, repeated=True), times - 1))
+        for need, number in needs:
+            for key, amount in amounts(need).items():
+                total[key] = total.get(key, 0.0) + number * amount
     return total
 
 
@@ -140,11 +140,11 @@ def _by_rank(node: Alone, sections: Sequence[Section]) -> Iterator[list[float]]:
 def _section(node: Alone, rank: int, commands: Sequence[Command]) -> float:
     if not _closed(commands):
         return max(0.0, _Path(node, rank, host=-inf, compute=0.0).through([commands])[1])
-    work = node.needed(commands).work
+    need = node.needed(commands)
     # Ranks that differ need not be in the same step at the same time: each has its own transfers only.
-    links = node.link_time(work, None if node.alike else rank)
+    links = node.link_time(need, None if node.alike else rank)
     path, _ = _Path(node, rank, host=0.0, compute=-inf).through([commands])
-    return max(path, max(node.busy(rank, work).values(), default=0.0), links)
+    return max(path, max(node.busy(rank, need).values(), default=0.0), links)
 
 
 def _closed(commands: Sequence[Command]) -> bool:
