@@ -61,10 +61,10 @@ class BlockSkips:
         for before in reversed(self._blocks):
             if mark.state.same_device(before.state, mark.at) and self._move_on(chunks, before, mark):
                 return True
-        return any(
-            mark.state.same_device(known.mark.state, mark.at) and self._move_on_as(chunks, known, mark)
-            for known in self._known
-        )
+        for known in self._known:
+            if mark.state.same_device(known.mark.state, mark.at) and self._move_on_as(chunks, known, mark):
+                return True
+        return False
 
     def _chunks_of(self, one: Chunk) -> list[Chunk] | None:
         """Every rank's part of the same passage; None if a host has not come to it."""
@@ -104,23 +104,12 @@ class BlockSkips:
         times = min(max(alone, together), self._room(chunks, before.number, block, mark.at - before.at))
         if times <= 0:
             return False
-        same, section = instant_tolerance(mark.at), chunks[0].passed.section
-        number, first = chunks[0].number, min(places)
-        repeat = Repeat(
-            section=section,
-            times=times,
-            period=mark.at - before.at,
-            begin=before.at - same,
-            after=mark.at - same,
-            resumes=mark.at - same,
-            source=(section, number, first - period),
-            where=(number, first),
-            parts=period,
-            tracks=self._tracks(chunks, before.number, block, together=together > alone),
-        )
+        tracks = self._tracks(chunks, before.number, block, together=together > alone)
+        repeat = _repeat(chunks[0], before, mark, min(places), times)._replace(tracks=tracks)
         self._skip(chunks, (before.number, block), repeat, together=together > alone)
         if in_time >= 0 and before.settled:
-            self._known.append(Period(before, mark, self._looks(plan, before.number, first - period, places), repeat))
+            looks = self._looks(plan, before.number, min(places) - period, places)
+            self._known.append(Period(before, mark, looks, repeat))
         return True
 
     def _move_on_as(self, chunks: Sequence[Chunk], known: Period, mark: Mark) -> bool:
@@ -237,3 +226,19 @@ class BlockSkips:
                 part += 1
             found = part - 1
         return found if found > max(places) else -1
+
+
+def _repeat(chunk: Chunk, before: Mark, mark: Mark, first: int, times: int) -> Repeat:
+    """So many repetitions of what was done from one mark to the other, from whose end on part `first` is at work."""
+    same, section, period = instant_tolerance(mark.at), chunk.passed.section, mark.number - before.number
+    return Repeat(
+        section=section,
+        times=times,
+        period=mark.at - before.at,
+        begin=before.at - same,
+        after=mark.at - same,
+        resumes=mark.at - same,
+        source=(section, chunk.number, first - period),
+        where=(chunk.number, first),
+        parts=period,
+    )
