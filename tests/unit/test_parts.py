@@ -5,7 +5,8 @@ import pytest
 from calibration.parts import parts_of
 from calibration.validate.parts import predicted_parts, tables
 from calibration.validate.records import NODES
-from offsim.program.timeline import Span, Timeline
+from offsim.program.spans import Span
+from offsim.program.timeline import Timeline
 from offsim.results.layout import render
 from offsim.scenario.policy import FSDP
 from offsim.scenario.scenario import ScenarioError
