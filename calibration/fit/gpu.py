@@ -1,6 +1,6 @@
 """The GPU's part of a node profile: kernel tables at full clock, then the clock model on top of them."""
 
-from offsim.scenario.node import GPU
+from offsim.scenario.node import GPU, UNPACKING
 from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
@@ -18,6 +18,8 @@ from .tables import (
     product_work,
     rate_points,
     relayout_bytes,
+    unpack_bits,
+    unpack_bytes,
 )
 
 LARGE = 2e9
@@ -40,7 +42,10 @@ def fit_gpu(fit: Fit) -> GPU:
     elementwise = curve(merged_points(rate_points(fit.of("elementwise"), bytes_of, bytes_of)), source)
     relayouts = merged_points(rate_points(fit.of("relayout"), relayout_bytes, relayout_bytes))
     relayout = curve(relayouts, source) if relayouts else None
-    _note_tables(fit, products, attentions, elementwise, relayout)
+    unpacked = merged_points(rate_points(fit.of("unpack"), unpack_bits, unpack_bytes))
+    unpack = curve(unpacked, source) if unpacked else UNPACKING
+    _note_tables(fit, products, attentions)
+    _note_rates(fit, elementwise, relayout, unpack)
     widest = max(products.values(), key=lambda c: c.highest())
     longest = _usual_attention(attentions)
     memory = fit.inventory.memory_bytes
@@ -56,6 +61,7 @@ def fit_gpu(fit: Fit) -> GPU:
             ("memory_bandwidth_GBps", toml.quantity(bandwidth.value, "measured", source, None, 1e9)),
             ("elementwise_GBps", toml.points(elementwise, "", 1e9)),
             ("relayout_GBps", toml.points(relayout, "", 1e9)) if relayout else None,
+            ("unpack_GBps", toml.points(unpack, "", 1e9)),
             (
                 "workspace_MiB",
                 toml.quantity(_workspace(fit), "measured", "allocated by the first product", None, 2.0**20),
@@ -76,6 +82,7 @@ def fit_gpu(fit: Fit) -> GPU:
         attention_shapes=attentions,
         elementwise=elementwise,
         relayout=relayout,
+        unpack=unpack,
     )
 
 
@@ -93,10 +100,8 @@ def _workspace(fit: Fit) -> float:
     return max((s.state.get("workspace_bytes", 0.0) for s in fit.samples), default=0.0) or WORKSPACE
 
 
-def _note_tables(
-    fit: Fit, products: dict[str, Curve], attentions: dict[str, Curve], elementwise: Curve, relayout: Curve | None
-) -> None:
-    """Held-out errors of the tables."""
+def _note_tables(fit: Fit, products: dict[str, Curve], attentions: dict[str, Curve]) -> None:
+    """Held-out errors of tables by shape."""
     rows = [
         ("gpu.gemm_shapes", "gemm", products, product_key, lambda s: float(s.config["rows"]), product_work),
         (
@@ -113,11 +118,19 @@ def _note_tables(
         for shape, group in by_key(fit.of(probe), key).items():
             errors += interpolation_error(tables[shape], rate_points(group, size, work, held_out=True))
         note_table(fit, name, f"{len(tables)} shapes", errors, fit.of(probe))
-    singles = [("gpu.elementwise", "elementwise", elementwise, bytes_of)]
-    singles += [("gpu.relayout", "relayout", relayout, relayout_bytes)] if relayout else []
-    for name, probe, fitted, work in singles:
-        errors = interpolation_error(fitted, rate_points(fit.of(probe), work, work, held_out=True))
-        note_table(fit, name, f"{fitted.highest() / 1e9:.0f} GB/s at most", errors, fit.of(probe))
+
+
+def _note_rates(fit: Fit, elementwise: Curve, relayout: Curve | None, unpack: Curve) -> None:
+    """Held-out errors of rates of memory, where they were measured."""
+    rows = [
+        ("elementwise", elementwise, bytes_of, bytes_of),
+        ("relayout", relayout, relayout_bytes, relayout_bytes),
+        ("unpack", unpack, unpack_bits, unpack_bytes),
+    ]
+    for probe, fitted, size, work in rows:
+        if fitted is not None and fit.of(probe):
+            errors = interpolation_error(fitted, rate_points(fit.of(probe), size, work, held_out=True))
+            note_table(fit, f"gpu.{probe}", f"{fitted.highest() / 1e9:.0f} GB/s at most", errors, fit.of(probe))
 
 
 def add_clock(fit: Fit, gpu: GPU) -> None:

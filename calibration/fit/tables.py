@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from calibration.probes.kernels_time import packed_bytes
 from calibration.samples import Sample
 from offsim.scenario.quantity import Curve
 
@@ -63,6 +64,16 @@ def relayout_bytes(sample: Sample) -> float:
     """Read once, written once, 2 bytes each."""
     c = sample.config
     return 4.0 * float(c["rows"]) * float(c["parts"]) * float(c["columns"])
+
+
+def unpack_bits(sample: Sample) -> float:
+    """Of a packed value."""
+    return float(sample.config["bits"])
+
+
+def unpack_bytes(sample: Sample) -> float:
+    """Read packed, written as bf16."""
+    return packed_bytes(sample.config) + float(sample.config["bytes"])
 
 
 def by_key(samples: list[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:

@@ -7,7 +7,7 @@ whole blocks, which replays measure.
 from .collectives import AllGather, AllToAll
 from .contention import CollectivePair, CopyCollective, KernelCollective, KernelCopy
 from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageable, Together
-from .kernels_time import Attentions, Elementwise, Products, Relayouts
+from .kernels_time import Attentions, Elementwise, Products, Relayouts, Unpacking
 from .overheads import Overheads
 from .own_programs import SmAccess, Triad
 from .power import Duty, Soak, SoakTogether
@@ -29,6 +29,7 @@ PROBES: tuple[Probe, ...] = (
     Attentions(),
     Elementwise(),
     Relayouts(),
+    Unpacking(),
     KernelCopy(),
     Soak(),
     Duty(),

@@ -1,13 +1,14 @@
 """Kernels alone, at full clock: short bursts after idling, so that average power stays below the limit.
 
 Products by rows for every (inputs, outputs) of the models' blocks, attention by length, elementwise and relayout
-kernels by bytes.
+kernels by bytes, unpacking by the bits of a packed value.
 """
 
 from calibration.bench import Bench
 from calibration.inventory import Inventory
 from calibration.samples import Config
-from offsim.program.commands import COMPUTE, Kernel
+from offsim.program.commands import COMPUTE, Allocate, Command, Compute, Kernel
+from offsim.program.policies.transfer import BF16_BITS, unpacking
 
 from .probe import Mode, Probe, Readings
 from .shapes import KEPT_OUT, cross_attentions, grid, products, self_attentions
@@ -41,13 +42,16 @@ class KernelProbe(Probe):
         return 3 if long else self.rounds[mode == "full"]
 
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
-        kernel = self.kernel(config)
-        expected = guessed_seconds(kernel)
+        expected = guessed_seconds(self.kernel(config))
         count = min(64, max(1, round(BURST / expected)))
-        body = compute("probe", (kernel,) * count)
-        commands = (*working_memory((kernel,)), *timed(COMPUTE, [body]))
+        commands = self.program(config, count)
         settle = max(SETTLE, 1.5 * expected)
         return {"seconds": [bench.run(commands, settle=settle).between("begin", "end") / count for _ in range(repeats)]}
+
+    def program(self, config: Config, count: int) -> tuple[Command, ...]:
+        """The kernel so many times, between records, after the memory that it works in."""
+        kernel = self.kernel(config)
+        return (*working_memory((kernel,)), *timed(COMPUTE, [compute("probe", (kernel,) * count)]))
 
 
 class Products(KernelProbe):
@@ -128,3 +132,34 @@ class Relayouts(KernelProbe):
 
     def held_out(self, config: Config) -> bool:
         return config["rows"] in KEPT_OUT
+
+
+class Unpacking(KernelProbe):
+    """Packed weights made bf16 by the kernel that replays unpack with, in memory of a Wan block's size.
+
+    A smaller size is held out: it tells whether one rate holds for all.
+    """
+
+    key, title, identifies = "unpack", "unpacking of packed weights", ("gpu.unpack",)
+    sizes = (250, 703)
+
+    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+        chosen = self.sizes if mode == "full" else self.sizes[1:]
+        return [{"bits": bits, "bytes": megabytes * 10**6} for bits in (8, 4) for megabytes in chosen]
+
+    def kernel(self, config: Config) -> Kernel:
+        return unpacking(packed_bytes(config), float(config["bytes"]))
+
+    def held_out(self, config: Config) -> bool:
+        return config["bytes"] == self.sizes[0] * 10**6
+
+    def program(self, config: Config, count: int) -> tuple[Command, ...]:
+        sizes = {"packed": packed_bytes(config), "unpacked": float(config["bytes"])}
+        # A command each: the executor unpacks a buffer once a command.
+        once = Compute(COMPUTE, "unpack", (self.kernel(config),), ("packed",), ("unpacked",))
+        return (*(Allocate(name, size, COMPUTE) for name, size in sizes.items()), *timed(COMPUTE, [once] * count))
+
+
+def packed_bytes(config: Config) -> float:
+    """What `bytes` of bf16 come in."""
+    return float(config["bits"]) / BF16_BITS * float(config["bytes"])

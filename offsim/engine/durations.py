@@ -1,6 +1,7 @@
 """How long a kernel takes alone on its GPU: the slower of its arithmetic and its memory traffic.
 
-Roofline with sustained rates that depend on size: products by their rows, attention by its keys.
+Roofline with sustained rates that depend on size: products by their rows, attention by its keys, unpacking by the bits
+of a packed value.
 """
 
 from typing import NamedTuple
@@ -58,13 +59,14 @@ def _measured_rate(kernel: Kernel, gpu: GPU) -> float | None:
 
 
 def _memory_rate(kernel: Kernel, gpu: GPU) -> float:
-    """Bytes/s of an elementwise kernel or a relayout: by its traffic where that was measured."""
+    """Bytes/s of a kernel that memory bounds: by its traffic where that was measured."""
     if kernel.kernel_class == "relayout":
         if gpu.relayout is not None:
             return gpu.relayout.at(kernel.bytes)
         if gpu.relayout_bandwidth is not None:
             return gpu.relayout_bandwidth.value
-    return gpu.memory_bandwidth.value if gpu.elementwise is None else gpu.elementwise.at(kernel.bytes)
+    elementwise = gpu.memory_bandwidth.value if gpu.elementwise is None else gpu.elementwise.at(kernel.bytes)
+    return min(elementwise, gpu.unpack.at(kernel.size)) if kernel.kernel_class == "unpack" else elementwise
 
 
 def kernel_energy(kernel: Kernel, clock: Clock) -> float:
@@ -105,7 +107,9 @@ class Durations:
         seconds = self.of_kernel(kernel)
         clock = self._gpu.clock
         demand = kernel_energy(kernel, clock) / seconds if clock is not None and seconds > 0 else 0.0
-        return Piece(kernel.kernel_class, seconds, demand)
+        # Nobody has measured what slows unpacking: it is taken as one more elementwise kernel.
+        kernel_class = "elementwise" if kernel.kernel_class == "unpack" else kernel.kernel_class
+        return Piece(kernel_class, seconds, demand)
 
     def of_command(self, command: Compute) -> float:
         """Seconds of all kernels of a command."""

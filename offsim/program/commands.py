@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
     bytes: float
     """Device memory traffic [bytes]."""
     size: float
-    """What its efficiency depends on: rows of a product, keys of an attention."""
+    """What its efficiency depends on: rows of a product, keys of an attention, bits of a packed value."""
     shape: tuple[int, ...] = ()
     """What a live run executes and a measured table is looked up by. gemm: rows, inputs, outputs. attention: samples,
     heads, queries, keys, head_dim. elementwise: rows, elements read plus written per row. relayout: rows, parts,

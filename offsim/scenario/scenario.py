@@ -268,6 +268,8 @@ def _unused(scenario: Scenario) -> set[str]:
         skip.add("nvlink")
     if not _pageable(policy):
         skip |= {"host.pageable_h2d", "host.fresh_d2h"}
+    if getattr(policy, "transfer_dtype", "stored") == "stored":
+        skip.add("gpu.unpack")
     if isinstance(policy, Resident) and not over_pcie:
         skip |= {"pcie", "host.sockets", *(f"host.sockets[{i}]" for i in range(len(node.host.sockets)))}
     return skip | {f"interference[{i}]" for i in _unused_interference(scenario)}

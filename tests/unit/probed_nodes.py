@@ -1,6 +1,18 @@
 """Nodes whose every value is a round number, so that what a probe reads can be checked in the head."""
 
-from offsim.scenario.node import GPU, CollectiveKind, Collectives, Host, Interference, Node, NVLink, PCIe, Socket
+from offsim.scenario.node import (
+    GPU,
+    UNPACKING,
+    CollectiveKind,
+    Collectives,
+    Host,
+    Interference,
+    Node,
+    NVLink,
+    PCIe,
+    Socket,
+)
+from offsim.scenario.quantity import Curve
 from tests.strategies import curve, no_overheads, quantity
 
 TERA = 1e12
@@ -8,7 +20,7 @@ WIDE = quantity(1e15)
 NONE = quantity(0.0)
 
 
-def gpu() -> GPU:
+def gpu(unpack: Curve = UNPACKING) -> GPU:
     """Products at 500 TFLOP/s, attention at 400, device memory at 4 TB/s, relayouts at half of that."""
     return GPU(
         name="round",
@@ -18,6 +30,7 @@ def gpu() -> GPU:
         attention={"default": curve((1.0, 400 * TERA))},
         memory_bandwidth=quantity(4 * TERA),
         relayout_bandwidth=quantity(2 * TERA),
+        unpack=unpack,
     )
 
 
@@ -35,13 +48,13 @@ def host(gpus: int, read: float = 1e15) -> Host:
     return Host(memory=WIDE, sockets=sockets, pageable_h2d=slow, pageable_d2h=touched, fresh_d2h=fresh)
 
 
-def one_gpu(pcie: PCIe | None = None, interference: tuple[Interference, ...] = ()) -> Node:
+def one_gpu(pcie: PCIe | None = None, interference: tuple[Interference, ...] = (), unpack: Curve = UNPACKING) -> Node:
     """One GPU, issuing for nothing."""
     return Node(
         name="probed",
         title="round numbers",
         gpus=1,
-        gpu=gpu(),
+        gpu=gpu(unpack),
         pcie=pcie or link(),
         host=host(1),
         overheads=no_overheads(),

@@ -12,18 +12,21 @@ from calibration.probes import PROBES
 from calibration.probes.probe import Probe
 from calibration.samples import Header, Sample, read_samples
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
-from calibration.validate.records import NODES
+from calibration.validate.records import NODES, read_records
+from offsim.program.policies.hooks import weights_of
 from offsim.scenario.load import load_node
-from offsim.scenario.node import Node
+from offsim.scenario.node import UNPACKING, Node
+from tests.strategies import curve
 from tests.unit import probed_nodes
 
-SLOW = ("soak", "duty", "gemm", "attention", "relayout")
+APART = ("soak", "duty", "gemm", "attention", "relayout", "unpack")
+"""Slow in the simulator, or measured by a test of its own."""
 NOISE = 0.01
 
 
 def quickly(node: Node) -> tuple[Probe, ...]:
-    """All probes that are quick in the simulator."""
-    return tuple(probe for probe in PROBES if probe.key not in SLOW and not probe.can_run(inventory_of(node)))
+    """All other probes."""
+    return tuple(probe for probe in PROBES if probe.key not in APART and not probe.can_run(inventory_of(node)))
 
 
 def few(bench: SimulatedBench, key: str, count: int) -> list[Sample]:
@@ -102,6 +105,35 @@ def test_the_profile_loads_as_a_node_and_kernels_take_what_was_measured(tmp_path
     assert node.pcie.h2d.provenance == "measured"
     rate = next(iter(node.gpu.gemm_shapes.values())).highest()
     assert rate == pytest.approx(500e12, rel=0.03)
+
+
+def test_a_calibration_inside_the_simulator_returns_how_fast_weights_are_unpacked(tmp_path: Path):
+    node = probed_nodes.one_gpu(unpack=curve((4, 1e12), (8, 2e12)))
+    bench = SimulatedBench(node, NOISE, seed=3)
+    chosen = tuple(probe for probe in PROBES if probe.key in ("h2d", "d2h", "elementwise", "unpack"))
+    samples = simulated_samples(bench, "full", chosen)[0] + few(bench, "gemm", 1) + few(bench, "attention", 1)
+    fitted = fit_samples([Header("full", "0" * 12, inventory_of(node), "2026-01-01", "none")], samples, "again")
+    path = tmp_path / "profile.toml"
+    path.write_text(fitted.toml)
+    unpack = load_node(str(path)).gpu.unpack
+    assert unpack.provenance == "measured"
+    assert unpack.points == ((4, pytest.approx(1e12, rel=0.03)), (8, pytest.approx(2e12, rel=0.03)))
+    error = next(row.held_out_error for row in fitted.summary if row.parameter == "gpu.unpack")
+    assert 0 < float(error.removesuffix(" %")) < 3
+
+
+def test_the_guess_of_how_fast_weights_are_unpacked_is_what_steps_with_and_without_it_say():
+    """Six blocks take so much longer unpacked than copied as int8 that kernels read, in turns on the same two GPUs."""
+    records = {r.case.name: r for r in read_records()[0] if r.node == "h100-x2-b-nvlink"}
+    unpacked, native = (records[f"x2-nvlink-wan-14b-12000-int8-{form}"] for form in ("unpacked", "native"))
+    assert (1e3 * unpacked.policy(), 1e3 * native.policy()) == (
+        pytest.approx(63.50, abs=0.01),
+        pytest.approx(59.00, abs=0.01),
+    )
+    block = weights_of(unpacked.case.scenario(str(unpacked.profile))).block[0]
+    a_block = (unpacked.policy() - native.policy()) / sum(unpacked.case.blocks)
+    assert UNPACKING.at(8) == pytest.approx((block / 2 + block) / a_block, rel=5e-4)
+    assert UNPACKING.at(4) == pytest.approx((block / 4 + block) / a_block, rel=5e-4)
 
 
 class Throttling(SimulatedBench):

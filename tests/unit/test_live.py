@@ -12,13 +12,17 @@ from msgspec import structs
 torch = pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
 
 from calibration.live import replays  # noqa: E402
+from calibration.live.bench import LiveBench  # noqa: E402
 from calibration.live.communicator import Communicator  # noqa: E402
 from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
+from calibration.live.kernels import device_copy  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from calibration.live.replay import Alternating, record_of  # noqa: E402
 from calibration.live.session import Session  # noqa: E402
+from calibration.orchestrate import TYPICAL  # noqa: E402
+from calibration.probes.kernels_time import Unpacking  # noqa: E402
 from calibration.replays.cases import Case, load_cases  # noqa: E402
 from calibration.validate.records import all_records  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
@@ -138,6 +142,22 @@ def test_packed_blocks_are_unpacked_into_weights_of_the_usual_size(dtype, reside
     assert first == second
     assert [name for name, _ in first] == [name for name, _ in resident]
     assert first != resident and all(abs(one) < 1e6 for _, one in first)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_probe_of_unpacking_runs_the_kernel_that_replays_unpack_with(bits, monkeypatch):
+    sizes = []
+
+    def spied(source, target):
+        sizes.append((source.numel(), target.numel()))
+        device_copy(source, target)
+        assert target.view(torch.bfloat16).abs().max() < 1
+
+    monkeypatch.setattr("calibration.live.executor.device_copy", spied)
+    bench = LiveBench(Session(CpuDevice(), Communicator()), TYPICAL)
+    found = Unpacking().measure(bench, {"bits": bits, "bytes": 16_000}, 2)
+    assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0
+    assert set(sizes) == {(1_000 * bits, 16_000)}
 
 
 def test_the_live_timeline_has_the_sections_and_events_of_the_program():

@@ -19,10 +19,10 @@ from calibration.probes.writing import moved_inside
 from calibration.samples import Config, Sample
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.check import problems
-from offsim.program.commands import Collective, Command, Compute, Copy, stream_of
+from offsim.program.commands import Collective, Command, Compute, Copy, Kernel, stream_of
 from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve, Quantity
-from tests.strategies import no_overheads, quantity
+from tests.strategies import curve, no_overheads, quantity
 from tests.unit.probed_nodes import link, one_gpu, slowed, two_gpus
 
 PROBE = {probe.key: probe for probe in PROBES}
@@ -138,6 +138,13 @@ def test_elementwise_kernels_and_relayouts_take_their_bytes_over_the_rate():
     assert only(read(one_gpu(), "elementwise", bytes=10**9)["seconds"]) == approx(0.25e-3)
     # 2 x 2 bytes x 1000 x 2 x 2500 = 20 MB at 2 TB/s.
     assert only(read(one_gpu(), "relayout", rows=1000, parts=2, columns=2500)["seconds"]) == approx(10e-6)
+
+
+def test_unpacking_takes_what_it_reads_and_writes_over_the_rate_of_its_bits():
+    node = one_gpu(unpack=curve((4, 1e12), (8, 2e12)))
+    # From 8 bits 0.5 + 1 GB at 2 TB/s, from 4 bits 0.25 + 1 GB at 1 TB/s.
+    assert only(read(node, "unpack", bits=8, bytes=10**9)["seconds"]) == approx(0.75e-3)
+    assert only(read(node, "unpack", bits=4, bytes=10**9)["seconds"]) == approx(1.25e-3)
 
 
 # --- load
@@ -363,12 +370,16 @@ def test_copies_have_memory_on_both_sides_and_kernels_what_they_work_in(name):
                 assert allocated[f"{command.buffer} on host"] >= command.bytes
             if isinstance(command, Compute):
                 for kernel in command.kernels:
-                    assert_room(kernel.kernel_class, kernel.shape, allocated)
+                    assert_room(kernel, allocated)
 
 
-def assert_room(kernel_class: str, shape: tuple[int, ...], allocated: dict[str, float]) -> None:
-    """Activations hold input and output, weights the right operand."""
-    if kernel_class == "gemm":
+def assert_room(kernel: Kernel, allocated: dict[str, float]) -> None:
+    """Activations hold input and output, weights the right operand; packed weights and what they become are apart."""
+    kernel_class, shape = kernel.kernel_class, kernel.shape
+    if kernel_class == "unpack":
+        assert allocated["packed"] + allocated["unpacked"] == kernel.bytes
+        assert allocated["packed"] / allocated["unpacked"] == kernel.size / 16
+    elif kernel_class == "gemm":
         rows, inputs, outputs = shape
         assert allocated["activations"] >= 2 * rows * (inputs + outputs)
         assert allocated["weights"] >= 2 * inputs * outputs

@@ -18,6 +18,7 @@ from ..commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, Fr
 from .hooks import wait_stream
 
 ALL_GATHER = "all-gather"
+BF16_BITS = 16
 
 
 class Chunk(NamedTuple):
@@ -30,6 +31,15 @@ class Chunk(NamedTuple):
     piece: Piece
     lane: int
     """Which copy stream it takes."""
+
+
+def unpacking(packed: float, unpacked: float) -> Kernel:
+    """The kernel that reads packed bytes and writes bf16: its `size` is the bits that two written bytes come in.
+
+    >>> unpacking(351e6, 702e6)
+    Kernel(kernel_class='unpack', flops=0.0, bytes=1053000000.0, size=8.0, shape=())
+    """
+    return Kernel("unpack", 0.0, packed + unpacked, BF16_BITS * packed / unpacked)
 
 
 class Transfer:
@@ -96,8 +106,7 @@ class Transfer:
             yield Wait(COMPUTE, self._ready(arriving, lane))
         if arriving != buffer:
             yield Allocate(buffer, bytes_, COMPUTE)
-            moved = (1 + self.packing) * bytes_
-            kernel = Kernel("elementwise", 0.0, moved, 1.0, (1, round(moved / 2)))
+            kernel = unpacking(self.packing * bytes_, bytes_)
             yield Compute(COMPUTE, f"{buffer} unpack", (kernel,), (arriving,), (buffer,))
             yield Free(arriving)
 
