@@ -41,7 +41,8 @@ UNPACKING = Curve(
 
 A step at 12,000 tokens took 63.50 ms with int8 unpacked and 59.00 with native int8: 0.75 ms for each of six blocks, of
 which 351 MB are read and 703 written. Torch's kernel loads, converts and stores value by value, whatever they come in,
-so 4 bits are taken to need as long: 176 + 703 MB in 0.75 ms. tests/unit/test_fit.py computes it from the replays.
+so 4 bits are taken to need as long: 176 + 703 MB in 0.75 ms. tests/unit/test_fit.py computes it from the replays. Where
+a power limit slows products, a kernel that draws less lets them catch up: alone it takes rather longer than that.
 """
 
 
