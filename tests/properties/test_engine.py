@@ -284,7 +284,8 @@ def scaled_node(node: Node, factor: float) -> Node:
 
     gpu, host, collectives = node.gpu, node.host, node.collectives
     attention = {name: curve_up(curve) for name, curve in gpu.attention.items()}
-    gpu = replace(up_all(gpu, "memory_bandwidth"), gemm=curve_up(gpu.gemm), attention=attention)
+    gpu = up_all(gpu, "memory_bandwidth")
+    gpu = replace(gpu, gemm=curve_up(gpu.gemm), attention=attention, unpack=curve_up(gpu.unpack))
     host = up_all(host, "pageable_h2d", "pageable_d2h", "fresh_d2h", "cross_socket")
     kinds = {
         name: replace(getattr(collectives, name), rate=curve_up(getattr(collectives, name).rate, factor))
