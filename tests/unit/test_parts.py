@@ -53,8 +53,8 @@ def test_a_prediction_has_the_parts_of_its_program():
 
 def test_measured_parts_stand_beside_predicted_ones():
     text = render(*tables(NODES / "h100-x2-c-nvlink", "16384-fsdp", "policy"))
-    assert "collective all-gather" in text
-    assert "compute ffn" in text
+    assert "all-gather" in text
+    assert "ffn" in text
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def line(case: Case, slower: float = 1.0, memory: float = 1.0) -> dict[str, obje
     """What a replay would show if the policy were slower, and its peak larger, than the engine says."""
     own, resident = predict(case.scenario("h200-x1")), predict(case.resident("h200-x1"))
     steps = [slower * step.duration for step in own.steps]
-    calm = [step.duration for step in resident.steps] * 3
+    calm = [resident.steps[-1].duration] * 3 * len(resident.steps)
     return {
         "case": case.name,
         "scenario": msgspec.to_builtins(case),
