@@ -24,7 +24,14 @@ from offsim.scenario.units import SUFFIXES, dimension_of
 from .layout import Renderable, new_table, pairs, seconds, spaced
 from .tables import as_written, policy_fields
 
-UNITS = {"bytes": ("GiB", 2.0**30), "rate": ("GB/s", 1e9), "time": ("us", 1e-6), "flops": ("TFLOP/s", 1e12)}
+UNITS = {
+    "bytes": ("GiB", 2.0**30),
+    "rate": ("GB/s", 1e9),
+    "time": ("us", 1e-6),
+    "flops": ("TFLOP/s", 1e12),
+    "power": ("W", 1.0),
+    "energy": ("pJ", 1e-12),
+}
 """Dimension -> the unit it is shown in."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
