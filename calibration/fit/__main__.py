@@ -7,13 +7,20 @@ import sys
 from pathlib import Path
 
 from calibration.orchestrate import summary_table
+from calibration.script import run_script
 from offsim.results.layout import render
 from offsim.scenario.scenario import ScenarioError
 
 from .profile import fit_profile
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    """Every folder that is named."""
+    for name in sys.argv[1:]:
+        fit_folder(Path(name))
+
+
+def fit_folder(folder: Path) -> None:
     """All samples*.jsonl of the folder."""
     paths = sorted(folder.glob("samples*.jsonl"))
     if not paths:
@@ -24,9 +31,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        for name in sys.argv[1:]:
-            main(Path(name))
-    except ScenarioError as error:
-        print(f"offsim: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -68,6 +68,7 @@ def _kernels(name: str, gpu: GPU) -> tuple[tuple[Kernel, float], ...]:
 
 
 def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
+    """A continuous load; `highest`: the clock [MHz] that counts as full."""
     name = str(sample.config["kernels"])
     starts, times = np.asarray(sample.readings["start"]), np.asarray(sample.readings["seconds"])
 
@@ -89,6 +90,7 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
 
 
 def duty_load(sample: Sample, gpu: GPU) -> Load:
+    """Bursts of a load with gaps."""
     name, busy, idle = str(sample.config["kernels"]), float(sample.config["busy"]), float(sample.config["idle"])
     rounds = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in load_kernels(name))))
     measured = float(np.median(sample.readings["seconds"]))

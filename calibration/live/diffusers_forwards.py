@@ -25,6 +25,7 @@ import torch
 
 from .diffusers_model import LATENTS, MODES, TINY, Shape, Weights, forget, forward_of, offload
 from .diffusers_trace import traced
+from .sensors import sensors
 
 DEFAULT_MODES = ("block-stream", "block-stream-record", "leaf-stream", "leaf-stream-record", "sequential", "block")
 DEFAULT_TOKENS = (8190, 18900, 32760)
@@ -198,11 +199,7 @@ def _state(bench: Bench) -> dict[str, float]:
     if not bench.on_gpu:
         return {}
     try:
-        return {
-            "sm_clock_MHz": float(torch.cuda.clock_rate()),
-            "power_W": torch.cuda.power_draw() / 1e3,
-            "temperature_C": float(torch.cuda.temperature()),
-        }
+        return sensors()
     except Exception as error:
         print(f"no device state: {error}", file=sys.stderr)
         return {}

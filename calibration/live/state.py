@@ -14,6 +14,7 @@ import torch
 
 from calibration.bench import Watched
 
+from .sensors import sensors
 from .session import Session
 
 
@@ -22,12 +23,7 @@ def device_state(session: Session) -> dict[str, float]:
     if not session.on_gpu:
         return {}
     try:
-        return {
-            "sm_clock_MHz": float(torch.cuda.clock_rate()),
-            "power_W": torch.cuda.power_draw() / 1e3,
-            "temperature_C": float(torch.cuda.temperature()),
-            **_energy(),
-        }
+        return {**sensors(), **_energy()}
     except (ModuleNotFoundError, RuntimeError) as error:
         print(f"no device state: {error}", file=sys.stderr)
         return {}

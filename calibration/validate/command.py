@@ -66,10 +66,16 @@ def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]
     parts: list[Renderable] = [classes(errors)]
     if 0 < len(since) < len(errors):
         parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
+    alone = [error for error in errors if error.on_one_gpu]
+    if 0 < len(alone) < len(errors):
+        parts.append(classes(alone, "the same, on one GPU"))
+        parts.append(classes([error for error in errors if not error.on_one_gpu], "the same, on two GPUs"))
+    nodes = dict.fromkeys(error.node for error in errors)
+    if len(nodes) > 1:
+        parts.append(by_node(errors))
     read_beside = beside(errors)
     if read_beside:
         parts.append(classes(read_beside, BESIDE))
-    nodes = dict.fromkeys(error.node for error in errors)
     parts += [quantities(errors), *(cases(node, errors) for node in nodes), _order(winners(errors))]
     if failures:
         parts.append(pairs(_reasons(failures)))
@@ -97,10 +103,21 @@ def _signed(value: float) -> str:
 
 def classes(errors: list[CaseError], title: str = TITLE) -> Table:
     """Steady steps relative to the resident run, by class, beside simpler models and the noise floor."""
+    return _summaries_of(_by_class(errors), title, "class")
+
+
+def by_node(errors: list[CaseError]) -> Table:
+    """The same, node by node."""
+    nodes = dict.fromkeys(error.node for error in errors)
+    groups = [(node, [error for error in errors if error.node == node]) for node in nodes]
+    return _summaries_of(groups, "the same, by node", "node")
+
+
+def _summaries_of(groups: list[tuple[str, list[CaseError]]], title: str, first: str) -> Table:
     columns = ("n", "median", "p95", "worst", "<=1/3/5 %", *SIMPLER, "noise")
-    table = new_table(title, "class", *columns, optional=("equal", "alone", "noise"))
+    table = new_table(title, first, *columns, optional=("equal", "alone", "noise"))
     table.columns[0].no_wrap = True
-    for name, group in _by_class(errors):
+    for name, group in groups:
         found = summary(group)
         if found is not None:
             table.add_row(name, *_summary_cells(found), *_simpler_cells(group), _cell(group, _noise))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from calibration.script import run_script
 from offsim.program.build import build
 from offsim.results.errors import ERRORS, kind_of
 from offsim.scenario.scenario import ScenarioError
@@ -85,4 +86,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(lambda: main(sys.argv[1:]))

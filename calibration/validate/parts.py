@@ -8,7 +8,6 @@ ranks is compared. It scores nothing.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from msgspec import structs
 
 from calibration.parts import Part, parts_of
 from calibration.replays.cases import Case
+from calibration.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.scenario.scenario import Scenario, ScenarioError
@@ -91,8 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ScenarioError as error:
-        print(f"offsim: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

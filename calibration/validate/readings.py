@@ -7,7 +7,6 @@ the replays of the first nodes had been seen; what those choices are worth is se
 predicted steps are read alike. Left out: other choices of classes and of cases, which were made before.
 """
 
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from calibration.script import run_script
 from offsim.results.layout import new_table, render, spaced
 from offsim.results.predict import predict
-from offsim.scenario.scenario import ScenarioError
 
 from .errors import Summary, summary_of
 from .records import NODES, SEEN, Record, all_records, settled
@@ -151,8 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ScenarioError as error:
-        print(f"offsim: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)
