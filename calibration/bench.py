@@ -24,6 +24,7 @@ class Watched(NamedTuple):
     power_W: float  # noqa: N815
     energy_J: float  # noqa: N815
     """A counter: differences are what was drawn."""
+    temperature_C: float = 0.0  # noqa: N815
 
 
 class Reading(NamedTuple):

@@ -29,10 +29,10 @@ from .sensors import sensors
 
 DEFAULT_MODES = ("block-stream", "block-stream-record", "leaf-stream", "leaf-stream-record", "sequential", "block")
 DEFAULT_TOKENS = (8190, 18900, 32760)
-RESIDENT_SECONDS = 0.7
+RESIDENT_SECONDS = 1.5
 """How long a run without offloading lasts at least: its first 0.2 s, in which the clock settles, don't count."""
-MODE_SECONDS = 1.2
-MOST_FORWARDS = 4
+MODE_SECONDS = 3.0
+MOST_FORWARDS = 8
 QUICK = 3.0
 """Forwards that take longer are repeated less [s]."""
 Forward = Callable[[], Any]

@@ -6,7 +6,9 @@ is this rank's part.
 Left out: graphs.
 """
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from math import ceil
 from time import perf_counter, sleep
@@ -50,6 +52,17 @@ class Note(NamedTuple):
     begin: Any
     end: Any
     cause: str = ""
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Python's collector looks at all of the framework's objects now and then: a pause that no program asked for."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Executor:
@@ -117,16 +130,17 @@ class Executor:
         self.communicator.barrier()
         device.synchronize("device")
         streams = used_streams(c for number in chosen for c in self.program.sections[number].commands)
-        base = device.gate(streams, gate) if gate else device.record(COMPUTE)
-        zero = self._zero = perf_counter()
         marks = []
-        for number, section in calls:
-            self.memory.loading = self.program.sections[number].phase == "load"
-            begin = perf_counter() - zero
-            for call in section:
-                call()
-            marks.append((number, begin, perf_counter() - zero, device.record(COMPUTE)))
-        device.synchronize("device")
+        with no_garbage_collection():
+            base = device.gate(streams, gate) if gate else device.record(COMPUTE)
+            zero = self._zero = perf_counter()
+            for number, section in calls:
+                self.memory.loading = self.program.sections[number].phase == "load"
+                begin = perf_counter() - zero
+                for call in section:
+                    call()
+                marks.append((number, begin, perf_counter() - zero, device.record(COMPUTE)))
+            device.synchronize("device")
         timeline = Timeline(self.communicator.world, {rank: 1})
         for number, begin, end, reached in marks:
             timeline.windows.append(Window(rank, number, begin, end, reached.seconds_since(base)))

@@ -71,7 +71,8 @@ class Watch(threading.Thread):
             now, state = time.perf_counter() - begin, device_state(self.session)
             self.readings.append(state)
             if state:
-                self.trail.append(Watched(now, state["sm_clock_MHz"], state["power_W"], state.get("energy_J", 0.0)))
+                names = ("sm_clock_MHz", "power_W", "energy_J", "temperature_C")
+                self.trail.append(Watched(now, *(state.get(name, 0.0) for name in names)))
 
     def finish(self) -> dict[str, float]:
         """Medians of the second half of what was read."""

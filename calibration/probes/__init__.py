@@ -7,6 +7,7 @@ whole blocks, which replays measure.
 from .collectives import AllGather, AllToAll
 from .contention import CollectivePair, CopyCollective, KernelCollective, KernelCopy
 from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageable, Together
+from .draw import Draw, DrawTogether
 from .kernels_time import Attentions, Elementwise, Products, Relayouts, Unpacking
 from .overheads import Overheads
 from .own_programs import SmAccess, Triad
@@ -31,6 +32,7 @@ PROBES: tuple[Probe, ...] = (
     Relayouts(),
     Unpacking(),
     KernelCopy(),
+    Draw(),
     Soak(),
     Duty(),
     Together(),
@@ -39,5 +41,6 @@ PROBES: tuple[Probe, ...] = (
     CopyCollective(),
     KernelCollective(),
     CollectivePair(),
+    DrawTogether(),
     SoakTogether(),
 )

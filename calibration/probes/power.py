@@ -18,22 +18,25 @@ from .kernels_time import guessed_seconds
 from .probe import Mode, Probe, Readings
 from .writing import attention, compute, elementwise, product, relayout, timed, working_memory
 
-SOAK = 1.6
-"""Seconds of continuous load."""
+SOAK = {"quick": 1.6, "full": 5.0}
+"""Seconds of continuous load. About a second after it begins a slower regulation goes through a dip; what a long run
+has comes after that, so only a full calibration sees it."""
 PART = 6e-3
 """Seconds between two records of a soak."""
 DUTY_RUN = 1.2
 DROPPED = 0.4
 """Share of a duty run's bursts in which the clock still settles."""
-TOKENS = 8192
+TOKENS, RAGGED = 8192, 8190
+"""Attention over keys that are no multiple of 128 is another kernel, which draws more for a FLOP."""
 
 
 def load_kernels(name: str) -> tuple[Kernel, ...]:
     """The kernels of one round of a load: one class, a Wan-14B block on one GPU, or (`half`) one of two GPUs' part."""
     if name == "gemm":
         return (product(TOKENS, 5120, 13824),)
-    if name == "attention":
-        return (attention(40, TOKENS, TOKENS, 128),)
+    if name in ("attention", "attention-ragged"):
+        keys = TOKENS if name == "attention" else RAGGED
+        return (attention(40, keys, keys, 128),)
     if name == "elementwise":
         return (elementwise(600 * 10**6),)
     if name == "relayout":
@@ -60,12 +63,22 @@ class Soak(Probe):
 
     key, title = "soak", "clock under continuous load"
     identifies: ClassVar[tuple[str, ...]] = ("gpu.clock.energy", "gpu.clock.sensitivity", "gpu.clock.window")
-    rounds = (1, 2)
-    usual_seconds = 5.8
+    rounds = (1, 1)
+    usual_seconds = 6.5
+    usual: ClassVar[tuple[str, ...]] = ("gemm", "attention", "elementwise", "mix")
+    more: ClassVar[tuple[str, ...]] = (
+        "attention-ragged",
+        "relayout",
+        "mix-2048",
+        "mix-32760",
+        "mix-32768",
+        "half-16384",
+        "half-32760",
+    )
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
-        more = ("relayout", "mix-2048", "mix-32768", "half-16384", "half-32760") if mode == "full" else ()
-        return [{"kernels": name} for name in ("gemm", "attention", "elementwise", "mix", *more)]
+        chosen = (*self.usual, *self.more) if mode == "full" else self.usual
+        return [{"kernels": name, "seconds": SOAK[mode]} for name in chosen]
 
     def held_out(self, config: Config) -> bool:
         return config["kernels"] in ("mix-2048", "half-16384")
@@ -74,7 +87,7 @@ class Soak(Probe):
         kernels = load_kernels(str(config["kernels"]))
         round_seconds = sum(guessed_seconds(kernel) for kernel in kernels)
         per_part = max(1, round(PART / round_seconds))
-        parts = round(SOAK / (per_part * round_seconds))
+        parts = round(float(config["seconds"]) / (per_part * round_seconds))
         classes = [(name, tuple(alike)) for name, alike in groupby(kernels, key=lambda kernel: kernel.kernel_class)]
         rest = [compute("load", kernels * (per_part - 1))] if per_part > 1 else []
         commands: list[Command] = [*working_memory(kernels), Record(COMPUTE, "part 0")]
@@ -94,9 +107,11 @@ class Soak(Probe):
 
 
 def keep_classes(found: Readings, reading: Reading, part: int, names: list[str]) -> None:
-    """Add what each class of kernels took in a part's first round, if there are several."""
-    marks = [reading.instants[0, f"part {part}"]]
-    marks += [reading.instants[0, f"part {part} class {k}"] for k in range(len(names))]
+    """Add what each class of kernels took in a part's first round on the slowest rank, if there are several."""
+    ranks = {rank for rank, _ in reading.instants}
+    slowest = max(ranks, key=lambda r: reading.instants[r, f"part {part + 1}"] - reading.instants[r, f"part {part}"])
+    marks = [reading.instants[slowest, f"part {part}"]]
+    marks += [reading.instants[slowest, f"part {part} class {k}"] for k in range(len(names))]
     for name in dict.fromkeys(names) if len(names) > 1 else ():
         spent = sum(marks[k + 1] - marks[k] for k, other in enumerate(names) if other == name)
         found.setdefault(f"class_{name}", []).append(spent)
@@ -115,9 +130,8 @@ class SoakTogether(Soak):
     key, title = "soak-together", "clock of the slowest GPU under continuous load"
     identifies = ("gpu.clock.energy",)
     several_gpus = True
-
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
-        return [{"kernels": name} for name in ("gemm", "attention", "mix")]
+    usual = ("gemm", "attention", "mix")
+    more = ("attention-ragged", "half-16384", "half-32760")
 
 
 class Duty(Probe):
@@ -142,12 +156,15 @@ class Duty(Probe):
         bursts = max(4, round(DUTY_RUN / (busy + idle)))
         commands: list[Command] = [*working_memory(kernels)]
         for i in range(bursts):
-            commands += timed(COMPUTE, [compute("load", kernels * per_burst)], f"begin {i}", f"end {i}")
+            rest = [compute("load", kernels * (per_burst - 1))] if per_burst > 1 else []
+            burst: list[Command] = [compute("load", kernels), Record(COMPUTE, f"first {i}"), *rest]
+            commands += timed(COMPUTE, burst, f"begin {i}", f"end {i}")
             commands += [Synchronize("stream", COMPUTE), HostWork("idle", idle)]
-        found: Readings = {"seconds": []}
+        found: Readings = {"seconds": [], "first": []}
         for _ in range(repeats):
             reading = bench.run(tuple(commands), settle=0.3, gated=False)
             kept = range(round(DROPPED * bursts), bursts)
+            found["first"] += [reading.between(f"begin {i}", f"first {i}") for i in kept]
             found["seconds"] += [reading.between(f"begin {i}", f"end {i}") / per_burst for i in kept]
             keep_watched(found, reading)
         return found

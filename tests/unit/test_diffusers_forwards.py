@@ -51,10 +51,10 @@ def test_nothing_is_begun_after_the_limit(tmp_path):
 
 
 def test_slow_forwards_are_run_once_between_resident_ones():
-    """0.25 s resident: three make 0.7 s. A mode of 9 s once a run: 2 (0.75 + 9) = 19.5 s for two runs."""
+    """0.25 s resident: six make 1.5 s. A mode of 9 s once a run: 2 (1.5 + 9) = 21 s for two runs."""
     pair = Pair(lambda: None, lambda: None, 0.25, 9.0)
-    assert pair.counts() == {"R": 3, "M": 1}
-    assert (pair.order(20.0), pair.order(19.0)) == ("RMMR", "RMR")
+    assert pair.counts() == {"R": 6, "M": 1}
+    assert (pair.order(21.5), pair.order(20.5)) == ("RMMR", "RMR")
 
 
 def test_a_profile_counts_kernels_side_by_side_once():

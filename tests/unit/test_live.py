@@ -184,10 +184,11 @@ def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeyp
     policies = ScheduledLayerwise(placement="spread", chunks=4), Resident(), SGLangLayerwise(version="v2")
     session = Session(CpuDevice(), Communicator())
     measured = Alternating(session, *(tiny(policy, tokens=TOKENS) for policy in policies)).measure(parts=True)
-    assert [len(steps) for steps in (*measured.policy_steps, *measured.beside_steps)] == [4, 4, 4, 4]
+    assert [len(steps) for steps in (*measured.policy_steps, *measured.beside_steps)] == [4] * 4
     line = record_of("tiny", {}, measured, "", 1)
     assert line["order"] == ["resident", "beside", "policy"] * 2
     assert line["beside_steps"] == measured.beside_steps
+    assert [len(issue) for issue in line["resident_host_s"]] == [len(steps) for steps in line["resident_steps"]]
     resident, policy = measured.resident_traced.parts, measured.policy_traced.parts
     kernels = [part.key for part in resident if part.kind == "compute"]
     assert kernels == [part.key for part in policy if part.kind == "compute"]
