@@ -1,13 +1,15 @@
 """The clock model of one chip, from continuous loads and bursts with gaps.
 
 Fitted by least squares over the engine's own rule: energy per FLOP of products and of attention, energy per byte, the
-window, and the sensitivities of the classes of kernels that were timed by themselves in mixed loads (others are as on a
-node where they were: totals don't tell them apart). Data: settled times of every load against the same kernels at full
-clock, of each class of kernels in it, the clock that NVML reads during continuous loads, the power that it reads where
-the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy per FLOP), and the first
-150 ms of each load, where the window shows.
-Left out: a second, slower regulation about a second after a load begins, which slows it by 10 to 20 % for a tenth of a
-second; and temperature: kernels of a warm chip are 1 to 2 % slower at the same nominal clock.
+window, and what only some loads tell (see clock_parameters): sensitivities of classes of kernels that were timed by
+themselves in mixed loads (totals don't tell them apart), energy of relayouts. Data: settled times of every load against
+the same kernels at full clock, of each class of kernels in it, the clock that NVML reads during continuous loads, the
+power that it reads where the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy
+per FLOP), and the first 150 ms of each load, where the window shows. A load's time goes with what the chip drew
+meanwhile: 720 to 785 W of a limit of 700, before a slower regulation brings the mean down. Where the energy was not
+counted that is taken as BURST times the limit.
+Left out: the dip with which that regulation begins; temperature: kernels of a warm chip are 1 to 2 % slower at the same
+nominal clock; and that kernels are slower right after a gap (bursts count for less, therefore).
 """
 
 from collections.abc import Iterator
@@ -15,57 +17,47 @@ from math import log
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import structs
 from scipy.optimize import least_squares
 
 from calibration.samples import Sample
 from offsim.engine.clock import ClockState
 from offsim.engine.durations import Piece, kernel_energy
-from offsim.scenario.node import GPU, Clock, Energy, Sensitivity
+from offsim.scenario.node import GPU, Clock
 from offsim.scenario.quantity import Quantity
 
+from .clock_parameters import Parameter, Powers, clock_of, told_by
 from .estimate import Estimate
 from .loads import UNLIMITED, Load, duty_load, soak_load
 
 SLOWED = 1.03
 """A load whose kernels take this much longer than at full clock is limited by power."""
-EARLY_WEIGHT, CLOCK_WEIGHT, CLASS_WEIGHT = 0.3, 0.3, 0.5
-IDLE_POWER = 120.0
-"""Watts that the chip draws in use but idle, as NVML read it on one H200 right after a load; of others a guess."""
-NAMES = (
-    "energy.gemm",
-    "energy.attention",
-    "energy.byte",
-    "window",
-    "sensitivity.gemm",
-    "sensitivity.attention",
-    "sensitivity.elementwise",
-    "sensitivity.relayout",
-)
-ALWAYS = 4
-"""The first ones are fitted to any loads; each of the others needs its class timed by itself."""
-USUAL_SENSITIVITIES = (0.354, 0.543, 0.007, 0.312)
-"""In the order of NAMES, as on h100-x1-c."""
+EARLY_WEIGHT, CLOCK_WEIGHT, CLASS_WEIGHT, GAPS_WEIGHT = 0.3, 0.3, 0.5, 0.3
+BURST = 1.057
+"""What whole blocks draw for a moment over the limit, on h100-x1-c (single classes of kernels: up to 1.12)."""
+ENOUGH = 3
+"""Blocks whose energy was counted: what they draw for a moment differs by 4 %."""
 STARTS = (1.0, 1.25, 1.5, 2.0)
 """Factors on the energies to start from."""
 BETTER = 1.01
 """Another start counts if its cost is this much lower."""
 SCALE = 0.01
 UNMOVED = 1e-6
-START = (1e-12, 1e-12, 1e-10, 0.03, 0.5, 0.7, 0.3, 0.3)
-LOWEST = (1e-14, 1e-14, 1e-12, 2e-3, 0.0, 0.0, 0.0, 0.0)
-HIGHEST = (1e-11, 1e-11, 1e-9, 0.3, 1.5, 1.5, 1.5, 1.5)
 
 
 class ClockFit(NamedTuple):
     """What was found."""
 
     highest_MHz: float  # noqa: N815
+    powers: Powers
+    burst_counted: bool
+    """Whether energy was counted, so that the burst is this chip's."""
     values: dict[str, Estimate]
     errors: dict[str, float]
     """Signed error of each load's settled time; held-out loads say so."""
 
 
-def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float) -> ClockFit | None:
+def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float, idle: float) -> ClockFit | None:
     """The model of one chip; None where no load was limited or no clock was read."""
     known = [s for s in (*soaks, *duties) if not s.held_out]
     highest = max((s.state.get("sm_clock_MHz", 0.0) for s in known), default=0.0)
@@ -75,37 +67,22 @@ def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float)
     fitted = [load for load in loads if not load.held_out]
     if not any(load.measured > SLOWED * load.alone for load in fitted):
         return None
-    best = _best(fitted, limit)
-    spread = _deviations(fitted, limit, best)
-    clock = clock_of(best, limit)
-    errors = {load.title: settled(load, clock) / load.measured - 1 for load in loads}
+    limited = [load for load in fitted if load.mixes and load.measured > SLOWED * load.alone]
+    bursts = [load.burst for load in limited if load.burst is not None]
+    counted = len(bursts) >= ENOUGH
+    burst = max(limit, float(np.median(bursts))) if counted else BURST * limit
+    chip = Chip(Powers(limit, idle, burst), told_by(fitted))
+    best = chip.best(fitted)
+    spread = chip.deviations(fitted, best)
+    clock = chip.clock(best)
+    errors = {load.title: settled(load, while_drawing(clock, load)) / load.measured - 1 for load in loads}
     kept = [abs(errors[load.title]) for load in loads if load.held_out]
     held = float(np.median(kept)) if kept else None
     values = {
-        name: Estimate(float(v), _interval(float(v), float(d)), len(fitted), held)
-        for name, v, d in zip(NAMES[: len(best)], best, spread, strict=True)
+        parameter.name: Estimate(float(v), _interval(float(v), float(d)), len(fitted), held)
+        for parameter, v, d in zip(chip.free, best, spread, strict=True)
     }
-    return ClockFit(highest, values, errors)
-
-
-def _best(loads: list[Load], limit: float) -> np.ndarray:
-    """The solution of the start that fits best: below the headroom the model is flat, so a start there never moves."""
-    classes = {name for load in loads for name, _ in load.classes}
-    free = ALWAYS + sum(name.removeprefix("sensitivity.") in classes for name in NAMES[ALWAYS:])
-    solutions = [_solve(loads, limit, _start(factor)[:free]) for factor in STARTS]
-    costs = [_cost(loads, limit, solution) for solution in solutions]
-    first = costs[0] <= BETTER * min(costs)
-    return solutions[0 if first else int(np.argmin(costs))]
-
-
-def _start(factor: float) -> np.ndarray:
-    """START with energies that are `factor` times as large."""
-    return np.asarray([x * factor if name.startswith("energy") else x for name, x in zip(NAMES, START, strict=True)])
-
-
-def _cost(loads: list[Load], limit: float, x: np.ndarray) -> float:
-    clock = clock_of(x, limit)
-    return sum(float(np.sqrt(1 + (r / SCALE) ** 2)) - 1 for load in loads for r in _residuals(load, clock))
+    return ClockFit(highest, chip.powers, counted, values, errors)
 
 
 def _interval(value: float, deviation: float) -> tuple[float, float] | None:
@@ -115,25 +92,63 @@ def _interval(value: float, deviation: float) -> tuple[float, float] | None:
     return max(0.0, value - 2 * deviation), value + 2 * deviation
 
 
-def _solve(loads: list[Load], limit: float, start: np.ndarray, evaluations: int = 60) -> np.ndarray:
-    """The first parameters in the order of NAMES, as many as `start` has; scaled by START inside."""
-    n = len(start)
-    scale = np.asarray(START[:n])
+class Chip(NamedTuple):
+    """What is known of a chip, and which parameters are to be found: vectors are in the order of `free`."""
 
-    def residuals(x: np.ndarray) -> np.ndarray:
-        clock = clock_of(x * scale, limit)
-        return np.asarray([r for load in loads for r in _residuals(load, clock)])
+    powers: Powers
+    free: tuple[Parameter, ...]
 
-    bounds = (np.asarray(LOWEST[:n]) / scale, np.asarray(HIGHEST[:n]) / scale)
-    found = least_squares(
-        residuals, start / scale, bounds=bounds, loss="soft_l1", f_scale=SCALE, diff_step=1e-3, max_nfev=evaluations
-    )
-    return np.asarray(found.x * scale)
+    def clock(self, x: np.ndarray) -> Clock:
+        """The engine's clock with these parameters."""
+        return clock_of({p.name: float(v) for p, v in zip(self.free, x, strict=True)}, self.powers)
+
+    def best(self, loads: list[Load]) -> np.ndarray:
+        """The solution of the start that fits best: below the headroom the model is flat, so a start there stays."""
+        solutions = [self.solve(loads, self._start(factor)) for factor in STARTS]
+        costs = [self._cost(loads, solution) for solution in solutions]
+        first = costs[0] <= BETTER * min(costs)
+        return solutions[0 if first else int(np.argmin(costs))]
+
+    def _start(self, factor: float) -> np.ndarray:
+        """Starts, with energies `factor` times as large."""
+        return np.asarray([p.start * factor if p.name.startswith("energy") else p.start for p in self.free])
+
+    def _cost(self, loads: list[Load], x: np.ndarray) -> float:
+        clock = self.clock(x)
+        return sum(float(np.sqrt(1 + (r / SCALE) ** 2)) - 1 for load in loads for r in _residuals(load, clock))
+
+    def solve(self, loads: list[Load], start: np.ndarray, evaluations: int = 60) -> np.ndarray:
+        """Least squares from a start; scaled by the usual starts inside."""
+        scale = self._start(1.0)
+
+        def residuals(x: np.ndarray) -> np.ndarray:
+            clock = self.clock(x * scale)
+            return np.asarray([r for load in loads for r in _residuals(load, clock)])
+
+        bounds = (np.asarray([p.lowest for p in self.free]) / scale, np.asarray([p.highest for p in self.free]) / scale)
+        found = least_squares(
+            residuals, start / scale, bounds=bounds, loss="soft_l1", f_scale=SCALE, diff_step=1e-3, max_nfev=evaluations
+        )
+        return np.asarray(found.x * scale)
+
+    def deviations(self, loads: list[Load], best: np.ndarray) -> np.ndarray:
+        """Standard deviations by a jackknife over loads: they are few, and each is a block of its own."""
+        refits = [self.solve(loads[:i] + loads[i + 1 :], best, evaluations=4) for i in range(len(loads))]
+        return np.asarray(np.sqrt((len(loads) - 1) / len(loads) * ((np.asarray(refits) - best) ** 2).sum(axis=0)))
+
+
+def while_drawing(clock: Clock, load: Load) -> Clock:
+    """The clock for a load's settled time: of a limited load what was drawn then is the limit, otherwise the burst."""
+    limit = clock.burst or clock.limit
+    if load.drawn is not None and load.measured > SLOWED * load.alone:
+        limit = Quantity(max(load.drawn, clock.idle.value + 1.0), "measured", "energy counter")
+    return structs.replace(clock, limit=limit, burst=None)
 
 
 def _residuals(load: Load, clock: Clock) -> Iterator[float]:
+    clock = while_drawing(clock, load)
     by_class = settled_classes(load, clock)
-    yield log(sum(by_class.values()) / load.measured)
+    yield (GAPS_WEIGHT if load.idle else 1.0) * log(sum(by_class.values()) / load.measured)
     for name, measured in load.classes:
         yield CLASS_WEIGHT * log(by_class[name] / measured)
     if load.clock is not None and load.clock < UNLIMITED:
@@ -147,29 +162,6 @@ def _residuals(load: Load, clock: Clock) -> Iterator[float]:
         simulated = early(load, clock)
         for (_, seconds), predicted in zip(load.early, simulated, strict=True):
             yield EARLY_WEIGHT * log(predicted / seconds)
-
-
-def _deviations(loads: list[Load], limit: float, best: np.ndarray) -> np.ndarray:
-    """Standard deviations by a jackknife over loads: they are few, and each is a block of its own."""
-    refits = [_solve(loads[:i] + loads[i + 1 :], limit, best, evaluations=4) for i in range(len(loads))]
-    return np.asarray(np.sqrt((len(loads) - 1) / len(loads) * ((np.asarray(refits) - best) ** 2).sum(axis=0)))
-
-
-def clock_of(x: np.ndarray, limit: float) -> Clock:
-    """The engine's clock with these parameters."""
-    none = Quantity(0.0, "derived", "fit")
-    found = [Quantity(float(v), "derived", "fit") for v in x]
-    usual = [Quantity(v, "guess", "as on another node") for v in USUAL_SENSITIVITIES]
-    gemm, attention, byte, window, *sensitivities = [*found, *usual[len(found) - ALWAYS :]]
-    return Clock(
-        limit=Quantity(limit, "measured", "nvidia-smi"),
-        idle=Quantity(IDLE_POWER, "guess", "as one H200"),
-        window=window,
-        energy=Energy(gemm, attention, byte),
-        sensitivity=Sensitivity(*sensitivities),
-        collective=none,
-        copy=none,
-    )
 
 
 def _pieces(load: Load, clock: Clock) -> list[Piece]:

@@ -4,7 +4,9 @@ from offsim.scenario.node import GPU, UNPACKING
 from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
-from .clock import ALWAYS, IDLE_POWER, NAMES, USUAL_SENSITIVITIES, fit_clock
+from .clock import fit_clock
+from .clock_parameters import AVERAGING, PARAMETERS, completed
+from .draw import EXCHANGING, collective_power, copy_power, idle_power
 from .fitting import Fit, SummaryRow, bytes_of, note_table
 from .loads import of_slowest
 from .tables import (
@@ -133,12 +135,20 @@ def _note_rates(fit: Fit, elementwise: Curve, relayout: Curve | None, unpack: Cu
             note_table(fit, f"gpu.{probe}", f"{fitted.highest() / 1e9:.0f} GB/s at most", errors, fit.of(probe))
 
 
+def _power(watts: float | None, source: str, otherwise: str, usual: float = 0.0) -> str:
+    """A power that was measured if there is a source for it, else a guess."""
+    if watts is None or not source:
+        return toml.quantity(usual if watts is None else watts, "guess", otherwise)
+    return toml.quantity(watts, "measured", source)
+
+
 def add_clock(fit: Fit, gpu: GPU) -> None:
     if not fit.inventory.power_limit_watts:
         fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, "nvidia-smi tells no power limit"))
         return
     soaks = of_slowest(fit.of("soak"), fit.of("soak-together"))
-    found = fit_clock(soaks, fit.of("duty"), gpu, fit.inventory.power_limit_watts)
+    idle, idle_source = idle_power(fit)
+    found = fit_clock(soaks, fit.of("duty"), gpu, fit.inventory.power_limit_watts, idle)
     if found is None:
         fit.rows.append(
             SummaryRow("gpu.clock", "none", "", "", 0, "no load reached the power limit, or no clock was read")
@@ -151,24 +161,34 @@ def add_clock(fit: Fit, gpu: GPU) -> None:
         chosen = {name: e for name, e in found.values.items() if name.split(".")[0] == group}
         return [fit.entry(f"gpu.clock.{name}", e, *units[group], source) for name, e in chosen.items()]
 
+    burst = ("measured", "energy counter") if found.burst_counted else ("guess", "as far above the limit as h100-x1-c")
     fit.table(
         "gpu.clock",
         [
             ("limit_W", toml.quantity(fit.inventory.power_limit_watts, "measured", "nvidia-smi, power.limit")),
-            ("idle_W", toml.quantity(IDLE_POWER, "guess", "as one H200 drew between loads")),
+            ("burst_W", toml.quantity(found.powers.burst, *burst)),
+            ("averaging_ms", toml.quantity(AVERAGING, "guess", "bursts of 0.8 s on all chips", None, 1e-3)),
+            ("idle_W", _power(idle, idle_source, "as one H200 drew between loads")),
             *entries("window"),
-            ("collective_W", toml.quantity(0.0, "guess", "not identified")),
-            ("copy_W", toml.quantity(0.0, "guess", "not identified")),
+            (
+                "collective_W",
+                _power(collective_power(fit, idle), "energy counter", "as 2 x H100 over NVLink", EXCHANGING),
+            ),
+            ("copy_W", _power(copy_power(fit, idle), "energy counter", "not identified")),
         ],
     )
-    fit.table("gpu.clock.energy", entries("energy"))
-    elsewhere = "not timed by itself at a low clock: as on h100-x1-c"
-    unknown = [
-        (name.removeprefix("sensitivity."), toml.quantity(usual, "guess", elsewhere))
-        for name, usual in zip(NAMES[ALWAYS:], USUAL_SENSITIVITIES, strict=True)
-        if name not in found.values
-    ]
-    fit.table("gpu.clock.sensitivity", [*entries("sensitivity"), *unknown])
+    values = completed({name: estimate.value for name, estimate in found.values.items()})
+    elsewhere = "no load here tells it by itself: as on h100-x1-c"
+
+    def unknown(group: str) -> list[tuple[str, str] | None]:
+        unit, factor = units[group]
+        names = [p.name for p in PARAMETERS if p.name.startswith(f"{group}.") and p.name not in found.values]
+        keys = [name.removeprefix(f"{group}.") + (f"_{unit}" if unit else "") for name in names]
+        lines = [toml.quantity(values[name], "guess", elsewhere, None, factor) for name in names]
+        return list(zip(keys, lines, strict=True))
+
+    for group in ("energy", "sensitivity"):
+        fit.table(f"gpu.clock.{group}", [*entries(group), *unknown(group)])
     worst = max(found.errors.items(), key=lambda item: abs(item[1]))
     note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
     fit.rows.append(SummaryRow("gpu.clock", f"{found.highest_MHz:.0f} MHz at most", "", "", len(found.errors), note))

@@ -1,7 +1,8 @@
 """Loads that a chip was under, as the clock model is fitted to them: what they are made of, and what came out.
 
-Assumes that a load's time has settled between 0.15 and 0.7 s after it begins, and that NVML's clock and power go with
-the second half of a run.
+Assumes that a load's time has settled between 0.15 and 0.7 s after it begins, for what the chip draws in that time, and
+that NVML's clock and power go with the second half of a run. Of soaks of several seconds the time after the first 1.6 s
+counts, when the limit holds in the mean.
 """
 
 from typing import NamedTuple
@@ -18,6 +19,11 @@ from offsim.scenario.node import GPU
 
 SETTLED = (0.15, 0.7)
 """Seconds of a soak in which the clock has settled and the slower regulation has not begun."""
+LASTING = (1.6, 9e9)
+"""Seconds of a long soak in which it has done its work."""
+LONG = 3.0
+BURST = (0.2, 0.75)
+"""Seconds after which the counter of energy shows what is drawn before the slower regulation begins."""
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
 UNLIMITED = 0.97
 """Share of the highest clock from which on a load is not limited."""
@@ -43,11 +49,20 @@ class Load(NamedTuple):
     """(instant, seconds of a round) from a cool start."""
     classes: tuple[tuple[str, float], ...] = ()
     """(class, its seconds of a round) once settled, where the load mixes them and they were timed apart."""
+    drawn: float | None = None
+    """Watts in the mean of the time that `measured` is of, where the energy was counted."""
+    burst: float | None = None
+    """The same before the slower regulation begins."""
 
     @property
     def title(self) -> str:
         gaps = f", gaps of {1e3 * self.idle:.1f} ms" if self.idle else ""
         return f"{self.name}{gaps}{' (held out)' if self.held_out else ''}"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it is a block, not one class of kernels."""
+        return len({kernel.kernel_class for kernel, _ in self.kernels}) > 1
 
     @property
     def alone(self) -> float:
@@ -76,8 +91,9 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
         chosen = values[(starts >= low) & (starts < high)]
         return float(np.median(chosen)) if len(chosen) else None
 
-    measured = inside(*SETTLED) or float(np.median(times))
-    apart = [(key, inside(*SETTLED, np.asarray(v))) for key, v in sample.readings.items() if key.startswith("class_")]
+    window = LASTING if starts.max() > LONG else SETTLED
+    measured = inside(*window) or float(np.median(times))
+    apart = [(key, inside(*window, np.asarray(v))) for key, v in sample.readings.items() if key.startswith("class_")]
     classes = tuple((key.removeprefix("class_"), seconds) for key, seconds in apart if seconds is not None)
     # The clock was read in the second half of the run, when the chip is warmer: what it says goes with that time.
     late = inside(0.5 * float(starts.max()), 9e9) or measured
@@ -86,7 +102,30 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
     found = [((low + high) / 2, inside(low, high)) for low, high in BINS]
     first = tuple((at, seconds) for at, seconds in found if seconds is not None)
     power = sample.state.get("power_W") if clock is not None and clock >= UNLIMITED else None
-    return Load(name, _kernels(name, gpu), 1, 0.0, measured, sample.held_out, clock, power, first, classes)
+    # Of all GPUs together the slowest one's time counts, while the first one's sensors are read.
+    one = sample.probe != "soak-together"
+    burst = drawn(sample, *BURST) if one else None
+    lasting = drawn(sample, *LASTING) if one and window == LASTING else burst
+    kernels = _kernels(name, gpu)
+    return Load(name, kernels, 1, 0.0, measured, sample.held_out, clock, power, first, classes, lasting, burst)
+
+
+def drawn(sample: Sample, low: float, high: float) -> float | None:
+    """Watts between these seconds of its runs, by what the counter of energy gained; None where it was not read.
+
+    The counter moves every 0.1 s, so only whole moves count.
+    """
+    seconds, joules = (np.asarray(sample.readings.get(f"watched_{name}", ())) for name in ("seconds", "energy_J"))
+    if len(seconds) < 2:
+        return None
+    moved = (np.diff(joules) > 0) & (np.diff(seconds) > 0)
+    spent, gained = 0.0, 0.0
+    for run in np.split(np.arange(1, len(seconds))[moved], np.flatnonzero(np.diff(seconds[1:][moved]) < 0) + 1):
+        inside = run[(seconds[run] >= low) & (seconds[run] < high)]
+        if len(inside) > 1:
+            spent += float(seconds[inside[-1]] - seconds[inside[0]])
+            gained += float(joules[inside[-1]] - joules[inside[0]])
+    return gained / spent if spent > 0 else None
 
 
 def duty_load(sample: Sample, gpu: GPU) -> Load:

@@ -52,7 +52,8 @@ def costs(bench: Any) -> dict[str, Any]:
         line["clear_nothing"] = [_clear() for _ in range(REPEATS)]
         for size in SIZES[1:3]:
             line[f"pageable_h2d_{size}"] = [_pageable_h2d(bench, size) for _ in range(REPEATS)]
-            line[f"fresh_d2h_{size}"] = [_fresh_d2h(bench, size) for _ in range(REPEATS)]
+            copied = [_fresh_d2h(bench, size) for _ in range(REPEATS)]
+            line[f"fresh_d2h_{size}"], line[f"free_{size}"] = ([pair[i] for pair in copied] for i in (0, 1))
             line[f"pin_{size}"] = [_pin(size) for _ in range(REPEATS)]
     except Exception as error:
         line["error"] = f"{type(error).__name__}: {error}"[:500]
@@ -88,12 +89,15 @@ def _pageable_h2d(bench: Any, size: int) -> float:
     return time.perf_counter() - begin
 
 
-def _fresh_d2h(bench: Any, size: int) -> float:
+def _fresh_d2h(bench: Any, size: int) -> tuple[float, float]:
+    """The copy, and giving its pages back: a forward gives back what the one before left, not what it just copied."""
     source = torch.ones(size, dtype=torch.uint8, device=bench.device)
     bench.synchronize()
     begin = time.perf_counter()
-    source.to("cpu")
-    return time.perf_counter() - begin
+    kept = source.to("cpu")
+    middle = time.perf_counter()
+    del kept
+    return middle - begin, time.perf_counter() - middle
 
 
 def _pin(size: int) -> float:

@@ -62,7 +62,12 @@ class Soak(Probe):
     """Continuous load from a cool chip on."""
 
     key, title = "soak", "clock under continuous load"
-    identifies: ClassVar[tuple[str, ...]] = ("gpu.clock.energy", "gpu.clock.sensitivity", "gpu.clock.window")
+    identifies: ClassVar[tuple[str, ...]] = (
+        "gpu.clock.energy",
+        "gpu.clock.sensitivity",
+        "gpu.clock.window",
+        "gpu.clock.burst",
+    )
     rounds = (1, 1)
     usual_seconds = 6.5
     usual: ClassVar[tuple[str, ...]] = ("gemm", "attention", "elementwise", "mix")

@@ -11,7 +11,7 @@ from offsim.results.predict import predict
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 
-from .records import FIRST_STEPS, Record, class_of
+from .records import FIRST_STEPS, Record, class_of, settled
 from .simpler import SIMPLER, steady, sums_of, with_equal_shares, without_contention
 
 
@@ -54,15 +54,15 @@ def case_error(record: Record) -> CaseError:
     case, profile = record.case, str(record.profile)
     scenario, reference = case.scenario(profile), case.resident(profile)
     prediction = predict(scenario)
-    resident = predict(reference).steps[-1].duration
+    resident = resident_step(reference, record)
     indices = record.steady_indices
     steps = [step.duration for step in prediction.steps]
-    own = sorted(steps[i] for i in indices)[len(indices) // 2]
+    own = median(steps[i] for i in indices)
     sums, reference_sums = sums_of(scenario, indices[-1]), sums_of(reference, case.steps - 1)
     switch = record.switch_index
     ratios = (
         sums.larger / reference_sums.larger,
-        steady(without_contention(scenario), indices) / predict(without_contention(reference)).steps[-1].duration,
+        steady(without_contention(scenario), indices) / resident_step(without_contention(reference), record),
         steady(with_equal_shares(scenario), indices) / resident,
     )
     peak = record.scored_peak
@@ -89,7 +89,15 @@ def _beside(record: Record, scenario: Scenario, reference: Scenario, indices: li
     if record.host_read is None:
         return None
     own = steady(with_host_read(scenario, record.host_read), indices)
-    return own / predict(with_host_read(reference, record.host_read)).steps[-1].duration
+    return own / resident_step(with_host_read(reference, record.host_read), record)
+
+
+def resident_step(reference: Scenario, record: Record) -> float:
+    """Predicted seconds of a resident step, read as it is measured: of as many steps those after the first 0.2 s."""
+    steps = max(len(run) for run in record.resident_steps)
+    workload = structs.replace(reference.workload, steps=steps)
+    found = [step.duration for step in predict(structs.replace(reference, workload=workload)).steps]
+    return median(settled(found) or found[-1:])
 
 
 def with_host_read(scenario: Scenario, read: float) -> Scenario:
@@ -126,6 +134,11 @@ def beside(errors: list[CaseError]) -> list[CaseError]:
 def memory_error(error: CaseError) -> float | None:
     """Of the peak, where memory is scored."""
     return error.memory_error
+
+
+def seconds_error(error: CaseError) -> float:
+    """Of the policy's steady step in seconds."""
+    return error.policy_error
 
 
 class Summary(NamedTuple):

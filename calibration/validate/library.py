@@ -16,7 +16,7 @@ import msgspec
 from offsim.scenario.policy import DiffusersGroup, Policy
 from offsim.scenario.scenario import ScenarioError
 
-from .records import NODES, settled
+from .records import NODES, nodes_under, settled
 
 PATTERN = "diffusers*.jsonl"
 DRIVER_SIZE = 141_557_760
@@ -100,9 +100,9 @@ def read_library(root: Path = NODES) -> tuple[list[LibraryRecord], list[tuple[st
     """Committed forwards under `root`, and (node, case, error) of those that could not be measured."""
     records: list[LibraryRecord] = []
     failures: list[tuple[str, str, str]] = []
-    for folder in sorted(path for path in root.glob("*") if (path / "profile.toml").is_file()):
+    for folder, profile in nodes_under(root):
         for path in sorted(folder.glob(PATTERN)):
-            of_file = File(folder, list(_lines(path)))
+            of_file = File(folder.name, profile, list(_lines(path)))
             records += of_file.records()
             failures += of_file.failures()
     return records, failures
@@ -119,8 +119,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 class File:
     """The lines of one measurement."""
 
-    def __init__(self, folder: Path, lines: list[dict[str, Any]]) -> None:
-        self.folder = folder
+    def __init__(self, node: str, profile: Path, lines: list[dict[str, Any]]) -> None:
+        self.node, self.profile = node, profile
         by_kind: dict[str, list[dict[str, Any]]] = {}
         for line in lines:
             by_kind.setdefault(line["record"], []).append(line)
@@ -133,7 +133,7 @@ class File:
 
     def failures(self) -> list[tuple[str, str, str]]:
         """Lines with an error."""
-        return [(self.folder.name, f"{x['mode']} {x['tokens']}", x["error"]) for x in self.forwards if "error" in x]
+        return [(self.node, f"{x['mode']} {x['tokens']}", x["error"]) for x in self.forwards if "error" in x]
 
     def records(self) -> list[LibraryRecord]:
         """Lines with a measurement."""
@@ -143,8 +143,8 @@ class File:
         driver = [sum(pair) for pair in self.costs.get(f"driver_{DRIVER_SIZE}", [])]
         shape = self.small.get("shape")
         return LibraryRecord(
-            node=self.folder.name,
-            profile=self.folder / "profile.toml",
+            node=self.node,
+            profile=self.profile,
             shape=self.shape,
             mode=line["mode"],
             policy=msgspec.convert(line["policy"], Policy),

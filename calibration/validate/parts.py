@@ -21,6 +21,8 @@ from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.scenario.scenario import Scenario, ScenarioError
 
+from .records import nodes_under
+
 SETTLED = 6
 """Steps from the end whose parts count in a prediction."""
 
@@ -53,7 +55,7 @@ def _lines(folder: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:
-    profile = str(folder / "profile.toml")
+    profile = str(dict(nodes_under(folder.parent))[folder])
     predicted = predicted_parts(case.resident(profile) if run == "resident" else case.scenario(profile))
     measured = {part.key: part for part in msgspec.convert(line[run]["parts"], list[Part])}
     title = f"{case.name}, {run}: {_states(line[run]['states'])}"

@@ -27,6 +27,19 @@ SEEN = ("h200-x1-a", "h200-x1-b", "h200-x1-c")
 """Nodes whose replays were known when it was decided how a steady step is read and what is scored."""
 
 
+def nodes_under(root: Path = NODES) -> Iterator[tuple[Path, Path]]:
+    """Folders of nodes, each with the profile that its measurements are predicted with.
+
+    That is its own, or the one of the node that `profile-of.txt` names: of a machine of the same part, where this one
+    could not be calibrated.
+    """
+    for folder in sorted(root.glob("*")):
+        other = folder / "profile-of.txt"
+        path = root / other.read_text(encoding="utf-8").strip() if other.is_file() else folder
+        if (path / "profile.toml").is_file():
+            yield folder, path / "profile.toml"
+
+
 class Record(NamedTuple):
     """One case on one node."""
 
@@ -137,20 +150,20 @@ def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
     """All committed replays under `root`, whether they count or not, and the cases that could not be measured."""
     records: list[Record] = []
     failures: list[Failure] = []
-    for folder in sorted(path for path in root.glob("*") if (path / "profile.toml").is_file()):
+    for folder, profile in nodes_under(root):
         for line in _lines(folder):
             if "error" in line:
                 failures.append(Failure(folder.name, str(line["case"]), str(line["error"])))
             else:
-                records.append(_record(folder, line))
+                records.append(_record(folder.name, profile, line))
     return records, failures
 
 
-def _record(folder: Path, line: dict[str, Any]) -> Record:
+def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:
     case = msgspec.convert(line["scenario"], Case)
     return Record(
-        folder.name,
-        folder / "profile.toml",
+        node,
+        profile,
         case,
         line["policy_steps"],
         line["resident_steps"],

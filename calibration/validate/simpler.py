@@ -4,6 +4,7 @@ max: the larger of compute + collectives and copies of a step, from the program'
 without contention. equal: collectives and copies share links equally (weight 1).
 """
 
+from statistics import median
 from typing import NamedTuple
 
 from msgspec import structs
@@ -77,4 +78,4 @@ def with_equal_shares(scenario: Scenario) -> Scenario:
 def steady(scenario: Scenario, indices: list[int]) -> float:
     """Predicted seconds of a steady step."""
     steps = predict(scenario).steps
-    return sorted(steps[i].duration for i in indices)[len(indices) // 2]
+    return median(steps[i].duration for i in indices)

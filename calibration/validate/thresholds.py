@@ -14,7 +14,7 @@ import msgspec
 
 from offsim.scenario.scenario import ScenarioError
 
-from .errors import CaseError, Summary, beside, memory_error, summary, summary_of, winners
+from .errors import CaseError, Summary, beside, memory_error, seconds_error, summary, summary_of, winners
 from .library_prediction import LibraryError
 from .records import CLASSES
 
@@ -22,7 +22,10 @@ THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 LIBRARY = ("library streamed", "library pageable", "library memory")
 """Forwards of the real diffusers library."""
 ONE_GPU, TWO_GPUS, BESIDE = "one GPU", "two GPUs", "contended, host memory read beside"
-GROUPS = (*CLASSES, "all", ONE_GPU, TWO_GPUS, f"{ONE_GPU} but pageable", BESIDE, "memory", "winners", *LIBRARY)
+BUT_PAGEABLE, IN_SECONDS = f"{ONE_GPU} but pageable", ", in seconds"
+"""Steps relative to the resident run's unless they are `in seconds`."""
+REPLAYS = (*CLASSES, "all", ONE_GPU, TWO_GPUS, BUT_PAGEABLE, BESIDE)
+GROUPS = (*REPLAYS, *(name + IN_SECONDS for name in REPLAYS), "memory", "winners", *LIBRARY)
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,8 +96,10 @@ def _judge(bound: Threshold, errors: list[CaseError], library: Sequence[LibraryE
 
 
 def _replays(name: str, errors: list[CaseError]) -> Summary | None:
-    group = group_of(name, errors)
-    return summary(group, memory_error) if name == "memory" else summary(group)
+    group = group_of(name.removesuffix(IN_SECONDS), errors)
+    if name == "memory":
+        return summary(group, memory_error)
+    return summary(group, seconds_error) if name.endswith(IN_SECONDS) else summary(group)
 
 
 def _library(name: str, errors: Sequence[LibraryError]) -> Summary | None:

@@ -75,8 +75,9 @@ def kernel_energy(kernel: Kernel, clock: Clock) -> float:
     8192 x 5120 x 13824 at 1 pJ/FLOP: 1.16 J, in 1.45 ms 800 W.
     """
     energy = clock.energy
+    per_byte = energy.of_relayout if kernel.kernel_class == "relayout" else energy.byte.value
     per_flop = {"gemm": energy.gemm.value, "attention": energy.attention.value}.get(kernel.kernel_class, 0.0)
-    return per_flop * kernel.flops + energy.byte.value * kernel.bytes
+    return per_flop * kernel.flops + per_byte * kernel.bytes
 
 
 class Durations:

@@ -242,7 +242,8 @@ class GPU:
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add what the multiprocessors still have to do, and the mean demand, to a state."""
         if self.clock is not None:
-            seconds.append(self.clock.mean(self.agenda.now) / self.clock.headroom)
+            now, headroom = self.agenda.now, self.clock.headroom
+            seconds += [self.clock.mean(now) / headroom, self.clock.drawn(now) / headroom]
         if self.running is None:
             places.append(None)
             return

@@ -54,7 +54,14 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True):
     attention: EnergyQuantity
     """Per FLOP."""
     byte: EnergyQuantity
-    """Per byte that any kernel reads or writes."""
+    """Per byte that a kernel reads or writes."""
+    relayout: EnergyQuantity | None = None
+    """Per byte of a permuting copy; where unknown, as of any kernel."""
+
+    @property
+    def of_relayout(self) -> float:
+        """Joules per byte of a permuting copy."""
+        return (self.relayout or self.byte).value
 
 
 class Sensitivity(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,19 +80,27 @@ class Clock(Struct, frozen=True, forbid_unknown_fields=True):
     idle: PowerQuantity
     """Drawn whatever runs, while the chip is in use."""
     window: TimeQuantity
-    """Time over which the demand is averaged."""
+    """Time over which the demand is averaged before the clock follows."""
     energy: Energy
     sensitivity: Sensitivity
     collective: PowerQuantity
     """Drawn while a collective's kernels run."""
     copy: PowerQuantity
     """Drawn while a copy runs, in each direction."""
+    burst: PowerQuantity | None = None
+    """What may be drawn for less than `averaging`; where unknown, the limit."""
+    averaging: TimeQuantity | None = None
+    """Time over which what is drawn is averaged, for the limit to hold; needed with `burst`."""
 
     def __post_init__(self) -> None:
         if self.idle.value >= self.limit.value:
             raise ValueError(f"idle={self.idle.value}: must be below limit={self.limit.value}")
         if self.window.value <= 0:
             raise ValueError("window: must be above 0")
+        if self.burst is not None and (self.averaging is None or self.averaging.value <= 0):
+            raise ValueError("averaging: with burst, must be above 0")
+        if self.burst is not None and self.burst.value < self.limit.value:
+            raise ValueError(f"burst={self.burst.value}: must not be below limit={self.limit.value}")
 
 
 class GPU(Struct, frozen=True, forbid_unknown_fields=True):

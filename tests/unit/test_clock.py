@@ -70,6 +70,39 @@ def test_the_clock_falls_once_the_mean_demand_has_passed_the_headroom():
     assert taken[30] > 1.05e-3
 
 
+def bursting() -> Clock:
+    """The same, with 620 W above idle for less than 0.4 s."""
+    return structs.replace(clock(), burst=quantity(740.0), averaging=quantity(0.4))
+
+
+def test_a_load_that_begins_draws_the_burst_and_comes_to_the_limit():
+    """Settled on the burst after 0.1 s: sqrt(870 / 620); after seconds: sqrt(870 / 580)."""
+    taken = durations(node(bursting()), products(4000))
+    assert taken[150] == pytest.approx(1e-3 * (870 / 620) ** 0.5, rel=1e-3)
+    assert taken[-1] == pytest.approx(1e-3 * (870 / 580) ** 0.5, rel=1e-3)
+
+
+def test_the_burst_ends_when_the_longer_mean_has_come_to_twice_the_headroom_less_the_burst():
+    """620 (1 - exp(-t / 0.4)) = 2 x 580 - 620 at t = 0.82 s; the first 20 ms at less than that shift it by little."""
+    taken = durations(node(bursting()), products(1200))
+    burst = 1e-3 * (870 / 620) ** 0.5
+    ended = next(i for i in range(100, 1200) if taken[i] > burst * 1.001)
+    assert sum(taken[:ended]) == pytest.approx(0.4 * log(620 / 80), rel=0.03)
+
+
+def test_the_longer_mean_never_passes_the_headroom():
+    state = ClockState(bursting())
+    for i in range(1000):
+        state.set_load(i * 5e-3, 2000.0)
+        assert state.drawn(i * 5e-3) <= 580.0 + 1e-9
+
+
+@pytest.mark.parametrize(("burst", "averaging"), [(740.0, None), (740.0, 0.0), (690.0, 0.4)])
+def test_a_burst_needs_its_window_and_is_no_less_than_the_limit(burst, averaging):
+    with pytest.raises(ValueError, match=r"averaging|burst"):
+        structs.replace(clock(), burst=quantity(burst), averaging=None if averaging is None else quantity(averaging))
+
+
 def test_a_load_below_the_limit_is_never_slowed():
     assert durations(node(clock()), products(200, idle=1e-3))[-1] == pytest.approx(1e-3)
 

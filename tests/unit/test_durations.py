@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from offsim.engine.durations import Durations, kernel_duration, kernel_energy
-from offsim.program.commands import Compute
+from offsim.program.commands import Compute, Kernel
 from offsim.program.policies.transfer import unpacking
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.policy import Resident, ScheduledLayerwise
@@ -42,6 +42,8 @@ def test_to_clock_and_interference_unpacking_is_an_elementwise_kernel_with_the_e
     clock = node.gpu.clock
     assert clock is not None
     assert kernel_energy(HALVED, clock) == pytest.approx(1.5e9 * clock.energy.byte.value)
+    assert kernel_energy(Kernel("relayout", 0.0, 1e9, 1.0), clock) == pytest.approx(1e9 * clock.energy.of_relayout)
+    assert clock.energy.of_relayout > 1.5 * clock.energy.byte.value
     scenario = Scenario(load_model("wan2.2-t2v-a14b"), Workload(gpus=1, tokens=64), node, Resident())
     (piece,) = Durations(scenario).pieces(Compute("compute", "unpack", (HALVED,)))
     assert piece.kernel_class == "elementwise"

@@ -449,6 +449,7 @@ NOT_PROBED = {
     "gpu.context": "read from the driver",
     "gpu.workspace": "read from the framework's allocator",
     "gpu.clock.limit": "read from the driver",
+    "gpu.clock.averaging": "the same on all chips that were watched",
     "host.memory": "read from the kernel",
     "host.cross_socket": "needs two sockets",
     "switches.h2d": "needs a switch",

@@ -23,9 +23,10 @@ NAMES = ("x1-wan-14b-2000-layerwise-p1", "x1-wan-14b-8190-residents-4-leading", 
 
 def line(case: Case, slower: float = 1.0, memory: float = 1.0) -> dict[str, object]:
     """What a replay would show if the policy were slower, and its peak larger, than the engine says."""
-    own, resident = predict(case.scenario("h200-x1")), predict(case.resident("h200-x1"))
+    own, resident = predict(case.scenario("h200-x1")), case.resident("h200-x1")
     steps = [slower * step.duration for step in own.steps]
-    calm = [resident.steps[-1].duration] * 3 * len(resident.steps)
+    workload = structs.replace(resident.workload, steps=3 * len(steps))
+    calm = [step.duration for step in predict(structs.replace(resident, workload=workload)).steps]
     return {
         "case": case.name,
         "scenario": msgspec.to_builtins(case),
@@ -120,6 +121,23 @@ def test_a_threshold_on_a_group_that_does_not_exist_is_refused(cases, tmp_path):
     bounds = thresholds(tmp_path / "t.toml", ("copy bound", "median", 0.01))
     with pytest.raises(ScenarioError, match="'copy bound': one of copy-bound, "):
         judge([], bounds)
+
+
+def test_steps_are_also_held_to_in_seconds(cases, tmp_path):
+    """Both runs 10 % slower than predicted: their ratio is right."""
+    both = line(cases[0], slower=1.1)
+    both["resident_steps"] = [[1.1 * step for step in run] for run in both["resident_steps"]]  # type: ignore[attr-defined]
+    errors = all_errors(read_records(write(tmp_path, [both]))[0])
+    bounds = tmp_path / "bounds.toml"
+    bounds.write_text(
+        "".join(
+            f'[[threshold]]\ngroup = "{group}"\nstatistic = "median"\nlimit = 0.05\n'
+            for group in ("one GPU", "one GPU, in seconds")
+        )
+    )
+    ratio, seconds = judge(errors, bounds)
+    assert (ratio.kept, seconds.kept) == (True, False)
+    assert seconds.value == pytest.approx(1 - 1 / 1.1)
 
 
 def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):

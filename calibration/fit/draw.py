@@ -1,0 +1,35 @@
+"""What the chip draws where none of our kernels runs, off the counter of energy while it idles, copies or exchanges."""
+
+from calibration.samples import Sample
+
+from .fitting import Fit
+from .loads import drawn
+
+STEADY = (0.5, 9e9)
+IDLE_POWER = 120.0
+"""Watts that the chip draws in use but idle, as NVML read it on one H200 right after a load; of others a guess."""
+EXCHANGING = 221.0
+"""Watts above that during all-to-alls, as one of 2 x H100 drew over NVLink (341 W, h100-x2-d-nvlink)."""
+
+
+def idle_power(fit: Fit) -> tuple[float, str]:
+    """Watts of an idle chip, and where that is from: "" if it was not measured."""
+    found = _mean([s for s in fit.of("draw") if s.config["load"] == "idle"])
+    return (IDLE_POWER, "") if found is None else (found, "energy counter while idle")
+
+
+def copy_power(fit: Fit, idle: float) -> float | None:
+    """Watts above idle while copies run, of the direction that draws more."""
+    found = [_mean([s for s in fit.of("draw") if s.config["load"] == load]) for load in ("H2D", "D2H")]
+    return max((max(0.0, watts - idle) for watts in found if watts is not None), default=None)
+
+
+def collective_power(fit: Fit, idle: float) -> float | None:
+    """Watts above idle while all-to-alls run."""
+    found = _mean(fit.of("draw-together"))
+    return None if found is None else max(0.0, found - idle)
+
+
+def _mean(samples: list[Sample]) -> float | None:
+    watts = [found for sample in samples if (found := drawn(sample, *STEADY)) is not None]
+    return sum(watts) / len(watts) if watts else None

@@ -1,0 +1,72 @@
+"""What a soak says of power: the counter of energy, watched every 25 ms, moves every 100 ms."""
+
+import pytest
+
+from calibration.fit.draw import EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
+from calibration.fit.fitting import Fit
+from calibration.fit.loads import drawn
+from calibration.samples import Header, Sample, read_samples
+from calibration.validate.records import NODES, nodes_under
+
+
+def watched(watts: list[float], probe: str = "soak", **config: str | int | float) -> Sample:
+    """A sample whose counter gains `watts` in each tenth of a second."""
+    seconds = [0.025 * i for i in range(4 * len(watts))]
+    joules = [1000.0 + 0.1 * sum(watts[: i // 4]) for i in range(4 * len(watts))]
+    readings = {"watched_seconds": seconds, "watched_energy_J": joules, "seconds": [1.0]}
+    return Sample(probe, config, readings, False, 0, {}, "", "none")
+
+
+def test_power_is_what_the_counter_gains_between_two_of_its_moves():
+    assert drawn(watched([500.0] * 30), 0.2, 9.0) == pytest.approx(500.0)
+
+
+def test_only_the_asked_part_of_a_run_counts():
+    sample = watched([300.0] * 10 + [700.0] * 20)
+    assert drawn(sample, 0.0, 0.95) == pytest.approx(300.0)
+    assert drawn(sample, 1.15, 9.0) == pytest.approx(700.0)
+
+
+def test_several_runs_are_taken_together_and_what_lies_between_them_does_not_count():
+    first, second = watched([400.0] * 20), watched([600.0] * 20)
+    readings = {name: first.readings[name] + second.readings[name] for name in ("watched_seconds", "watched_energy_J")}
+    both = Sample("soak", {}, readings, False, 0, {}, "", "none")
+    assert drawn(both, 0.0, 9.0) == pytest.approx(500.0)
+
+
+def test_without_a_counter_nothing_is_known():
+    assert drawn(Sample("soak", {}, {"seconds": [1.0]}, False, 0, {}, "", "none"), 0.0, 9.0) is None
+
+
+def fit_of(samples: list[Sample]) -> Fit:
+    headers, _ = read_samples([NODES / "h100-x1-c" / "samples.jsonl"])
+    return Fit([Header("full", "0" * 12, headers[0].inventory, "2026-01-01", "none")], samples)
+
+
+def test_idle_copies_and_collectives_are_what_was_drawn_less_idle():
+    loads = [watched([130.0] * 30, "draw", load="idle"), watched([210.0] * 30, "draw", load="H2D")]
+    loads += [watched([200.0] * 30, "draw", load="D2H"), watched([330.0] * 30, "draw-together", load="all-to-all")]
+    fit = fit_of(loads)
+    idle, source = idle_power(fit)
+    assert (idle, source) == (pytest.approx(130.0), "energy counter while idle")
+    assert (copy_power(fit, idle), collective_power(fit, idle)) == (pytest.approx(80.0), pytest.approx(200.0))
+
+
+def test_a_node_that_was_not_asked_has_the_guesses():
+    fit = fit_of([])
+    assert idle_power(fit) == (IDLE_POWER, "")
+    assert (copy_power(fit, IDLE_POWER), collective_power(fit, IDLE_POWER)) == (None, None)
+
+
+def test_the_power_of_collectives_elsewhere_is_what_the_committed_sample_shows():
+    _, samples = read_samples([NODES / "h100-x2-d-nvlink" / "samples-nvlink.jsonl"])
+    assert collective_power(fit_of(samples), IDLE_POWER) == pytest.approx(EXCHANGING, abs=1.0)
+
+
+def test_a_node_without_a_profile_of_its_own_has_the_one_that_it_names(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "profile.toml").touch()
+    (tmp_path / "b" / "profile-of.txt").write_text("a\n")
+    found = {folder.name: profile for folder, profile in nodes_under(tmp_path)}
+    assert found == {"a": tmp_path / "a" / "profile.toml", "b": tmp_path / "a" / "profile.toml"}
