@@ -31,6 +31,7 @@ from offsim.scenario.scenario import Scenario, check
 from offsim.scenario.workload import Workload
 
 from .library import LibraryRecord, Shape
+from .records import settled
 
 STEPS = 4
 PROBED_HOOK = 1e-3
@@ -44,13 +45,25 @@ class LibraryError(NamedTuple):
 
     record: LibraryRecord
     prediction: Prediction
+    """Its first forward, which may differ, and as many as were measured in a run."""
     reference: Prediction
-    """Without offloading."""
+    """Without offloading: as many as were measured in a run."""
+
+    @property
+    def seconds(self) -> float:
+        """Of a forward of the mode, read as it is measured."""
+        return median(step.duration for step in self.prediction.steps[1:])
+
+    @property
+    def resident(self) -> float:
+        """Of a forward without offloading, read as it is measured."""
+        found = [step.duration for step in self.reference.steps]
+        return median(settled(found) or found)
 
     @property
     def predicted(self) -> float:
         """Ratio."""
-        return self.prediction.steps[-1].duration / self.reference.steps[-1].duration
+        return self.seconds / self.resident
 
     @property
     def error(self) -> float:
@@ -59,11 +72,11 @@ class LibraryError(NamedTuple):
     @property
     def mode_error(self) -> float:
         """Of the mode's forward in seconds."""
-        return self.prediction.steps[-1].duration / self.record.seconds - 1
+        return self.seconds / self.record.seconds - 1
 
     @property
     def resident_error(self) -> float:
-        return self.reference.steps[-1].duration / self.record.resident - 1
+        return self.resident / self.record.resident - 1
 
     @property
     def memory_error(self) -> float | None:
@@ -77,13 +90,17 @@ def library_error(record: LibraryRecord) -> LibraryError:
     for read in (with_launch_cost, with_elementwise_rate, with_copy_rates):
         node = read(node, record)
     policy = with_host_costs(record, node)
-    of = [predict(scenario_of(record.shape, record.tokens, node, p)) for p in (policy, Resident())]
+    counts = 1 + max(map(len, record.mode_s)), max(map(len, record.resident_s))
+    of = [
+        predict(scenario_of(record.shape, record.tokens, node, which, steps))
+        for which, steps in zip((policy, Resident()), counts, strict=True)
+    ]
     return LibraryError(record, of[0], of[1])
 
 
-def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy) -> Scenario:
-    """Forwards of the library's Wan, each drained before the next."""
-    work = Workload(tokens=tokens, steps=STEPS, cfg="none", step_end="device", kernels="eager")
+def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy, steps: int = STEPS) -> Scenario:
+    """So many forwards of the library's Wan, each drained before the next."""
+    work = Workload(tokens=tokens, steps=steps, cfg="none", step_end="device", kernels="eager")
     scenario = Scenario(model_of(shape), work, node, policy, name="diffusers-forwards")
     check(scenario)
     return scenario

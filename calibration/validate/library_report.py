@@ -33,7 +33,7 @@ def _absolute(node: str, errors: list[LibraryError]) -> Table:
     columns = ("measured", "predicted", "error", "resident", "resident's error")
     table = new_table(f"the same on {node} in time", "mode, tokens", *columns)
     for error in errors:
-        record, predicted = error.record, error.prediction.steps[-1].duration
+        record, predicted = error.record, error.seconds
         times = (seconds(record.seconds), seconds(predicted), _signed(error.mode_error))
         table.add_row(record.name, *times, seconds(record.resident), _signed(error.resident_error))
     return table
@@ -52,9 +52,9 @@ def forward_json(error: LibraryError) -> dict[str, Any]:
         "tokens": record.tokens,
         "kind": record.kind,
         "measured_s": record.seconds,
-        "predicted_s": error.prediction.steps[-1].duration,
+        "predicted_s": error.seconds,
         "resident_measured_s": record.resident,
-        "resident_predicted_s": error.reference.steps[-1].duration,
+        "resident_predicted_s": error.resident,
         "measured": record.ratio,
         "predicted": error.predicted,
         "error": error.error,

@@ -11,17 +11,19 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec import structs
 from rich.table import Table
 
 from calibration.validate.library import Shape, read_library
 from calibration.validate.library_prediction import LibraryError, library_error, scenario_of
-from calibration.validate.records import NODES
+from calibration.validate.records import NODES, nodes_under
 from offsim.results.layout import gib, new_table, render, spaced
 from offsim.results.predict import Prediction, predict
 from offsim.results.steps import HOST
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Node
 from offsim.scenario.policy import AccelerateSequential, DiffusersGroup, Policy, Resident
+from offsim.scenario.scenario import Scenario
 
 DEFAULT_NODE = "h200-x1-d"
 TOKENS = (8190, 18900, 32760)
@@ -36,6 +38,7 @@ MODES: dict[str, Policy] = {
     "sequential": AccelerateSequential(),
     "block": DiffusersGroup(),
 }
+FORWARDS = 16
 OUTSIDE = "transformer other"
 KINDS = ("blocks in", "outside in", "outside out", "blocks out", "host")
 """What a forward waits for besides kernels."""
@@ -77,15 +80,24 @@ def kind_of(what: str) -> str:
 
 
 def predicted_rows(node: Node, shape: Shape, tokens: int, measured: dict[str, LibraryError]) -> list[Row]:
-    """All modes, the fastest first; measured ones with the host costs that were read there."""
+    """All modes, the fastest first; where some were measured, with the rates and host costs that were read there."""
     rows = []
+    reference = next(iter(measured.values())).reference.scenario if measured else None
+    node = node if reference is None else reference.node
     for mode, policy in MODES.items():
         known = measured.get(mode)
-        own = known.prediction if known is not None else predict(scenario_of(shape, tokens, node, policy))
-        if mode == "resident" and measured:
-            own = next(iter(measured.values())).reference
-        rows.append(Row(mode, own, known))
+        scenario = scenario_of(shape, tokens, node, policy)
+        if known is not None:
+            scenario = known.prediction.scenario
+        elif mode == "resident" and reference is not None:
+            scenario = reference
+        rows.append(Row(mode, predict(of_many(scenario)), known))
     return sorted(rows, key=lambda row: row.seconds)
+
+
+def of_many(scenario: Scenario) -> Scenario:
+    """So many forwards that the last one is what a long run has: the chip's burst is over."""
+    return structs.replace(scenario, workload=structs.replace(scenario.workload, steps=FORWARDS))
 
 
 COLUMNS = ("ms", "ratio", "kernels", "in", "out", "outside", "host", "GiB", "real", "error")
@@ -160,8 +172,8 @@ def busy_of(prediction: Prediction) -> dict[str, float]:
 
 def chapter(name: str, errors: list[LibraryError]) -> list[Any]:
     """Tables and sentences of one node."""
-    profile = NODES / name / "profile.toml"
-    node = load_node(str(profile) if profile.is_file() else name)
+    profiles = {folder.name: str(profile) for folder, profile in nodes_under(NODES)}
+    node = load_node(profiles.get(name, name))
     parts: list[Any] = []
     for tokens in TOKENS:
         measured = {e.record.mode: e for e in errors if e.record.node == name and e.record.tokens == tokens}

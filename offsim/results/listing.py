@@ -33,6 +33,8 @@ UNITS = {
     "energy": ("pJ", 1e-12),
 }
 """Dimension -> the unit it is shown in."""
+LONG = 1e-3
+"""Seconds from which on a time is shown in ms."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
 COMFORTABLE = 20
@@ -248,6 +250,8 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
     '55.2 GB/s [55-55.4]'
     """
     unit, factor = UNITS.get(dimension or "", ("", 1.0))
+    if isinstance(value, Quantity) and dimension == "time" and value.value >= LONG:
+        unit, factor = "ms", 1e-3
     if isinstance(value, Curve):
         if len(value.points) == 1:
             return f"{value.points[0][1] / factor:.6g} {unit}"
