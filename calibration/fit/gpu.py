@@ -4,8 +4,8 @@ from offsim.scenario.node import GPU, UNPACKING
 from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
-from .clock import fit_clock
-from .clock_parameters import AVERAGING, PARAMETERS, completed
+from .clock import ClockFit, fit_clock
+from .clock_parameters import AVERAGING, completed
 from .draw import EXCHANGING, collective_power, copy_power, idle_power
 from .fitting import Fit, SummaryRow, bytes_of, note_table
 from .loads import of_slowest
@@ -142,53 +142,51 @@ def _power(watts: float | None, source: str, otherwise: str, usual: float = 0.0)
     return toml.quantity(watts, "measured", source)
 
 
+CLOCK_UNITS = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
+
+
 def add_clock(fit: Fit, gpu: GPU) -> None:
-    if not fit.inventory.power_limit_watts:
-        fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, "nvidia-smi tells no power limit"))
-        return
-    soaks = of_slowest(fit.of("soak"), fit.of("soak-together"))
+    """The clock's tables; without a power limit or a load that reaches it a line in the summary that says so."""
+    limit = fit.inventory.power_limit_watts
     idle, idle_source = idle_power(fit)
-    found = fit_clock(soaks, fit.of("duty"), gpu, fit.inventory.power_limit_watts, idle)
+    found = None
+    if limit:
+        soaks = of_slowest(fit.of("soak"), fit.of("soak-together"))
+        found = fit_clock(soaks, fit.of("duty"), gpu, limit, idle)
     if found is None:
-        fit.rows.append(
-            SummaryRow("gpu.clock", "none", "", "", 0, "no load reached the power limit, or no clock was read")
-        )
+        why = "no load reached the power limit, or no clock was read" if limit else "nvidia-smi tells no power limit"
+        fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, why))
         return
-    source = "soak and duty probes"
-    units = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
-
-    def entries(group: str) -> list[tuple[str, str] | None]:
-        chosen = {name: e for name, e in found.values.items() if name.split(".")[0] == group}
-        return [fit.entry(f"gpu.clock.{name}", e, *units[group], source) for name, e in chosen.items()]
-
     burst = ("measured", "energy counter") if found.burst_counted else ("guess", "as far above the limit as h100-x1-c")
-    fit.table(
-        "gpu.clock",
-        [
-            ("limit_W", toml.quantity(fit.inventory.power_limit_watts, "measured", "nvidia-smi, power.limit")),
-            ("burst_W", toml.quantity(found.powers.burst, *burst)),
-            ("averaging_ms", toml.quantity(AVERAGING, "guess", "bursts of 0.8 s on all chips", None, 1e-3)),
-            ("idle_W", _power(idle, idle_source, "as one H200 drew between loads")),
-            *entries("window"),
-            (
-                "collective_W",
-                _power(collective_power(fit, idle), "energy counter", "as 2 x H100 over NVLink", EXCHANGING),
-            ),
-            ("copy_W", _power(copy_power(fit, idle), "energy counter", "not identified")),
-        ],
-    )
-    values = completed({name: estimate.value for name, estimate in found.values.items()})
-    elsewhere = "no load here tells it by itself: as on h100-x1-c"
-
-    def unknown(group: str) -> list[tuple[str, str] | None]:
-        unit, factor = units[group]
-        names = [p.name for p in PARAMETERS if p.name.startswith(f"{group}.") and p.name not in found.values]
-        keys = [name.removeprefix(f"{group}.") + (f"_{unit}" if unit else "") for name in names]
-        lines = [toml.quantity(values[name], "guess", elsewhere, None, factor) for name in names]
-        return list(zip(keys, lines, strict=True))
-
+    powers = [
+        ("limit_W", toml.quantity(limit, "measured", "nvidia-smi, power.limit")),
+        ("burst_W", toml.quantity(found.powers.burst, *burst)),
+        ("averaging_ms", toml.quantity(AVERAGING, "guess", "bursts of 0.8 s on all chips", None, 1e-3)),
+        ("idle_W", _power(idle, idle_source, "as one H200 drew between loads")),
+        ("collective_W", _power(collective_power(fit, idle), "energy counter", "as 2 x H100 over NVLink", EXCHANGING)),
+        ("copy_W", _power(copy_power(fit, idle), "energy counter", "not identified")),
+    ]
+    fit.table("gpu.clock", [*powers, *_fitted(fit, found, "window")])
     for group in ("energy", "sensitivity"):
-        fit.table(f"gpu.clock.{group}", [*entries(group), *unknown(group)])
+        fit.table(f"gpu.clock.{group}", [*_fitted(fit, found, group), *_usual(found, group)])
     worst = max(found.errors.items(), key=lambda item: abs(item[1]))
     note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
     fit.rows.append(SummaryRow("gpu.clock", f"{found.highest_MHz:.0f} MHz at most", "", "", len(found.errors), note))
+
+
+def _fitted(fit: Fit, found: ClockFit, group: str) -> list[tuple[str, str] | None]:
+    """Lines of what was found, noted in the summary."""
+    chosen = {name: e for name, e in found.values.items() if name.split(".")[0] == group}
+    source = "soak and duty probes"
+    return [fit.entry(f"gpu.clock.{name}", e, *CLOCK_UNITS[group], source) for name, e in chosen.items()]
+
+
+def _usual(found: ClockFit, group: str) -> list[tuple[str, str]]:
+    """Lines of what these loads don't tell."""
+    unit, factor = CLOCK_UNITS[group]
+    values = completed({name: estimate.value for name, estimate in found.values.items()})
+    names = [name for name in values if name.startswith(f"{group}.") and name not in found.values]
+    keys = [name.removeprefix(f"{group}.") + (f"_{unit}" if unit else "") for name in names]
+    source = "no load here tells it by itself: as on h100-x1-c"
+    lines = [toml.quantity(values[name], "guess", source, None, factor) for name in names]
+    return list(zip(keys, lines, strict=True))

@@ -2,11 +2,14 @@
 
 import pytest
 
+from calibration.bench import Reading
 from calibration.fit.draw import EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
-from calibration.fit.loads import drawn
+from calibration.fit.loads import drawn, soak_load
+from calibration.probes.power import keep_classes
 from calibration.samples import Header, Sample, read_samples
 from calibration.validate.records import NODES, nodes_under
+from offsim.scenario.load import load_node
 
 
 def watched(watts: list[float], probe: str = "soak", **config: str | int | float) -> Sample:
@@ -36,6 +39,31 @@ def test_several_runs_are_taken_together_and_what_lies_between_them_does_not_cou
 
 def test_without_a_counter_nothing_is_known():
     assert drawn(Sample("soak", {}, {"seconds": [1.0]}, False, 0, {}, "", "none"), 0.0, 9.0) is None
+
+
+def soak(seconds: float, begins: float, then: float) -> Sample:
+    """Rounds every 10 ms that take `begins` in the first 1.6 s and `then` later; products are a tenth of each."""
+    starts = [0.01 * i for i in range(round(100 * seconds))]
+    times = [begins if start < 1.6 else then for start in starts]
+    readings = {"start": starts, "seconds": times, "class_gemm": [0.1 * t for t in times]}
+    return Sample("soak", {"kernels": "mix"}, readings, False, 0, {}, "", "none")
+
+
+def test_of_a_long_soak_what_comes_after_the_burst_counts_and_of_a_short_one_the_burst():
+    gpu = load_node("h200-x1").gpu
+    long, short = soak_load(soak(5.0, 9e-3, 10e-3), gpu, 1980.0), soak_load(soak(1.6, 9e-3, 10e-3), gpu, 1980.0)
+    assert (long.measured, short.measured) == (10e-3, 9e-3)
+    assert (dict(long.classes)["gemm"], dict(short.classes)["gemm"]) == pytest.approx((1e-3, 0.9e-3))
+    assert [seconds for _, seconds in long.early] == [9e-3] * 4
+
+
+def test_classes_are_those_of_the_rank_that_takes_longest():
+    marks = {"part 0": 0.0, "part 0 class 0": 1.0, "part 0 class 1": 3.0, "part 1": 3.0}
+    slower = {name: 1.5 * instant for name, instant in marks.items()}
+    instants = {(rank, name): at for rank, those in enumerate((marks, slower)) for name, at in those.items()}
+    found: dict[str, list[float]] = {}
+    keep_classes(found, Reading(instants, 0.0, {}), 0, ["gemm", "attention"])
+    assert found == {"class_gemm": [1.5], "class_attention": [3.0]}
 
 
 def fit_of(samples: list[Sample]) -> Fit:
