@@ -10,6 +10,8 @@ from msgspec import structs
 from offsim.engine.clock import ClockState
 from offsim.engine.simulate import simulate
 from offsim.program.commands import COMPUTE, Compute, HostWork, Kernel, Record, Section, StreamProgram, Synchronize
+from offsim.results.predict import predict, warnings
+from offsim.scenario.load import load_node
 from offsim.scenario.node import Clock, Energy, Node, Sensitivity
 from offsim.scenario.policy import Resident
 from offsim.scenario.scenario import Scenario
@@ -133,3 +135,12 @@ def test_the_switch_turns_the_clock_off():
     program = StreamProgram("load", (Section("load", "denoise", 0, products(100)),), ((0,),))  # type: ignore[arg-type]
     ends = [simulate(s, program).instants[0, "end 99"] for s in (scenario, off)]
     assert ends[1] == pytest.approx(0.1) and ends[0] > ends[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "efficiency", "said"), [("h100-sxm-x8", 1.0, True), ("h100-sxm-x8", 0.9, False), ("h200-x1", 1.0, False)]
+)
+def test_a_node_without_a_clock_says_that_its_kernels_never_meet_the_power_limit(name, efficiency, said):
+    work = Workload(tokens=512, steps=1, cfg="none", compute_efficiency=efficiency)
+    found = warnings(predict(Scenario(tiny_model(), work, load_node(name), Resident())))
+    assert any(warning.startswith("this node has no clock model") for warning in found) is said
