@@ -257,8 +257,8 @@ def warnings(prediction: Prediction) -> list[str]:
         )
     if efficiency == 1 and prediction.scenario.node.gpu.clock is None:
         found.append(
-            "this node has no clock model: a chip at its power limit computes 10 to 20 % longer than short bursts, which "
-            "its rates may be of (measured on H100 and H200 SXM); workload.compute_efficiency allows for it"
+            "this node has no clock model: a chip at its power limit computes 10 to 20 % longer than in short bursts "
+            "(measured on H100 and H200 SXM), which its rates may be of; workload.compute_efficiency allows for it"
         )
     if two_weights(prediction.scenario, prediction.program):
         found.append("how collectives share links with copies beyond 2 ranks is not known: times carry both extremes")
