@@ -132,21 +132,41 @@ class Chip(NamedTuple):
         return np.asarray(found.x * scale)
 
     def deviations(self, loads: list[Load], best: np.ndarray) -> np.ndarray:
-        """Standard deviations by a jackknife over loads: they are few, and each is a block of its own."""
-        refits = [self.solve(loads[:i] + loads[i + 1 :], best, evaluations=4) for i in range(len(loads))]
-        return np.asarray(np.sqrt((len(loads) - 1) / len(loads) * ((np.asarray(refits) - best) ** 2).sum(axis=0)))
+        """Standard deviations by a jackknife over loads: they are few, and each is a block of its own.
+
+        A load without which a parameter is not told at all stays.
+        """
+        others = [loads[:i] + loads[i + 1 :] for i in range(len(loads))]
+        refits = [self.solve(rest, best, evaluations=4) for rest in others if told_by(rest) == self.free]
+        n = max(1, len(refits))
+        return np.asarray(np.sqrt((n - 1) / n * ((np.asarray(refits or [best]) - best) ** 2).sum(axis=0)))
 
 
 def while_drawing(clock: Clock, load: Load) -> Clock:
-    """The clock for a load's settled time: of a limited load what was drawn then is the limit, otherwise the burst."""
-    limit = clock.burst or clock.limit
-    if load.drawn is not None and load.measured > SLOWED * load.alone:
-        limit = Quantity(max(load.drawn, clock.idle.value + 1.0), "measured", "energy counter")
-    return structs.replace(clock, limit=limit, burst=None)
+    """The clock for a load's settled time.
+
+    What a limited load drew then is its limit; where that is not known, the burst, or of long ones the limit.
+    """
+    known = load.drawn if load.measured > SLOWED * load.alone else None
+    return _limited_to(clock, known, clock.limit if load.lasting else clock.burst or clock.limit)
+
+
+def at_first(clock: Clock, load: Load) -> Clock:
+    """The clock for a load's first 150 ms: its burst."""
+    known = load.burst if load.measured > SLOWED * load.alone else None
+    return _limited_to(clock, known, clock.burst or clock.limit)
+
+
+def _limited_to(clock: Clock, watts: float | None, otherwise: Quantity) -> Clock:
+    """A clock with one limit."""
+    limit = otherwise
+    if watts is not None:
+        limit = Quantity(max(watts, clock.idle.value + 1.0), "measured", "energy counter")
+    return structs.replace(clock, limit=limit, burst=None, averaging=None)
 
 
 def _residuals(load: Load, clock: Clock) -> Iterator[float]:
-    clock = while_drawing(clock, load)
+    beginning, clock = at_first(clock, load), while_drawing(clock, load)
     by_class = settled_classes(load, clock)
     yield (GAPS_WEIGHT if load.idle else 1.0) * log(sum(by_class.values()) / load.measured)
     for name, measured in load.classes:
@@ -159,7 +179,7 @@ def _residuals(load: Load, clock: Clock) -> Iterator[float]:
         demand = sum(kernel_energy(kernel, clock) for kernel, _ in load.kernels) / load.measured
         yield log((clock.idle.value + demand) / load.power)
     if load.early:
-        simulated = early(load, clock)
+        simulated = early(load, beginning)
         for (_, seconds), predicted in zip(load.early, simulated, strict=True):
             yield EARLY_WEIGHT * log(predicted / seconds)
 

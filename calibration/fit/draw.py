@@ -8,8 +8,8 @@ from .loads import drawn
 STEADY = (0.5, 9e9)
 IDLE_POWER = 120.0
 """Watts that the chip draws in use but idle, as NVML read it on one H200 right after a load; of others a guess."""
-EXCHANGING = 221.0
-"""Watts above that during all-to-alls, as one of 2 x H100 drew over NVLink (341 W, h100-x2-d-nvlink)."""
+EXCHANGING = 222.0
+"""Watts above that during all-to-alls, as one of 2 x H100 drew over NVLink (342 W, h100-x2-d-nvlink)."""
 
 
 def idle_power(fit: Fit) -> tuple[float, str]:

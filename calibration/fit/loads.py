@@ -22,6 +22,7 @@ SETTLED = (0.15, 0.7)
 LASTING = (1.6, 9e9)
 """Seconds of a long soak in which it has done its work."""
 LONG = 3.0
+"""Seconds from which on a soak is long, as it was asked for."""
 BURST = (0.2, 0.75)
 """Seconds after which the counter of energy shows what is drawn before the slower regulation begins."""
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
@@ -49,6 +50,8 @@ class Load(NamedTuple):
     """(instant, seconds of a round) from a cool start."""
     classes: tuple[tuple[str, float], ...] = ()
     """(class, its seconds of a round) once settled, where the load mixes them and they were timed apart."""
+    lasting: bool = False
+    """Whether `measured` is of the time in which the limit holds in the mean, not of the burst."""
     drawn: float | None = None
     """Watts in the mean of the time that `measured` is of, where the energy was counted."""
     burst: float | None = None
@@ -91,7 +94,8 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
         chosen = values[(starts >= low) & (starts < high)]
         return float(np.median(chosen)) if len(chosen) else None
 
-    window = LASTING if starts.max() > LONG else SETTLED
+    long = float(sample.config.get("seconds", 0.0)) >= LONG
+    window = LASTING if long else SETTLED
     measured = inside(*window) or float(np.median(times))
     apart = [(key, inside(*window, np.asarray(v))) for key, v in sample.readings.items() if key.startswith("class_")]
     classes = tuple((key.removeprefix("class_"), seconds) for key, seconds in apart if seconds is not None)
@@ -105,15 +109,16 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
     # Of all GPUs together the slowest one's time counts, while the first one's sensors are read.
     one = sample.probe != "soak-together"
     burst = drawn(sample, *BURST) if one else None
-    lasting = drawn(sample, *LASTING) if one and window == LASTING else burst
+    watts = drawn(sample, *LASTING) if one and long else burst
     kernels = _kernels(name, gpu)
-    return Load(name, kernels, 1, 0.0, measured, sample.held_out, clock, power, first, classes, lasting, burst)
+    return Load(name, kernels, 1, 0.0, measured, sample.held_out, clock, power, first, classes, long, watts, burst)
 
 
 def drawn(sample: Sample, low: float, high: float) -> float | None:
     """Watts between these seconds of its runs, by what the counter of energy gained; None where it was not read.
 
-    The counter moves every 0.1 s, so only whole moves count.
+    The counter moves every 0.1 s, so only whole moves count, each as long as they are on average in its run: the
+    instant at which one is seen is off by up to the sensors' 25 ms.
     """
     seconds, joules = (np.asarray(sample.readings.get(f"watched_{name}", ())) for name in ("seconds", "energy_J"))
     if len(seconds) < 2:
@@ -123,7 +128,8 @@ def drawn(sample: Sample, low: float, high: float) -> float | None:
     for run in np.split(np.arange(1, len(seconds))[moved], np.flatnonzero(np.diff(seconds[1:][moved]) < 0) + 1):
         inside = run[(seconds[run] >= low) & (seconds[run] < high)]
         if len(inside) > 1:
-            spent += float(seconds[inside[-1]] - seconds[inside[0]])
+            period = float(seconds[run[-1]] - seconds[run[0]]) / (len(run) - 1)
+            spent += period * (len(inside) - 1)
             gained += float(joules[inside[-1]] - joules[inside[0]])
     return gained / spent if spent > 0 else None
 

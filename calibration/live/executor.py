@@ -60,11 +60,13 @@ def no_garbage_collection() -> Iterator[None]:
 
     Nothing is collected first: that takes 0.1 s, of another length on every rank, and would make one late.
     """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 class Executor:

@@ -21,7 +21,7 @@ from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.scenario.scenario import Scenario, ScenarioError
 
-from .records import nodes_under
+from .records import profile_of
 
 SETTLED = 6
 """Steps from the end whose parts count in a prediction."""
@@ -55,7 +55,7 @@ def _lines(folder: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:
-    profile = str(dict(nodes_under(folder.parent))[folder])
+    profile = str(profile_of(folder.resolve()))
     predicted = predicted_parts(case.resident(profile) if run == "resident" else case.scenario(profile))
     measured = {part.key: part for part in msgspec.convert(line[run]["parts"], list[Part])}
     title = f"{case.name}, {run}: {_states(line[run]['states'])}"

@@ -18,6 +18,8 @@ from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import ScenarioError
 
 NODES = Path(__file__).parents[1] / "nodes"
+ANOTHERS = "profile-of.txt"
+"""Names the node whose profile stands for a folder's."""
 SETTLING = 0.2
 """Seconds of a resident run that don't count."""
 FIRST_STEADY = 2
@@ -31,13 +33,22 @@ def nodes_under(root: Path = NODES) -> Iterator[tuple[Path, Path]]:
     """Folders of nodes, each with the profile that its measurements are predicted with.
 
     That is its own, or the one of the node that `profile-of.txt` names: of a machine of the same part, where this one
-    could not be calibrated.
+    could not be calibrated. Raises ScenarioError where that one has none.
     """
     for folder in sorted(root.glob("*")):
-        other = folder / "profile-of.txt"
-        path = root / other.read_text(encoding="utf-8").strip() if other.is_file() else folder
-        if (path / "profile.toml").is_file():
-            yield folder, path / "profile.toml"
+        if (folder / "profile.toml").is_file() or (folder / ANOTHERS).is_file():
+            yield folder, profile_of(folder)
+
+
+def profile_of(folder: Path) -> Path:
+    """The profile of a node's folder; raises ScenarioError where there is none."""
+    other = folder / ANOTHERS
+    named = other.read_text(encoding="utf-8").strip() if other.is_file() else folder.name
+    path = folder.parent / named / "profile.toml"
+    if not path.is_file():
+        said = f"{other}: {named!r}" if other.is_file() else str(folder)
+        raise ScenarioError(f"{said}: no profile.toml there")
+    return path
 
 
 class Record(NamedTuple):

@@ -12,7 +12,7 @@ temperature; differences between chips.
 """
 
 from collections.abc import Iterable
-from math import exp
+from math import exp, log
 
 from offsim.scenario.node import Clock
 
@@ -28,7 +28,8 @@ class ClockState:
         self.window = clock.window.value
         self.slice = self.window / SLICES
         self._burst = (clock.burst or clock.limit).value - clock.idle.value
-        self._averaging = 1.0 if clock.averaging is None else clock.averaging.value
+        longer = 1.0 if clock.averaging is None else clock.averaging.value
+        self._averaging = longer if longer != self.window else 1.001 * longer
         self._beside = {"collective": clock.collective.value, "H2D": clock.copy.value, "D2H": clock.copy.value}
         sensitivity = clock.sensitivity
         self._sensitivity = {name: getattr(sensitivity, name).value for name in sensitivity.__struct_fields__}
@@ -42,9 +43,32 @@ class ClockState:
         return self._load + (self._mean - self._load) * exp(-(now - self._since) / self.window)
 
     def drawn(self, now: float) -> float:
-        """Mean of what was drawn above idle [W], over the longer window."""
-        drawing = min(self.mean(now), self.allowed())
-        return drawing + (self._drawn - drawing) * exp(-(now - self._since) / self._averaging)
+        """Mean of what was drawn above idle [W], over the longer window.
+
+        Drawn is the mean demand where that is allowed, and what is allowed where it is not: one after the other if the
+        mean demand passes it on its way to the load.
+        """
+        spent, allowed = now - self._since, self.allowed()
+        first, last = self._mean > allowed, self.mean(now) > allowed
+        if first == last or allowed == self._load:
+            return self._held(self._drawn, allowed, spent) if first else self._followed(self._drawn, self._mean, spent)
+        passing = self.window * log((self._mean - self._load) / (allowed - self._load))
+        if first:
+            return self._followed(self._held(self._drawn, allowed, passing), allowed, spent - passing)
+        return self._held(self._followed(self._drawn, self._mean, passing), allowed, spent - passing)
+
+    def _held(self, drawn: float, power: float, seconds: float) -> float:
+        """The longer mean after so long at one power."""
+        return power + (drawn - power) * exp(-seconds / self._averaging)
+
+    def _followed(self, drawn: float, mean: float, seconds: float) -> float:
+        """The longer mean d after so long, where the shorter one goes m(t) = load + (mean - load) exp(-t / window).
+
+        d' = (m - d) / averaging is solved by d(t) = load + a exp(-t / window) + (d - load - a) exp(-t / averaging).
+        """
+        part = (mean - self._load) / (1.0 - self._averaging / self.window)
+        rest = drawn - self._load - part
+        return self._load + part * exp(-seconds / self.window) + rest * exp(-seconds / self._averaging)
 
     def allowed(self) -> float:
         """What may be drawn above idle [W] since the last change of the load.

@@ -88,7 +88,7 @@ class Clock(Struct, frozen=True, forbid_unknown_fields=True):
     copy: PowerQuantity
     """Drawn while a copy runs, in each direction."""
     burst: PowerQuantity | None = None
-    """What may be drawn for less than `averaging`; where unknown, the limit."""
+    """What may be drawn until the mean over `averaging` has come to the limit; where unknown, the limit."""
     averaging: TimeQuantity | None = None
     """Time over which what is drawn is averaged, for the limit to hold; needed with `burst`."""
 
@@ -97,8 +97,10 @@ class Clock(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"idle={self.idle.value}: must be below limit={self.limit.value}")
         if self.window.value <= 0:
             raise ValueError("window: must be above 0")
-        if self.burst is not None and (self.averaging is None or self.averaging.value <= 0):
-            raise ValueError("averaging: with burst, must be above 0")
+        if self.averaging is not None and self.averaging.value <= 0:
+            raise ValueError("averaging: must be above 0")
+        if self.burst is not None and self.averaging is None:
+            raise ValueError("averaging: needed with burst")
         if self.burst is not None and self.burst.value < self.limit.value:
             raise ValueError(f"burst={self.burst.value}: must not be below limit={self.limit.value}")
 

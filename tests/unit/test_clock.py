@@ -14,6 +14,7 @@ from offsim.results.predict import predict, warnings
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Clock, Energy, Node, Sensitivity
 from offsim.scenario.policy import Resident
+from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_model
@@ -72,6 +73,10 @@ def test_the_clock_falls_once_the_mean_demand_has_passed_the_headroom():
     assert taken[30] > 1.05e-3
 
 
+def optional(value: float | None) -> Quantity | None:
+    return None if value is None else quantity(value)
+
+
 def bursting() -> Clock:
     """The same, with 620 W above idle for less than 0.4 s."""
     return structs.replace(clock(), burst=quantity(740.0), averaging=quantity(0.4))
@@ -99,10 +104,34 @@ def test_the_longer_mean_never_passes_the_headroom():
         assert state.drawn(i * 5e-3) <= 580.0 + 1e-9
 
 
-@pytest.mark.parametrize(("burst", "averaging"), [(740.0, None), (740.0, 0.0), (690.0, 0.4)])
+def test_the_longer_mean_does_not_depend_on_how_often_it_is_looked_at():
+    """A load of 900 W for 20 ms, then a gap of 10 ms, ten times: below what is allowed, so nothing is cut."""
+
+    def drawn(looks: int) -> float:
+        state, now = ClockState(bursting()), 0.0
+        for _ in range(10):
+            for demand, seconds in ((900.0, 20e-3), (0.0, 10e-3)):
+                for _ in range(looks):
+                    state.set_load(now, demand)
+                    now += seconds / looks
+        return state.drawn(now)
+
+    assert drawn(1) == pytest.approx(drawn(40), rel=1e-3)
+
+
+def test_where_everything_is_allowed_the_longer_mean_is_the_demand_averaged_twice():
+    """d = load (1 + w / (T - w) exp(-t / w) - T / (T - w) exp(-t / T))."""
+    state = ClockState(bursting())
+    state.set_load(0.0, 500.0)
+    short, long = 0.02, 0.4
+    expected = 500 * (1 + short / (long - short) * exp(-0.1 / short) - long / (long - short) * exp(-0.1 / long))
+    assert state.drawn(0.1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("burst", "averaging"), [(740.0, None), (740.0, 0.0), (None, 0.0), (690.0, 0.4)])
 def test_a_burst_needs_its_window_and_is_no_less_than_the_limit(burst, averaging):
     with pytest.raises(ValueError, match=r"averaging|burst"):
-        structs.replace(clock(), burst=quantity(burst), averaging=None if averaging is None else quantity(averaging))
+        structs.replace(clock(), burst=optional(burst), averaging=optional(averaging))
 
 
 def test_a_load_below_the_limit_is_never_slowed():

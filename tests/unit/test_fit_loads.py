@@ -3,13 +3,18 @@
 import pytest
 
 from calibration.bench import Reading
+from calibration.fit.clock import at_first, while_drawing
+from calibration.fit.clock_parameters import Powers, clock_of
 from calibration.fit.draw import EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
-from calibration.fit.loads import drawn, soak_load
+from calibration.fit.loads import Load, drawn, soak_load
 from calibration.probes.power import keep_classes
 from calibration.samples import Header, Sample, read_samples
 from calibration.validate.records import NODES, nodes_under
 from offsim.scenario.load import load_node
+from offsim.scenario.scenario import ScenarioError
+
+POWERS = Powers(limit=700.0, idle=120.0, burst=740.0)
 
 
 def watched(watts: list[float], probe: str = "soak", **config: str | int | float) -> Sample:
@@ -46,7 +51,7 @@ def soak(seconds: float, begins: float, then: float) -> Sample:
     starts = [0.01 * i for i in range(round(100 * seconds))]
     times = [begins if start < 1.6 else then for start in starts]
     readings = {"start": starts, "seconds": times, "class_gemm": [0.1 * t for t in times]}
-    return Sample("soak", {"kernels": "mix"}, readings, False, 0, {}, "", "none")
+    return Sample("soak", {"kernels": "mix", "seconds": seconds}, readings, False, 0, {}, "", "none")
 
 
 def test_of_a_long_soak_what_comes_after_the_burst_counts_and_of_a_short_one_the_burst():
@@ -55,6 +60,27 @@ def test_of_a_long_soak_what_comes_after_the_burst_counts_and_of_a_short_one_the
     assert (long.measured, short.measured) == (10e-3, 9e-3)
     assert (dict(long.classes)["gemm"], dict(short.classes)["gemm"]) == pytest.approx((1e-3, 0.9e-3))
     assert [seconds for _, seconds in long.early] == [9e-3] * 4
+
+
+def test_a_load_goes_with_what_was_drawn_and_else_with_the_burst_or_when_long_with_the_limit():
+    """Limits in W: of the time that counts, and of the first 150 ms."""
+    clock = clock_of({"energy.gemm": 1e-12, "energy.attention": 1e-12, "energy.byte": 1e-10, "window": 0.02}, POWERS)
+    slowed = Load("mix", (), 1, 0.0, measured=1.0)
+    cases = {
+        (740.0, 740.0): slowed,
+        (700.0, 740.0): slowed._replace(lasting=True),
+        (765.0, 765.0): slowed._replace(drawn=765.0, burst=765.0),
+        (698.0, 765.0): slowed._replace(lasting=True, drawn=698.0, burst=765.0),
+    }
+    found = {(while_drawing(clock, load).limit.value, at_first(clock, load).limit.value) for load in cases.values()}
+    assert found == set(cases)
+
+
+def test_of_a_load_that_is_not_slowed_what_it_draws_is_no_limit():
+    gpu = load_node("h200-x1").gpu
+    load = soak_load(soak(1.6, 1e-6, 1e-6), gpu, 1980.0)._replace(drawn=515.0)
+    clock = clock_of({"energy.gemm": 1e-12, "energy.attention": 1e-12, "energy.byte": 1e-10, "window": 0.02}, POWERS)
+    assert while_drawing(clock, load).limit.value == 740.0
 
 
 def test_classes_are_those_of_the_rank_that_takes_longest():
@@ -98,3 +124,6 @@ def test_a_node_without_a_profile_of_its_own_has_the_one_that_it_names(tmp_path)
     (tmp_path / "b" / "profile-of.txt").write_text("a\n")
     found = {folder.name: profile for folder, profile in nodes_under(tmp_path)}
     assert found == {"a": tmp_path / "a" / "profile.toml", "b": tmp_path / "a" / "profile.toml"}
+    (tmp_path / "c" / "profile-of.txt").write_text("nobody\n")
+    with pytest.raises(ScenarioError, match=r"'nobody': no profile\.toml there"):
+        list(nodes_under(tmp_path))
