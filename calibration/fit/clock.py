@@ -6,7 +6,7 @@ themselves in mixed loads (totals don't tell them apart), energy of relayouts. D
 the same kernels at full clock, of each class of kernels in it, the clock that NVML reads during continuous loads, the
 power that it reads where the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy
 per FLOP), and the first 150 ms of each load, where the window shows. A load's time goes with what the chip drew
-meanwhile: 720 to 785 W of a limit of 700, before a slower regulation brings the mean down. Where the energy was not
+meanwhile: 710 to 790 W of a limit of 700, before a slower regulation brings the mean down. Where the energy was not
 counted that is taken as BURST times the limit.
 Left out: the dip with which that regulation begins; temperature: kernels of a warm chip are 1 to 2 % slower at the same
 nominal clock; and that kernels are slower right after a gap (bursts count for less, therefore).
@@ -30,8 +30,6 @@ from .clock_parameters import Parameter, Powers, clock_of, told_by
 from .estimate import Estimate
 from .loads import UNLIMITED, Load, duty_load, soak_load
 
-SLOWED = 1.03
-"""A load whose kernels take this much longer than at full clock is limited by power."""
 EARLY_WEIGHT, CLOCK_WEIGHT, CLASS_WEIGHT, GAPS_WEIGHT = 0.3, 0.3, 0.5, 0.3
 BURST = 1.057
 """What whole blocks draw for a moment over the limit, on h100-x1-c (single classes of kernels: up to 1.12)."""
@@ -65,13 +63,10 @@ def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float,
         return None
     loads = [soak_load(s, gpu, highest) for s in soaks] + [duty_load(s, gpu) for s in duties]
     fitted = [load for load in loads if not load.held_out]
-    if not any(load.measured > SLOWED * load.alone for load in fitted):
+    if not any(load.limited for load in fitted):
         return None
-    limited = [load for load in fitted if load.mixes and load.measured > SLOWED * load.alone]
-    bursts = [load.burst for load in limited if load.burst is not None]
-    counted = len(bursts) >= ENOUGH
-    burst = max(limit, float(np.median(bursts))) if counted else BURST * limit
-    chip = Chip(Powers(limit, idle, burst), told_by(fitted))
+    burst = counted_burst(fitted)
+    chip = Chip(Powers(limit, idle, BURST * limit if burst is None else max(limit, burst)), told_by(fitted))
     best = chip.best(fitted)
     spread = chip.deviations(fitted, best)
     clock = chip.clock(best)
@@ -82,7 +77,13 @@ def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float,
         parameter.name: Estimate(float(v), _interval(float(v), float(d)), len(fitted), held)
         for parameter, v, d in zip(chip.free, best, spread, strict=True)
     }
-    return ClockFit(highest, chip.powers, counted, values, errors)
+    return ClockFit(highest, chip.powers, burst is not None, values, errors)
+
+
+def counted_burst(loads: list[Load]) -> float | None:
+    """Watts that blocks at the limit draw for a moment; None where too few were counted."""
+    bursts = [load.burst for load in loads if load.mixes and load.limited and load.burst is not None]
+    return float(np.median(bursts)) if len(bursts) >= ENOUGH else None
 
 
 def _interval(value: float, deviation: float) -> tuple[float, float] | None:
@@ -147,13 +148,13 @@ def while_drawing(clock: Clock, load: Load) -> Clock:
 
     What a limited load drew then is its limit; where that is not known, the burst, or of long ones the limit.
     """
-    known = load.drawn if load.measured > SLOWED * load.alone else None
+    known = load.drawn if load.limited else None
     return _limited_to(clock, known, clock.limit if load.lasting else clock.burst or clock.limit)
 
 
 def at_first(clock: Clock, load: Load) -> Clock:
     """The clock for a load's first 150 ms: its burst."""
-    known = load.burst if load.measured > SLOWED * load.alone else None
+    known = load.burst if load.limited else None
     return _limited_to(clock, known, clock.burst or clock.limit)
 
 

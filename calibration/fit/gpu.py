@@ -26,6 +26,8 @@ from .tables import (
 
 LARGE = 2e9
 """Bytes of an elementwise kernel that no cache serves."""
+CLOCK_UNITS = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
+"""Group of the clock's values -> unit and factor in a profile."""
 WORKSPACE = 2.0**25
 """cuBLAS on Hopper: 32 MiB, where the samples don't say."""
 
@@ -140,9 +142,6 @@ def _power(watts: float | None, source: str, otherwise: str, usual: float = 0.0)
     if watts is None or not source:
         return toml.quantity(usual if watts is None else watts, "guess", otherwise)
     return toml.quantity(watts, "measured", source)
-
-
-CLOCK_UNITS = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
 
 
 def add_clock(fit: Fit, gpu: GPU) -> None:

@@ -28,6 +28,8 @@ BURST = (0.2, 0.75)
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
 UNLIMITED = 0.97
 """Share of the highest clock from which on a load is not limited."""
+SLOWED = 1.03
+"""A load whose kernels take this much longer than at full clock is limited by power."""
 
 
 class Load(NamedTuple):
@@ -71,6 +73,11 @@ class Load(NamedTuple):
     def alone(self) -> float:
         """Seconds of a round at full clock."""
         return sum(seconds for _, seconds in self.kernels)
+
+    @property
+    def limited(self) -> bool:
+        """Whether power slows it."""
+        return self.measured > SLOWED * self.alone
 
 
 def of_slowest(soaks: list[Sample], together: list[Sample]) -> list[Sample]:

@@ -6,14 +6,13 @@ is this rank's part.
 Left out: graphs.
 """
 
-import gc
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import ceil
 from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
+from offsim.engine.garbage import no_garbage_collection
 from offsim.program.commands import (
     COMPUTE,
     Allocate,
@@ -52,21 +51,6 @@ class Note(NamedTuple):
     begin: Any
     end: Any
     cause: str = ""
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Python's collector looks at all of the framework's objects now and then: a pause that no program asked for.
-
-    Nothing is collected first: that takes 0.1 s, of another length on every rank, and would make one late.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class Executor:
@@ -135,6 +119,7 @@ class Executor:
         device.synchronize("device")
         streams = used_streams(c for number in chosen for c in self.program.sections[number].commands)
         marks = []
+        # The collector looks at all of the framework's objects now and then: a pause that no program asked for.
         with no_garbage_collection():
             base = device.gate(streams, gate) if gate else device.record(COMPUTE)
             zero = self._zero = perf_counter()

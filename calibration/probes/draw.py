@@ -13,7 +13,7 @@ from offsim.program.commands import COMPUTE, Allocate, Command, Direction, HostW
 
 from .power import keep_watched
 from .probe import Mode, Probe, Readings
-from .writing import collectives, copies, copy_buffers, timed
+from .writing import COPY_STREAM, collectives, copies, copy_buffers, timed
 
 DRAWN = 3.0
 """Seconds of each load; the counter moves every 0.1 s."""
@@ -48,7 +48,7 @@ class Draw(Probe):
             return (Record(COMPUTE, "begin"), *waiting)
         direction: Direction = "H2D" if load == "H2D" else "D2H"
         count = round(DRAWN * COPY_RATE / COPIED)
-        return (*copy_buffers(direction, COPIED), *timed("copy", copies(direction, COPIED, count)))
+        return (*copy_buffers(direction, COPIED), *timed(COPY_STREAM, copies(direction, COPIED, count)))
 
 
 class DrawTogether(Draw):

@@ -140,7 +140,7 @@ class SoakTogether(Soak):
 
 
 class Duty(Probe):
-    """Bursts and gaps: how much load the clock stands."""
+    """Bursts and gaps: how much load the clock stands. What a burst's first round takes is kept beside, not fitted."""
 
     key, title, identifies = "duty", "clock under bursts with gaps", ("gpu.clock.energy", "gpu.clock.window")
     rounds = (1, 1)

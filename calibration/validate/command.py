@@ -14,7 +14,18 @@ from rich.table import Table
 from calibration.replays.cases import without_kind
 from offsim.results.layout import Renderable, new_table, pairs, render, spaced
 
-from .errors import CaseError, Summary, Winners, all_errors, as_json, beside, memory_error, summary, winners
+from .errors import (
+    CaseError,
+    Summary,
+    Winners,
+    all_errors,
+    as_json,
+    beside,
+    memory_error,
+    seconds_error,
+    summary,
+    winners,
+)
 from .library import read_library
 from .library_prediction import LibraryError, library_error
 from .library_report import forward_json, forwards_tables
@@ -158,7 +169,7 @@ def quantities(errors: list[CaseError]) -> Table:
     """Everything else that is predicted: seconds, first steps, switches, memory."""
     table = new_table("|error| of other quantities", "quantity", "n", "median", "p95", "worst", "<=1/3/5 %")
     rows: list[tuple[str, Callable[[CaseError], float | None]]] = [
-        ("policy, steady step [s]", lambda e: e.policy_error),
+        ("policy, steady step [s]", seconds_error),
         ("resident run, steady step [s]", lambda e: e.resident_error),
         *((f"step {i} [s]", partial(_first_step, i)) for i in range(4)),
         ("switch step [s]", lambda e: e.switch_error),

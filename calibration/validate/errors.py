@@ -11,7 +11,7 @@ from offsim.results.predict import predict
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 
-from .records import FIRST_STEPS, Record, class_of, settled
+from .records import FIRST_STEPS, Record, class_of, steady_resident
 from .simpler import SIMPLER, steady, sums_of, with_equal_shares, without_contention
 
 
@@ -96,8 +96,8 @@ def resident_step(reference: Scenario, record: Record) -> float:
     """Predicted seconds of a resident step, read as it is measured: of as many steps those after the first 0.2 s."""
     steps = max(len(run) for run in record.resident_steps)
     workload = structs.replace(reference.workload, steps=steps)
-    found = [step.duration for step in predict(structs.replace(reference, workload=workload)).steps]
-    return median(settled(found) or found[-1:])
+    found = predict(structs.replace(reference, workload=workload)).steps
+    return steady_resident([[step.duration for step in found]])
 
 
 def with_host_read(scenario: Scenario, read: float) -> Scenario:

@@ -16,7 +16,7 @@ import msgspec
 from offsim.scenario.policy import DiffusersGroup, Policy
 from offsim.scenario.scenario import ScenarioError
 
-from .records import NODES, nodes_under, settled
+from .records import NODES, nodes_under, steady_resident
 
 PATTERN = "diffusers*.jsonl"
 DRIVER_SIZE = 141_557_760
@@ -88,7 +88,7 @@ class LibraryRecord(NamedTuple):
     @property
     def resident(self) -> float:
         """Of a forward without offloading, those first in a run left out while the clock settles."""
-        return median(s for run in self.resident_s for s in settled(run) or run)
+        return steady_resident(self.resident_s)
 
     @property
     def ratio(self) -> float:

@@ -31,7 +31,7 @@ from offsim.scenario.scenario import Scenario, check
 from offsim.scenario.workload import Workload
 
 from .library import LibraryRecord, Shape
-from .records import settled
+from .records import steady_resident
 
 STEPS = 4
 PROBED_HOOK = 1e-3
@@ -57,8 +57,7 @@ class LibraryError(NamedTuple):
     @property
     def resident(self) -> float:
         """Of a forward without offloading, read as it is measured."""
-        found = [step.duration for step in self.reference.steps]
-        return median(settled(found) or found)
+        return steady_resident([[step.duration for step in self.reference.steps]])
 
     @property
     def predicted(self) -> float:

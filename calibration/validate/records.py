@@ -106,7 +106,7 @@ class Record(NamedTuple):
     def resident(self, repetition: int | None = None) -> float:
         """Seconds of a steady step of the interleaved resident runs."""
         runs = self.resident_steps if repetition is None else [self.resident_steps[repetition]]
-        return median(step for run in runs for step in settled(run))
+        return steady_resident(runs)
 
     @property
     def ratio(self) -> float:
@@ -120,6 +120,11 @@ class Record(NamedTuple):
             return None
         first, second = (self.policy(i) / self.resident(i) for i in (0, 1))
         return first / second - 1
+
+
+def steady_resident(runs: list[list[float]]) -> float:
+    """Seconds of a steady step of resident runs: the median of settled ones; of a run too short for any, all count."""
+    return median(step for run in runs for step in settled(run) or run)
 
 
 def settled(run: list[float]) -> list[float]:

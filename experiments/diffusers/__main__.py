@@ -80,7 +80,7 @@ def kind_of(what: str) -> str:
 
 
 def predicted_rows(node: Node, shape: Shape, tokens: int, measured: dict[str, LibraryError]) -> list[Row]:
-    """All modes, the fastest first; where some were measured, with the rates that were read there, and those with host costs."""
+    """All modes, the fastest first; where some were measured all have the rates that were read, those also host costs."""
     rows = []
     reference = next(iter(measured.values())).reference.scenario if measured else None
     node = node if reference is None else reference.node

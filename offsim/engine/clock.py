@@ -6,7 +6,7 @@ Demand is what would be drawn at full clock, each kernel's energy over its durat
 over the shorter window against what is allowed gives the clock: min(1, allowed / mean demand). Allowed is what the
 longer mean of power drawn leaves: limit + (limit - that mean), at most the burst. A kernel takes clock ** -sensitivity
 times as long. Measured: an H200's products of 1.45 ms take 1.71 ms under continuous load and 1.49 ms with half of the
-time idle; an H100 of 700 W draws 720 to 785 W for 0.8 s and 700 W in the mean from then on.
+time idle; an H100 of 700 W draws 710 to 790 W for 0.8 s and 700 W in the mean from then on.
 Left out: that the limit is reached by a dip of a quarter of a second and, fainter, another one 0.95 s later;
 temperature; differences between chips.
 """
@@ -28,7 +28,8 @@ class ClockState:
         self.window = clock.window.value
         self.slice = self.window / SLICES
         self._burst = (clock.burst or clock.limit).value - clock.idle.value
-        longer = 1.0 if clock.averaging is None else clock.averaging.value
+        longer = 0.0 if clock.burst is None or clock.averaging is None else clock.averaging.value
+        # The closed form of `_followed` has no value where both windows are one.
         self._averaging = longer if longer != self.window else 1.001 * longer
         self._beside = {"collective": clock.collective.value, "H2D": clock.copy.value, "D2H": clock.copy.value}
         sensitivity = clock.sensitivity
@@ -43,11 +44,13 @@ class ClockState:
         return self._load + (self._mean - self._load) * exp(-(now - self._since) / self.window)
 
     def drawn(self, now: float) -> float:
-        """Mean of what was drawn above idle [W], over the longer window.
+        """Mean of what was drawn above idle [W], over the longer window; 0 without a burst, when it changes nothing.
 
         Drawn is the mean demand where that is allowed, and what is allowed where it is not: one after the other if the
         mean demand passes it on its way to the load.
         """
+        if not self._averaging:
+            return 0.0
         spent, allowed = now - self._since, self.allowed()
         first, last = self._mean > allowed, self.mean(now) > allowed
         if first == last or allowed == self._load:

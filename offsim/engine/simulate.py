@@ -1,9 +1,5 @@
 """Run a stream program on a node: the simulation itself."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
 from offsim.program.timeline import Timeline
@@ -12,6 +8,7 @@ from offsim.scenario.scenario import Scenario
 from .agenda import Agenda
 from .collective import Collectives, FabricRoutes
 from .environment import PromptEnvironment
+from .garbage import no_garbage_collection
 from .host import CaughtUpLateError, HostThread
 from .network import Network
 from .prepared import Prepared
@@ -37,7 +34,8 @@ def simulate(
     """
     program = prepared.program if prepared is not None else program or build(scenario)
     prepared = prepared or Prepared(scenario, program)
-    with _no_garbage_collection():
+    # The collector would walk the growing record again and again: 30 % of a long run.
+    with no_garbage_collection():
         if scenario.simulation.block_period:
             try:
                 return _run(scenario, prepared, proportional_weight=proportional_weight, skip_blocks=True)
@@ -79,21 +77,6 @@ def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, s
         host.finish()
     timeline.capacities = {row.name: row.bound for row in used.rows}
     return timeline
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Without the cyclic collector: it would walk the growing record again and again (30 % of a long run).
-
-    What a run leaves behind is its record; all else goes as soon as nobody refers to it.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _join_groups(rank: Rank, program: StreamProgram, simulated: list[int]) -> None:

@@ -17,7 +17,7 @@ from calibration.live.bench import LiveBench  # noqa: E402
 from calibration.live.communicator import Communicator  # noqa: E402
 from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
-from calibration.live.executor import Executor, no_garbage_collection  # noqa: E402
+from calibration.live.executor import Executor  # noqa: E402
 from calibration.live.kernels import device_copy  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from calibration.live.replay import Alternating, issue_seconds, record_of  # noqa: E402
@@ -27,6 +27,7 @@ from calibration.probes.kernels_time import Unpacking  # noqa: E402
 from calibration.replays.cases import Case, load_cases  # noqa: E402
 from calibration.validate.records import all_records  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
+from offsim.engine.garbage import no_garbage_collection  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
 from offsim.program.spans import Window  # noqa: E402
