@@ -1,11 +1,11 @@
 """The clock model of one chip, from continuous loads and bursts with gaps.
 
 Fitted by least squares over the engine's own rule: energy per FLOP of products and of attention, energy per byte, the
-window, and what only some loads tell (see clock_parameters): sensitivities of classes of kernels that were timed by
-themselves in mixed loads (totals don't tell them apart), energy of relayouts. Data: settled times of every load against
-the same kernels at full clock, of each class of kernels in it, the clock that NVML reads during continuous loads, the
-power that it reads where the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy
-per FLOP), and the first 150 ms of each load, where the window shows. A load's time goes with what the chip drew
+window, and what only some loads tell (see clock_parameters): below which clock a class of kernels slows, how power goes
+with the clock, energy of relayouts. Data: settled times of every load against the same kernels at full clock, of each
+class of kernels in it (totals don't tell them apart), the clock that NVML reads during continuous loads, the power that
+it reads where the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy per FLOP),
+and the first 150 ms of each load, where the window shows. A load's time goes with what the chip drew
 meanwhile: 710 to 790 W of a limit of 700, before a slower regulation brings the mean down. Where the energy was not
 counted that is taken as BURST times the limit.
 Left out: the dip with which that regulation begins; temperature: kernels of a warm chip are 1 to 2 % slower at the same
@@ -21,18 +21,18 @@ from msgspec import structs
 from scipy.optimize import least_squares
 
 from calibration.samples import Sample
-from offsim.engine.clock import ClockState
+from offsim.engine.clock import ClockState, PowerCurve
 from offsim.engine.durations import Piece, kernel_energy
 from offsim.scenario.node import GPU, Clock
 from offsim.scenario.quantity import Quantity
 
 from .clock_parameters import Parameter, Powers, clock_of, told_by
 from .estimate import Estimate
-from .loads import UNLIMITED, Load, duty_load, soak_load
+from .loads import UNLIMITED, Load, duty_load, of_slowest, soak_load
 
 EARLY_WEIGHT, CLOCK_WEIGHT, CLASS_WEIGHT, GAPS_WEIGHT = 0.3, 0.3, 0.5, 0.3
-BURST = 1.057
-"""What whole blocks draw for a moment over the limit, on h100-x1-c (single classes of kernels: up to 1.12)."""
+BURST = 1.051
+"""What whole blocks draw for a moment over the limit: 1.061 on h100-x1-c, 1.041 on h100-x2-e; one class up to 1.12."""
 ENOUGH = 3
 """Blocks whose energy was counted: what they draw for a moment differs by 4 %."""
 STARTS = (1.0, 1.25, 1.5, 2.0)
@@ -55,8 +55,14 @@ class ClockFit(NamedTuple):
     """Signed error of each load's settled time; held-out loads say so."""
 
 
-def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float, idle: float) -> ClockFit | None:
-    """The model of one chip; None where no load was limited or no clock was read."""
+def fit_clock(
+    alone: list[Sample], together: list[Sample], duties: list[Sample], gpu: GPU, powers: Powers
+) -> ClockFit | None:
+    """The model of the slowest chip, from soaks of the first one alone and of all together, and from bursts with gaps.
+
+    None where no load was limited or no clock was read. Energy is counted on the first chip: its soaks tell the burst.
+    """
+    soaks = of_slowest(alone, together)
     known = [s for s in (*soaks, *duties) if not s.held_out]
     highest = max((s.state.get("sm_clock_MHz", 0.0) for s in known), default=0.0)
     if not highest:
@@ -65,8 +71,9 @@ def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float,
     fitted = [load for load in loads if not load.held_out]
     if not any(load.limited for load in fitted):
         return None
-    burst = counted_burst(fitted)
-    chip = Chip(Powers(limit, idle, BURST * limit if burst is None else max(limit, burst)), told_by(fitted))
+    burst = counted_burst([soak_load(s, gpu, highest) for s in alone if not s.held_out])
+    above = BURST * powers.limit if burst is None else max(powers.limit, burst)
+    chip = Chip(powers._replace(burst=above), told_by(fitted))
     best = chip.best(fitted)
     spread = chip.deviations(fitted, best)
     clock = chip.clock(best)
@@ -82,7 +89,7 @@ def fit_clock(soaks: list[Sample], duties: list[Sample], gpu: GPU, limit: float,
 
 def counted_burst(loads: list[Load]) -> float | None:
     """Watts that blocks at the limit draw for a moment; None where too few were counted."""
-    bursts = [load.burst for load in loads if load.mixes and load.limited and load.burst is not None]
+    bursts = [load.burst for load in loads if not load.only and load.limited and load.burst is not None]
     return float(np.median(bursts)) if len(bursts) >= ENOUGH else None
 
 
@@ -173,9 +180,7 @@ def _residuals(load: Load, clock: Clock) -> Iterator[float]:
     for name, measured in load.classes:
         yield CLASS_WEIGHT * log(by_class[name] / measured)
     if load.clock is not None and load.clock < UNLIMITED:
-        demand = sum(kernel_energy(kernel, clock) for kernel, _ in load.kernels) / load.alone
-        predicted = min(1.0, (clock.limit.value - clock.idle.value) / demand)
-        yield CLOCK_WEIGHT * log(predicted / load.clock)
+        yield CLOCK_WEIGHT * log(continuous(load, clock) / load.clock)
     if load.power is not None:
         demand = sum(kernel_energy(kernel, clock) for kernel, _ in load.kernels) / load.measured
         yield log((clock.idle.value + demand) / load.power)
@@ -183,6 +188,15 @@ def _residuals(load: Load, clock: Clock) -> Iterator[float]:
         simulated = early(load, beginning)
         for (_, seconds), predicted in zip(load.early, simulated, strict=True):
             yield EARLY_WEIGHT * log(predicted / seconds)
+
+
+def continuous(load: Load, clock: Clock) -> float:
+    """The clock, as a share of the highest, under the load without gaps."""
+    pieces, curve = _pieces(load, clock), PowerCurve(clock)
+    parts = dict.fromkeys((piece.kernel_class for piece in pieces), 0.0) | dict.fromkeys(curve.classes, 0.0)
+    for piece in pieces:
+        parts[piece.kernel_class] += piece.demand * piece.seconds / load.alone
+    return curve.clock(sum(parts.values()), parts, clock.limit.value - clock.idle.value)
 
 
 def _pieces(load: Load, clock: Clock) -> list[Piece]:
@@ -228,7 +242,7 @@ def _run(state: ClockState, now: float, piece: Piece) -> float:
     """Seconds that a kernel takes from now, its clock looked at again every slice."""
     begin, left = now, piece.seconds
     while left > 1e-12:
-        state.set_load(now, piece.demand)
+        state.set_load(now, piece.demand, piece.kernel_class)
         factor = state.slowdown(now, piece.kernel_class)
         step = min(left * factor, state.slice)
         left -= step / factor

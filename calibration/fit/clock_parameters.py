@@ -1,14 +1,15 @@
 """What the fit of the clock model may move, within which bounds, and what stands where a node's loads don't tell.
 
-A parameter that only some loads tell (how a class of kernels slows needs that class timed by itself; what relayouts
-draw needs them alone) is fitted where such loads were measured. Elsewhere it is what h100-x1-c has: sensitivities as
-they are, energies as multiples of the energy that they are a variant of.
+A parameter that only some loads tell is fitted where such loads were measured: a class's knee, if the class was timed
+by itself within a block, or loaded the chip alone while its clock was read; the exponent, if several clocks were read;
+what relayouts draw, if they ran alone. Elsewhere it is the median of five H100 SXM: knees and the exponent as they are,
+what is a variant of another value as a multiple of that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from offsim.scenario.node import Clock, Energy, Sensitivity
+from offsim.scenario.node import Clock, Energy, Knee
 from offsim.scenario.quantity import Quantity
 
 from .loads import Load
@@ -22,13 +23,13 @@ class Parameter(NamedTuple):
     lowest: float
     highest: float
     usual: float | None = None
-    """As on h100-x1-c; None: any loads tell it, or (a byte's) at least one that memory bounds."""
+    """Of other H100s; None: any loads tell it, or (a byte's) at least one that memory bounds."""
     of: str = ""
     """The parameter that `usual` is a multiple of."""
 
     @property
     def kernel_class(self) -> str:
-        """What sensitivities are of."""
+        """What knees are of."""
         return self.name.rpartition(".")[2]
 
 
@@ -38,11 +39,15 @@ PARAMETERS = (
     Parameter("energy.byte", 1e-10, 1e-12, 1e-9),
     Parameter("window", 0.03, 2e-3, 0.3),
     Parameter("energy.relayout", 2e-10, 1e-12, 1e-9, 1.9, "energy.byte"),
-    Parameter("sensitivity.gemm", 0.5, 0.0, 1.5, 0.371),
-    Parameter("sensitivity.attention", 0.7, 0.0, 1.5, 0.574),
-    Parameter("sensitivity.elementwise", 0.3, 0.0, 1.5, 0.0),
-    Parameter("sensitivity.relayout", 0.3, 0.0, 1.5, 0.302),
+    Parameter("power_exponent", 3.0, 1.0, 10.0, 4.06),
+    Parameter("knee.gemm", 0.8, 0.3, 1.0, 0.808),
+    Parameter("knee.attention", 0.85, 0.3, 1.0, 0.877),
+    Parameter("knee.relayout", 0.8, 0.3, 1.0, 1.005, "knee.gemm"),
 )
+
+
+ENOUGH = 2
+"""Continuous loads at the limit whose clock was read: more of them tell how power goes with the clock."""
 
 
 def told_by(loads: list[Load]) -> tuple[Parameter, ...]:
@@ -50,14 +55,18 @@ def told_by(loads: list[Load]) -> tuple[Parameter, ...]:
     return tuple(parameter for parameter in PARAMETERS if _tells(loads, parameter))
 
 
-def _tells(loads: Iterable[Load], parameter: Parameter) -> bool:
+def _tells(loads: Sequence[Load], parameter: Parameter) -> bool:
     if parameter.name == "energy.byte":
         return any(load.power is not None for load in loads)
     if parameter.usual is None:
         return True
     if parameter.name == "energy.relayout":
         return any(load.name == "relayout" and load.power is not None for load in loads)
-    return any(parameter.kernel_class == name for load in loads for name, _ in load.classes)
+    read = [load for load in loads if load.limited and load.clock is not None]
+    if parameter.name == "power_exponent":
+        return len(read) > ENOUGH or any(load.classes for load in loads)
+    timed = any(parameter.kernel_class == name for load in loads for name, _ in load.classes)
+    return timed or any(load.only == parameter.kernel_class for load in read)
 
 
 def completed(values: Mapping[str, float]) -> dict[str, float]:
@@ -74,8 +83,8 @@ class Powers(NamedTuple):
 
     limit: float
     idle: float
-    burst: float
-    """Until the mean over AVERAGING has come to the limit."""
+    burst: float = 0.0
+    """Until the mean over AVERAGING has come to the limit; 0: not known yet."""
 
 
 AVERAGING = 0.4
@@ -87,7 +96,7 @@ def clock_of(values: Mapping[str, float], powers: Powers) -> Clock:
     none = Quantity(0.0, "derived", "fit")
     found = {name: Quantity(float(value), "derived", "fit") for name, value in completed(values).items()}
     energy = {name.removeprefix("energy."): value for name, value in found.items() if name.startswith("energy.")}
-    slowing = {name.removeprefix("sensitivity."): q for name, q in found.items() if name.startswith("sensitivity.")}
+    knees = {name.removeprefix("knee."): value for name, value in found.items() if name.startswith("knee.")}
     return Clock(
         limit=Quantity(powers.limit, "measured", "nvidia-smi"),
         idle=Quantity(powers.idle, "derived", "fit"),
@@ -95,7 +104,8 @@ def clock_of(values: Mapping[str, float], powers: Powers) -> Clock:
         averaging=Quantity(AVERAGING, "guess", "fit"),
         window=found["window"],
         energy=Energy(**energy),
-        sensitivity=Sensitivity(**slowing),
+        power_exponent=found["power_exponent"],
+        knee=Knee(**knees),
         collective=none,
         copy=none,
     )

@@ -6,10 +6,12 @@ from .fitting import Fit
 from .loads import drawn
 
 STEADY = (0.5, 9e9)
-IDLE_POWER = 120.0
-"""Watts that the chip draws in use but idle, as NVML read it on one H200 right after a load; of others a guess."""
-EXCHANGING = 222.0
-"""Watts above that during all-to-alls, as one of 2 x H100 drew over NVLink (342 W, h100-x2-d-nvlink)."""
+IDLE_POWER = 124.5
+"""Watts of a chip in use but idle, as one of 2 x H100 drew (h100-x2-e); an H200 right after a load 120."""
+EXCHANGING = 228.0
+"""Watts above that during all-to-alls over NVLink: 218 and 238 on two of 2 x H100 (h100-x2-d, h100-x2-e)."""
+COPYING = 12.4
+"""Watts above that while a copy runs, on h100-x2-e."""
 
 
 def idle_power(fit: Fit) -> tuple[float, str]:

@@ -5,10 +5,9 @@ from offsim.scenario.quantity import Curve, Quantity
 
 from . import toml
 from .clock import ClockFit, fit_clock
-from .clock_parameters import AVERAGING, completed
-from .draw import EXCHANGING, collective_power, copy_power, idle_power
+from .clock_parameters import AVERAGING, Powers, completed
+from .draw import COPYING, EXCHANGING, collective_power, copy_power, idle_power
 from .fitting import Fit, SummaryRow, bytes_of, note_table
-from .loads import of_slowest
 from .tables import (
     attention_key,
     attention_work,
@@ -26,7 +25,7 @@ from .tables import (
 
 LARGE = 2e9
 """Bytes of an elementwise kernel that no cache serves."""
-CLOCK_UNITS = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "sensitivity": ("", 1.0)}
+CLOCK_UNITS = {"energy": ("pJ", 1e-12), "window": ("ms", 1e-3), "power_exponent": ("", 1.0), "knee": ("", 1.0)}
 """Group of the clock's values -> unit and factor in a profile."""
 WORKSPACE = 2.0**25
 """cuBLAS on Hopper: 32 MiB, where the samples don't say."""
@@ -150,23 +149,26 @@ def add_clock(fit: Fit, gpu: GPU) -> None:
     idle, idle_source = idle_power(fit)
     found = None
     if limit:
-        soaks = of_slowest(fit.of("soak"), fit.of("soak-together"))
-        found = fit_clock(soaks, fit.of("duty"), gpu, limit, idle)
+        found = fit_clock(fit.of("soak"), fit.of("soak-together"), fit.of("duty"), gpu, Powers(limit, idle))
     if found is None:
         why = "no load reached the power limit, or no clock was read" if limit else "nvidia-smi tells no power limit"
         fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, why))
         return
-    burst = ("measured", "energy counter") if found.burst_counted else ("guess", "as far above the limit as h100-x1-c")
+    burst = ("measured", "energy counter") if found.burst_counted else ("guess", "as far above the limit as two H100")
     powers = [
         ("limit_W", toml.quantity(limit, "measured", "nvidia-smi, power.limit")),
         ("burst_W", toml.quantity(found.powers.burst, *burst)),
         ("averaging_ms", toml.quantity(AVERAGING, "guess", "bursts of 0.8 s on all chips", None, 1e-3)),
-        ("idle_W", _power(idle, idle_source, "as one H200 drew between loads")),
-        ("collective_W", _power(collective_power(fit, idle), "energy counter", "as 2 x H100 over NVLink", EXCHANGING)),
-        ("copy_W", _power(copy_power(fit, idle), "energy counter", "not identified")),
+        ("idle_W", _power(idle, idle_source, "as one of 2 x H100 drew")),
+        (
+            "collective_W",
+            _power(collective_power(fit, idle), "energy counter", "as on two of 2 x H100", EXCHANGING),
+        ),
+        ("copy_W", _power(copy_power(fit, idle), "energy counter", "as on one of 2 x H100", COPYING)),
     ]
-    fit.table("gpu.clock", [*powers, *_fitted(fit, found, "window")])
-    for group in ("energy", "sensitivity"):
+    exponent = [*_fitted(fit, found, "power_exponent"), *_usual(found, "power_exponent")]
+    fit.table("gpu.clock", [*powers, *_fitted(fit, found, "window"), *exponent])
+    for group in ("energy", "knee"):
         fit.table(f"gpu.clock.{group}", [*_fitted(fit, found, group), *_usual(found, group)])
     worst = max(found.errors.items(), key=lambda item: abs(item[1]))
     note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
@@ -184,8 +186,8 @@ def _usual(found: ClockFit, group: str) -> list[tuple[str, str]]:
     """Lines of what these loads don't tell."""
     unit, factor = CLOCK_UNITS[group]
     values = completed({name: estimate.value for name, estimate in found.values.items()})
-    names = [name for name in values if name.startswith(f"{group}.") and name not in found.values]
+    names = [name for name in values if name.split(".")[0] == group and name not in found.values]
     keys = [name.removeprefix(f"{group}.") + (f"_{unit}" if unit else "") for name in names]
-    source = "no load here tells it by itself: as on h100-x1-c"
+    source = "no load here tells it by itself: median of five H100 SXM"
     lines = [toml.quantity(values[name], "guess", source, None, factor) for name in names]
     return list(zip(keys, lines, strict=True))

@@ -65,9 +65,10 @@ class Load(NamedTuple):
         return f"{self.name}{gaps}{' (held out)' if self.held_out else ''}"
 
     @property
-    def mixes(self) -> bool:
-        """Whether it is a block, not one class of kernels."""
-        return len({kernel.kernel_class for kernel, _ in self.kernels}) > 1
+    def only(self) -> str:
+        """The class of its kernels; "": it is a block, which mixes them."""
+        first, *others = {kernel.kernel_class for kernel, _ in self.kernels}
+        return "" if others else str(first)
 
     @property
     def alone(self) -> float:

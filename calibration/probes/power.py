@@ -64,7 +64,8 @@ class Soak(Probe):
     key, title = "soak", "clock under continuous load"
     identifies: ClassVar[tuple[str, ...]] = (
         "gpu.clock.energy",
-        "gpu.clock.sensitivity",
+        "gpu.clock.power_exponent",
+        "gpu.clock.knee",
         "gpu.clock.window",
         "gpu.clock.burst",
     )

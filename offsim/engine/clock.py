@@ -1,23 +1,59 @@
 """The clock of a power-limited GPU: how fast kernels run after what the chip has just done.
 
-Assumes that power above idle grows with the clock, power = idle + demand x clock (clock as a share of the highest), and
-that two means are held: over some 20 ms what is drawn stays below a burst power, and over some 0.4 s below the limit.
-Demand is what would be drawn at full clock, each kernel's energy over its duration; its exponential moving average
-over the shorter window against what is allowed gives the clock: min(1, allowed / mean demand). Allowed is what the
-longer mean of power drawn leaves: limit + (limit - that mean), at most the burst. A kernel takes clock ** -sensitivity
-times as long. Measured: an H200's products of 1.45 ms take 1.71 ms under continuous load and 1.49 ms with half of the
-time idle; an H100 of 700 W draws 710 to 790 W for 0.8 s and 700 W in the mean from then on.
-Left out: that the limit is reached by a dip of a quarter of a second and, fainter, another one 0.95 s later;
-temperature; differences between chips.
+Assumes that kernels of a class are as fast, and draw as much, at every clock above one of their own, its knee: there
+something else holds them (the current that the chip stands at one moment; memory). Below it they take longer in
+proportion, and draw power above idle that goes with a power of the clock. Two means of what is drawn are held: over
+some 20 ms below a burst power, and over some 0.4 s below the limit. Demand is what a kernel draws at full clock, its
+energy over its duration. The clock is the highest at which the exponential moving average of demand over the shorter
+window, each class's part lowered as the clock lowers it, is no more than what is allowed. Allowed is what the longer
+mean of power drawn leaves: limit + (limit - that mean), at most the burst.
+Measured: on an H100 between 0.68 and 0.78 of the highest clock products take 0.80 / clock and attention 0.87 / clock
+times as long, in whatever block; an H200's products of 1.45 ms take 1.71 ms under continuous load and 1.49 ms with half
+of the time idle; an H100 of 700 W draws 710 to 790 W for 0.8 s and 700 W in the mean from then on.
+Left out: that the clock is set every 20 ms and held so long; that the limit is reached by a dip of a quarter of a
+second and, fainter, another one 0.95 s later; temperature; differences between chips.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import exp, log
 
 from offsim.scenario.node import Clock
 
 SLICES = 4
 """A running kernel's clock is looked at again after this part of the window: the mean moves by a fifth at most."""
+
+
+LOWEST = 0.2
+"""No load brings the clock further down: an H100 has 345 of 1980 MHz at least."""
+
+
+class PowerCurve:
+    """How what is drawn falls with the clock, class by class, the one with the highest knee first."""
+
+    def __init__(self, clock: Clock) -> None:
+        exponent = clock.power_exponent.value
+        self.knees = {name: getattr(clock.knee, name).value for name in clock.knee.__struct_fields__}
+        self.classes = sorted(self.knees, key=self.knees.__getitem__, reverse=True)
+        self._root = 1.0 / exponent
+        self._raised = [self.knees[name] ** -exponent for name in self.classes]
+        self._next = [self.knees[name] for name in self.classes[1:]] + [LOWEST]
+
+    def clock(self, demand: float, parts: Mapping[str, float], allowed: float) -> float:
+        """The highest clock at which this demand [W], of which `parts` are of these classes, draws what is allowed.
+
+        1200 W of products with a knee at 0.8, exponent 2, 300 W allowed: half of 0.8.
+        """
+        if demand <= allowed:
+            return 1.0
+        held, lowered = demand, 0.0
+        for name, raised, following in zip(self.classes, self._raised, self._next, strict=True):
+            held -= parts[name]
+            lowered += parts[name] * raised
+            if lowered > 0.0 and held < allowed:
+                clock = float(((allowed - held) / lowered) ** self._root)
+                if clock >= following:
+                    return clock
+        return LOWEST
 
 
 class ClockState:
@@ -32,8 +68,10 @@ class ClockState:
         # The closed form of `_followed` has no value where both windows are one.
         self._averaging = longer if longer != self.window else 1.001 * longer
         self._beside = {"collective": clock.collective.value, "H2D": clock.copy.value, "D2H": clock.copy.value}
-        sensitivity = clock.sensitivity
-        self._sensitivity = {name: getattr(sensitivity, name).value for name in sensitivity.__struct_fields__}
+        self._curve = PowerCurve(clock)
+        self._parts = dict.fromkeys(self._curve.classes, 0.0)
+        self._class = ""
+        self._demand = 0.0
         self._mean = 0.0
         self._drawn = 0.0
         self._load = 0.0
@@ -42,6 +80,14 @@ class ClockState:
     def mean(self, now: float) -> float:
         """Mean demand [W]: m(t) = load + (m - load) exp(-t / window)."""
         return self._load + (self._mean - self._load) * exp(-(now - self._since) / self.window)
+
+    def parts(self, now: float) -> dict[str, float]:
+        """The same of each class of kernels that a lower clock slows."""
+        kept = exp(-(now - self._since) / self.window)
+        found = {name: mean * kept for name, mean in self._parts.items()}
+        if self._class in found:
+            found[self._class] += self._demand * (1.0 - kept)
+        return found
 
     def drawn(self, now: float) -> float:
         """Mean of what was drawn above idle [W], over the longer window; 0 without a burst, when it changes nothing.
@@ -80,17 +126,23 @@ class ClockState:
         """
         return min(self._burst, max(self.headroom, 2 * self.headroom - self._drawn))
 
-    def set_load(self, now: float, demand: float, beside: Iterable[str] = ()) -> None:
-        """From now on a kernel of this demand runs (0: none), and `beside`: collective, H2D, D2H."""
-        self._drawn, self._mean, self._since = self.drawn(now), self.mean(now), now
+    def set_load(self, now: float, demand: float, kernel_class: str = "", beside: Iterable[str] = ()) -> None:
+        """From now on a kernel of this demand and class runs (0: none), and `beside`: collective, H2D, D2H."""
+        self._drawn, self._mean, self._parts, self._since = self.drawn(now), self.mean(now), self.parts(now), now
         self._load = demand + sum(self._beside[name] for name in beside)
+        self._demand, self._class = demand, kernel_class
 
     def slowdown(self, now: float, kernel_class: str) -> float:
         """How many times longer a kernel of this class takes than at full clock.
 
-        Demand 870 W, 580 W of headroom, sensitivity 0.5: sqrt(870 / 580) = 1.225.
+        At half of the highest clock, with a knee at 0.8: 1.6.
         """
         mean, allowed = self.mean(now), self.allowed()
         if mean <= allowed:
             return 1.0
-        return float((mean / allowed) ** self._sensitivity[kernel_class])
+        clock = self._curve.clock(mean, self.parts(now), allowed)
+        return max(1.0, self._curve.knees.get(kernel_class, 0.0) / clock)
+
+    def look(self, now: float) -> list[float]:
+        """Everything that what comes next depends on, as shares of the headroom."""
+        return [watts / self.headroom for watts in (self.mean(now), self.drawn(now), *self.parts(now).values())]

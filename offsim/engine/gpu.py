@@ -136,8 +136,12 @@ class GPU:
         work = self.running
         piece = work.pieces[work.index] if work is not None and work.index < len(work.pieces) else None
         beside = [name for name, count in self.active.items() if count > 0]
-        self.clock.set_load(self.agenda.now, piece.demand if piece is not None else 0.0, beside)
-        self._clock_factor = 1.0 if piece is None else self.clock.slowdown(self.agenda.now, piece.kernel_class)
+        if piece is None:
+            self.clock.set_load(self.agenda.now, 0.0, "", beside)
+            self._clock_factor = 1.0
+        else:
+            self.clock.set_load(self.agenda.now, piece.demand, piece.kernel_class, beside)
+            self._clock_factor = self.clock.slowdown(self.agenda.now, piece.kernel_class)
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
@@ -242,8 +246,7 @@ class GPU:
     def look(self, places: list[object], seconds: list[float]) -> None:
         """Add what the multiprocessors still have to do, and the mean demand, to a state."""
         if self.clock is not None:
-            now, headroom = self.agenda.now, self.clock.headroom
-            seconds += [self.clock.mean(now) / headroom, self.clock.drawn(now) / headroom]
+            seconds += self.clock.look(self.agenda.now)
         if self.running is None:
             places.append(None)
             return

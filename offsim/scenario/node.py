@@ -23,7 +23,8 @@ LinkCostQuantity = Annotated[Quantity, within(Meta(ge=1, le=10))]
 SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
 PowerQuantity = Annotated[Quantity, dimension("power")]
 EnergyQuantity = Annotated[Quantity, dimension("energy")]
-SensitivityQuantity = Annotated[Quantity, within(Meta(ge=0, le=2))]
+ShareQuantity = Annotated[Quantity, within(Meta(gt=0, le=1))]
+ExponentQuantity = Annotated[Quantity, within(Meta(ge=1, le=10))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
 
@@ -33,17 +34,11 @@ KernelClass = Literal["gemm", "attention", "elementwise", "relayout"]
 Transport = Literal["nvlink", "pcie", "host-memory"]
 
 UNPACKING = Curve(
-    ((4.0, 1.170e12), (8.0, 1.404e12)),
-    "guess",
-    "not measured: 0.75 ms a Wan block in the steps of h100-x2-b-nvlink with 8 bits; with 4 bits as long a value",
+    ((4.0, 8.47e11), (8.0, 1.13e12)),
+    "published",
+    "torch's copies to bf16 on one of 2 x H100 SXM (calibration/nodes/h100-x2-e-nvlink)",
 )
-"""How fast packed weights become bf16 where no probe has told.
-
-A step at 12,000 tokens took 63.50 ms with int8 unpacked and 59.00 with native int8: 0.75 ms for each of six blocks, of
-which 351 MB are read and 703 written. Torch's kernel loads, converts and stores value by value, whatever they come in,
-so 4 bits are taken to need as long: 176 + 703 MB in 0.75 ms. tests/unit/test_fit.py computes it from the replays. Where
-a power limit slows products, a kernel that draws less lets them catch up: alone it takes rather longer than that.
-"""
+"""How fast packed weights become bf16 where no probe has told: 703 MB of them are read as 351 in 0.93 ms (8 bits)."""
 
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,13 +59,12 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True):
         return (self.relayout or self.byte).value
 
 
-class Sensitivity(Struct, frozen=True, forbid_unknown_fields=True):
-    """How kernels slow with the clock: duration grows with clock ** -sensitivity (0: bound by memory)."""
+class Knee(Struct, frozen=True, forbid_unknown_fields=True):
+    """The clock, as a share of the highest, below which kernels of a class slow and draw less; others never do."""
 
-    gemm: SensitivityQuantity
-    attention: SensitivityQuantity
-    elementwise: SensitivityQuantity
-    relayout: SensitivityQuantity
+    gemm: ShareQuantity
+    attention: ShareQuantity
+    relayout: ShareQuantity
 
 
 class Clock(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +75,10 @@ class Clock(Struct, frozen=True, forbid_unknown_fields=True):
     """Drawn whatever runs, while the chip is in use."""
     window: TimeQuantity
     """Time over which the demand is averaged before the clock follows."""
+    power_exponent: ExponentQuantity
+    """Below its knee, what a kernel draws above idle grows with the clock to this power."""
     energy: Energy
-    sensitivity: Sensitivity
+    knee: Knee
     collective: PowerQuantity
     """Drawn while a collective's kernels run."""
     copy: PowerQuantity

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from offsim.engine.clock import ClockState
+from offsim.engine.clock import LOWEST, ClockState, PowerCurve
 from offsim.engine.simulate import simulate
 from offsim.program.commands import COMPUTE, Compute, HostWork, Kernel, Record, Section, StreamProgram, Synchronize
 from offsim.results.predict import predict, warnings
 from offsim.scenario.load import load_node
-from offsim.scenario.node import Clock, Energy, Node, Sensitivity
+from offsim.scenario.node import Clock, Energy, Knee, Node
 from offsim.scenario.policy import Resident
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
@@ -24,14 +24,15 @@ from tests.unit import probed_nodes
 NONE = quantity(0.0)
 
 
-def clock(sensitivity: float = 0.5, window: float = 0.02) -> Clock:
-    """580 W of headroom; a product at 500 TFLOP/s wants 870 W."""
+def clock(knee: float = 1.0, window: float = 0.02) -> Clock:
+    """580 W of headroom; a product at 500 TFLOP/s wants 870 W, and power goes with the square of the clock."""
     return Clock(
         limit=quantity(700.0),
         idle=quantity(120.0),
         window=quantity(window),
         energy=Energy(gemm=quantity(1.74e-12), attention=NONE, byte=NONE),
-        sensitivity=Sensitivity(quantity(sensitivity), NONE, NONE, NONE),
+        power_exponent=quantity(2.0),
+        knee=Knee(quantity(knee), quantity(0.9), quantity(0.8)),
         collective=NONE,
         copy=NONE,
     )
@@ -61,7 +62,7 @@ def durations(machine: Node, commands: tuple[object, ...]) -> list[float]:
     return [instants[0, f"end {i}"] - instants[0, f"begin {i}"] for i in range(count)]
 
 
-def test_under_continuous_load_a_kernel_takes_demand_over_headroom_to_its_sensitivity_as_long():
+def test_under_continuous_load_the_clock_is_where_the_demand_draws_the_headroom():
     assert durations(node(clock()), products(400))[-1] == pytest.approx(1e-3 * (870 / 580) ** 0.5, rel=1e-4)
 
 
@@ -138,9 +139,57 @@ def test_a_load_below_the_limit_is_never_slowed():
     assert durations(node(clock()), products(200, idle=1e-3))[-1] == pytest.approx(1e-3)
 
 
-def test_without_sensitivity_and_without_a_clock_nothing_changes():
+def test_above_their_knee_and_without_a_clock_kernels_are_never_slowed():
+    """Under 870 W the clock is 0.816 of a knee."""
     plain = durations(node(None), products(50))
-    assert durations(node(clock(sensitivity=0.0)), products(50)) == pytest.approx(plain)
+    assert durations(node(clock(knee=1e-3)), products(50)) == pytest.approx(plain)
+
+
+def test_below_its_knee_a_kernel_takes_as_much_longer_as_the_clock_is_below_it():
+    """A knee at 0.8: 870 W are drawn down to there, 580 W at 0.8 x 0.816 = 0.653."""
+    assert durations(node(clock(knee=0.8)), products(400))[-1] == pytest.approx(1e-3 * (870 / 580) ** 0.5, rel=1e-4)
+
+
+def curve_of_classes() -> PowerCurve:
+    """Knees at 1 (products), 0.9 (attention), 0.8 (relayouts), exponent 2."""
+    return PowerCurve(clock())
+
+
+def test_the_clock_falls_below_the_knees_of_those_that_must_draw_less_and_no_further():
+    """400 W of products at a clock of 0.95 draw 361 W; below 0.9 attention draws less too."""
+    parts = {"gemm": 400.0, "attention": 300.0, "relayout": 0.0}
+    assert curve_of_classes().clock(700.0, parts, 661.0) == pytest.approx(0.95)
+    assert curve_of_classes().clock(700.0, parts, 400 * 0.85**2 + 300 * (0.85 / 0.9) ** 2) == pytest.approx(0.85)
+
+
+def test_what_memory_bounds_draws_as_much_at_any_clock():
+    """Of 800 W half are products: 500 W leave them 100, at half the clock."""
+    parts = {"gemm": 400.0, "attention": 0.0, "relayout": 0.0}
+    assert curve_of_classes().clock(800.0, parts, 500.0) == pytest.approx(0.5)
+    assert curve_of_classes().clock(800.0, parts, 300.0) == LOWEST
+
+
+watts = st.floats(0.0, 2000.0)
+
+
+@given(products=watts, attention=watts, relayouts=watts, rest=st.floats(0.0, 400.0), allowed=st.floats(100.0, 1000.0))
+def test_at_the_clock_that_is_found_just_what_is_allowed_is_drawn(products, attention, relayouts, rest, allowed):
+    parts = {"gemm": products, "attention": attention, "relayout": relayouts}
+    demand = products + attention + relayouts + rest
+    found = curve_of_classes().clock(demand, parts, allowed)
+    knees = {"gemm": 1.0, "attention": 0.9, "relayout": 0.8}
+    drawn = rest + sum(part * min(1.0, found / knees[name]) ** 2 for name, part in parts.items())
+    assert LOWEST <= found <= 1.0
+    assert drawn <= allowed * (1 + 1e-9) or found == LOWEST
+    assert drawn >= min(demand, allowed) * (1 - 1e-9) or found == LOWEST
+
+
+def test_parts_of_the_mean_add_up_to_it_where_nothing_else_runs():
+    state, now = ClockState(clock()), 0.0
+    for kernel_class, demand in (("gemm", 870.0), ("attention", 700.0), ("relayout", 500.0), ("gemm", 870.0)):
+        state.set_load(now, demand, kernel_class)
+        now += 7e-3
+    assert sum(state.parts(now).values()) == pytest.approx(state.mean(now))
 
 
 def test_the_mean_follows_its_closed_form():

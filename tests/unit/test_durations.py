@@ -24,9 +24,9 @@ def test_unpacking_takes_its_bytes_over_the_rate_of_its_bits(kernel, millisecond
     assert kernel_duration(kernel, gpu(curve((4, 1e12), (8, 2e12)))) == pytest.approx(1e-3 * milliseconds)
 
 
-@pytest.mark.parametrize("packing", [0.5, 0.25])
-def test_where_no_probe_told_a_wan_block_takes_three_quarters_of_a_millisecond_from_8_bits_and_from_4(packing):
-    assert kernel_duration(unpacking(packing * BLOCK, BLOCK), gpu()) == pytest.approx(0.751e-3, rel=1e-3)
+@pytest.mark.parametrize(("packing", "seconds"), [(0.5, 0.933e-3), (0.25, 1.037e-3)])
+def test_where_no_probe_told_a_wan_block_takes_a_millisecond_from_8_bits_and_somewhat_more_from_4(packing, seconds):
+    assert kernel_duration(unpacking(packing * BLOCK, BLOCK), gpu()) == pytest.approx(seconds, rel=1e-3)
 
 
 def test_unpacking_is_no_faster_than_an_elementwise_kernel():
@@ -50,9 +50,9 @@ def test_to_clock_and_interference_unpacking_is_an_elementwise_kernel_with_the_e
     assert piece.demand == pytest.approx(kernel_energy(HALVED, clock) / kernel_duration(HALVED, node.gpu))
 
 
-@pytest.mark.parametrize(("dtype", "guessed"), [("int8", True), ("stored", False)])
-def test_a_guessed_rate_is_told_where_weights_are_unpacked(dtype, guessed):
+@pytest.mark.parametrize(("dtype", "told"), [("int8", ["published"]), ("stored", [])])
+def test_where_a_rate_is_from_is_told_where_weights_are_unpacked(dtype, told):
     policy = ScheduledLayerwise(transfer_dtype=dtype)
     scenario = Scenario(load_model("wan2.2-t2v-a14b"), Workload(gpus=1, tokens=64), one_gpu(), policy)
     found = [value.provenance for key, value in quantities_in_use(scenario) if key == "gpu.unpack"]
-    assert found == (["guess"] if guessed else [])
+    assert found == told

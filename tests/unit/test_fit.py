@@ -122,18 +122,19 @@ def test_a_calibration_inside_the_simulator_returns_how_fast_weights_are_unpacke
     assert 0 < float(error.removesuffix(" %")) < 3
 
 
-def test_the_guess_of_how_fast_weights_are_unpacked_is_what_steps_with_and_without_it_say():
-    """Six blocks take so much longer unpacked than copied as int8 that kernels read, in turns on the same two GPUs."""
+def test_weights_are_unpacked_as_fast_as_on_the_machine_that_measured_it():
+    measured = load_node("calibration/nodes/h100-x2-e-nvlink/profile.toml").gpu.unpack
+    assert measured.provenance == "measured"
+    assert UNPACKING.points == tuple((bits, pytest.approx(measured.at(bits), rel=1e-3)) for bits in (4, 8))
+
+
+def test_a_step_that_unpacks_takes_no_longer_than_the_kernels_alone_would_add():
+    """Six blocks of 703 MB, in turns with int8 that kernels read: a kernel that draws less lets the others catch up."""
     records = {r.case.name: r for r in read_records()[0] if r.node == "h100-x2-b-nvlink"}
     unpacked, native = (records[f"x2-nvlink-wan-14b-12000-int8-{form}"] for form in ("unpacked", "native"))
-    assert (1e3 * unpacked.policy(), 1e3 * native.policy()) == (
-        pytest.approx(63.50, abs=0.01),
-        pytest.approx(59.00, abs=0.01),
-    )
     block = weights_of(unpacked.case.scenario(str(unpacked.profile))).block[0]
-    a_block = (unpacked.policy() - native.policy()) / sum(unpacked.case.blocks)
-    assert UNPACKING.at(8) == pytest.approx((block / 2 + block) / a_block, rel=5e-4)
-    assert UNPACKING.at(4) == pytest.approx((block / 4 + block) / a_block, rel=5e-4)
+    alone = sum(unpacked.case.blocks) * 1.5 * block / UNPACKING.at(8)
+    assert 0.7 * alone < unpacked.policy() - native.policy() < alone
 
 
 class Throttling(SimulatedBench):

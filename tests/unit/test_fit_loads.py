@@ -5,7 +5,7 @@ import pytest
 from calibration.bench import Reading
 from calibration.fit.clock import at_first, while_drawing
 from calibration.fit.clock_parameters import Powers, clock_of
-from calibration.fit.draw import EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
+from calibration.fit.draw import COPYING, EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
 from calibration.fit.loads import Load, drawn, soak_load
 from calibration.probes.power import keep_classes
@@ -113,8 +113,16 @@ def test_a_node_that_was_not_asked_has_the_guesses():
 
 
 def test_the_power_of_collectives_elsewhere_is_what_the_committed_sample_shows():
-    _, samples = read_samples([NODES / "h100-x2-d-nvlink" / "samples-nvlink.jsonl"])
-    assert collective_power(fit_of(samples), IDLE_POWER) == pytest.approx(EXCHANGING, abs=1.0)
+    files = [NODES / f"h100-x2-{node}-nvlink" / "samples-nvlink.jsonl" for node in "de"]
+    found = [collective_power(fit_of(read_samples([file])[1]), IDLE_POWER) for file in files]
+    assert sum(watts or 0.0 for watts in found) / 2 == pytest.approx(EXCHANGING, abs=1.0)
+
+
+def test_the_powers_of_an_idle_chip_and_of_copies_elsewhere_are_what_the_committed_samples_show():
+    _, samples = read_samples([NODES / "h100-x2-e-nvlink" / "samples-1-gpu.jsonl"])
+    idle, source = idle_power(fit_of(samples))
+    assert (idle, source) == (pytest.approx(IDLE_POWER, abs=0.1), "energy counter while idle")
+    assert copy_power(fit_of(samples), idle) == pytest.approx(COPYING, abs=0.1)
 
 
 def test_a_node_without_a_profile_of_its_own_has_the_one_that_it_names(tmp_path):

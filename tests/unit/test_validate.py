@@ -68,7 +68,7 @@ def test_kept_thresholds_are_exit_code_0_and_broken_ones_1(cases, tmp_path, caps
     assert "thresholds kept" in capsys.readouterr().out
     bad = write(tmp_path / "bad", [line(case, slower=1.04) for case in cases])
     assert validate_command(json=False, root=bad) == 1
-    assert "broken: one GPU: median |error| 3.85 %, at most 1.00 % allowed" in capsys.readouterr().out
+    assert "broken: one GPU: median |error| 3.85 %, at most 0.80 % allowed" in capsys.readouterr().out
 
 
 def thresholds(path: Path, *bounds: tuple[str, str, float]) -> Path:
