@@ -10,15 +10,21 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct, structs
 
+from offsim.scenario.scenario import ScenarioError
+
 QUERY = "index,uuid,name,driver_version,power.limit,memory.total,compute_cap"
 PATIENCE = 20.0
 """Seconds that nvidia-smi may take."""
+BUSY = 20.0
+"""Percent of the last second from which on a GPU is at work: what draws a screen takes less."""
+LOOKS, APART = 3, 0.6
 
 
 class Inventory(Struct, frozen=True):
@@ -87,6 +93,43 @@ def take_inventory() -> Inventory:
         transport="none" if len(gpus) == 1 else transport_of(topology, [gpu.number for gpu in gpus]),
         topology=topology,
     )
+
+
+def refuse_busy_gpus(asked_by: str) -> None:
+    """Raise ScenarioError where somebody's kernels run on a GPU already: they would be in every number.
+
+    Twenty steps in a row took exactly twice as long beside a process that had been left behind. The driver's share is
+    of the last second, in which what has just ended may still show: the lowest of some looks counts.
+    """
+    busy = busy_gpus()
+    if busy:
+        raise ScenarioError(
+            f"{asked_by}: {', '.join(busy)} at work already: what runs there would be in every number; "
+            "end it (nvidia-smi names it), or leave that GPU out with CUDA_VISIBLE_DEVICES"
+        )
+
+
+def busy_gpus() -> list[str]:
+    """Those that are at work now, as "GPU 1 is 97 %"; none where the driver doesn't tell."""
+    looks = []
+    for _ in range(LOOKS):
+        looks.append(_utilization())
+        if max(looks[-1].values(), default=0.0) < BUSY:
+            return []
+        time.sleep(APART)
+    least = {number: min(look.get(number, 0.0) for look in looks) for number in looks[0]}
+    return [f"GPU {number} is {percent:.0f} %" for number, percent in least.items() if percent >= BUSY]
+
+
+def _utilization() -> dict[str, float]:
+    """Percent of the last second in which kernels ran, by number of the visible GPUs; none without nvidia-smi."""
+    try:
+        shown = {gpu.number for gpu in visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))}
+    except NoGPU:
+        return {}
+    text = _output(["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"])
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
+    return {row[0]: _number(row[1]) for row in rows if len(row) == 2 and row[0] in shown}
 
 
 def visible(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from msgspec import structs
 from rich.table import Table
 
-from calibration.inventory import Inventory, NoGPU, take_inventory
+from calibration.inventory import Inventory, NoGPU, refuse_busy_gpus, take_inventory
 from calibration.probes import PROBES, Probe
 from calibration.probes.probe import Mode
 from calibration.samples import Header, SampleFile
@@ -56,6 +56,7 @@ def calibrate_command(order: Order, command: Command = worker_command) -> int:
     inventory, without = _inventory(order)
     if command is worker_command and find_spec("torch") is None:
         raise ScenarioError("calibrate needs torch: pip install 'offsim[live]'")
+    refuse_busy_gpus("calibrate")
     usual = f"calibration-{inventory.fingerprint}" + ("-quick" if order.mode == "quick" else "")
     folder = order.out or Path("offsim-results") / usual
     order = order._replace(through_host_memory=inventory.gpus > 1 and (order.through_host_memory or _no_peers()))

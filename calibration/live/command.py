@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.table import Table
 
+from calibration.inventory import refuse_busy_gpus
 from offsim.results.layout import gib, new_table, render, seconds, spaced
 from offsim.results.predict import Prediction, as_json, predict
 from offsim.results.steps import StepRow, step_rows
@@ -66,6 +67,8 @@ def _open(cpu: bool) -> Session:
 
     if not cpu and not torch.cuda.is_available():
         raise ScenarioError("replay: no CUDA GPU here; --cpu runs tiny scenarios without one")
+    if not cpu and int(os.environ.get("RANK", "0")) == 0:
+        refuse_busy_gpus("replay")
     return open_session(cpu=cpu)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from msgspec import Struct
 
 from calibration.parts import Part, parts_of
-from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
 from .executor import Executor
@@ -51,8 +50,6 @@ class Measured(Struct):
     policy_energy_J: list[float]  # noqa: N815
     """Drawn by the first rank's GPU in each run, the load phase included; empty without a counter."""
     resident_energy_J: list[float]  # noqa: N815
-    resident_host_s: list[list[float]]
-    """Per repetition: what the slowest rank's host needed to issue each resident step, waits for the queue included."""
     host_read_Bps: list[float]  # noqa: N815
     """What all ranks read of host memory at once, before and after each repetition."""
     beside_steps: list[list[float]] = []
@@ -76,15 +73,13 @@ class Alternating:
 
     def measure(self, repetitions: int = REPETITIONS, *, parts: bool = False) -> Measured:
         """Warm up, then alternate; with `parts`, time every command of both once more."""
-        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [], [], [])
+        found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [], [])
         found.resident_peak_allocated = self._load_resident()
         self._warm_up()
         for _ in range(repetitions):
             found.host_read_Bps.append(self.host_read.measure())
             with counted_energy(self.session, found.resident_energy_J):
-                steps, issue = self._resident_steps()
-            found.resident_steps.append(steps)
-            found.resident_host_s.append(issue)
+                found.resident_steps.append(self._resident_steps())
             if self.beside is not None:
                 found.beside_steps.append(self._steps(self.beside)[0])
             with counted_energy(self.session, found.policy_energy_J):
@@ -120,11 +115,9 @@ class Alternating:
     def _policies(self) -> list[Executor]:
         return [executor for executor in (self.beside, self.policy) if executor is not None]
 
-    def _resident_steps(self) -> tuple[list[float], list[float]]:
-        """Its steps, and the host's time for each."""
+    def _resident_steps(self) -> list[float]:
         chosen = self.resident_steps
-        timeline = merged(self.session, self.resident.run(chosen))
-        return step_seconds(self.resident, timeline, chosen), issue_seconds(timeline)
+        return step_seconds(self.resident, merged(self.session, self.resident.run(chosen)), chosen)
 
     def _steps(self, executor: Executor) -> tuple[list[float], int]:
         """A policy's whole program: its steps, and its peak."""
@@ -152,15 +145,6 @@ class Alternating:
             executor.memory.host.clear()
 
 
-def issue_seconds(timeline: Timeline) -> list[float]:
-    """Host time of each section in order, on the slowest rank."""
-    by_rank = [
-        [w.end - w.start for w in sorted((w for w in timeline.windows if w.rank == rank), key=lambda w: w.start)]
-        for rank in timeline.represented
-    ]
-    return [max(section) for section in zip(*by_rank, strict=True)]
-
-
 def steps_of(executor: Executor) -> list[int]:
     """The sections that are denoising steps."""
     return [number for number, section in enumerate(executor.program.sections) if section.step is not None]
@@ -178,7 +162,6 @@ def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: s
         "resident_peak_allocated": measured.resident_peak_allocated,
         "policy_energy_J": measured.policy_energy_J,
         "resident_energy_J": measured.resident_energy_J,
-        "resident_host_s": measured.resident_host_s,
         "host_read_Bps": measured.host_read_Bps,
         "order": turns * len(measured.policy_steps),
         "state": measured.state,

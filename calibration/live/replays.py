@@ -19,7 +19,9 @@ from typing import Any
 import msgspec
 import torch
 
+from calibration.inventory import refuse_busy_gpus
 from calibration.replays.cases import Case, load_cases
+from calibration.script import run_script
 
 from .replay import Alternating, Measured, record_of
 from .session import Session, close_session, open_session
@@ -43,6 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
         parser.error("no CUDA GPU here; --cpu runs tiny cases without one")
+    if not options.cpu and int(os.environ.get("RANK", "0")) == 0:
+        refuse_busy_gpus("replays")
     session = open_session(cpu=options.cpu)
     cases = [case for case in load_cases(options.kind, options.list) if not options.only or case.name in options.only]
     run_cases(session, cases, options)
@@ -109,4 +113,4 @@ def _brief(line: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,7 +32,8 @@ class PowerCurve:
 
     def __init__(self, clock: Clock) -> None:
         exponent = clock.power_exponent.value
-        self.knees = {name: getattr(clock.knee, name).value for name in clock.knee.__struct_fields__}
+        knee = clock.knee
+        self.knees: dict[str, float] = {name: getattr(knee, name).value for name in knee.__struct_fields__}
         self.classes = sorted(self.knees, key=self.knees.__getitem__, reverse=True)
         self._root = 1.0 / exponent
         self._raised = [self.knees[name] ** -exponent for name in self.classes]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration import orchestrate
-from calibration.inventory import Gpu, Inventory, NoGPU, take_inventory, transport_of, visible
+from calibration import inventory, orchestrate
+from calibration.inventory import Gpu, Inventory, NoGPU, refuse_busy_gpus, take_inventory, transport_of, visible
 from calibration.orchestrate import Order, calibrate_command, groups
 from calibration.probes.probe import Probe
 from calibration.samples import Header, SampleFile
@@ -262,9 +262,32 @@ def test_a_dry_run_lists_the_probes_without_a_gpu(capsys, monkeypatch, tmp_path)
 def fake_nvidia_smi(folder: Path) -> None:
     script = folder / "nvidia-smi"
     script.write_text(
-        "#!/bin/sh\ncase \"$1\" in --query-gpu*) echo '0, GPU-1, NVIDIA H200, 580.1, 700.00, 143771, 9.0';; esac\n"
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        "--query-gpu=index,utilization*) echo '0, [N/A]';;\n"
+        "--query-gpu*) echo '0, GPU-1, NVIDIA H200, 580.1, 700.00, 143771, 9.0';;\n"
+        "esac\n"
     )
     script.chmod(0o755)
+
+
+def looks(monkeypatch, *percents: float) -> None:
+    """nvidia-smi says these one after the other, of two GPUs of which the first idles."""
+    answers = iter(percents)
+    monkeypatch.setattr(inventory, "_utilization", lambda: {"0": 0.0, "1": next(answers)})
+    monkeypatch.setattr(inventory, "APART", 0.0)
+
+
+def test_nothing_is_measured_beside_what_runs_on_a_gpu_already(monkeypatch):
+    looks(monkeypatch, 100.0, 97.0, 100.0)
+    with pytest.raises(ScenarioError, match=r"^calibrate: GPU 1 is 97 % at work already: .* CUDA_VISIBLE_DEVICES$"):
+        refuse_busy_gpus("calibrate")
+
+
+@pytest.mark.parametrize("percents", [(5.0,), (100.0, 60.0, 3.0)])
+def test_a_screen_and_what_has_just_ended_are_no_reason_to_refuse(monkeypatch, percents):
+    looks(monkeypatch, *percents)
+    refuse_busy_gpus("replay")
 
 
 def test_without_nvcc_the_rest_is_measured_and_the_waived_probes_say_why(capsys, monkeypatch, tmp_path, command):

@@ -20,7 +20,7 @@ from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
 from calibration.live.kernels import device_copy  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
-from calibration.live.replay import Alternating, issue_seconds, record_of  # noqa: E402
+from calibration.live.replay import Alternating, record_of  # noqa: E402
 from calibration.live.session import Session  # noqa: E402
 from calibration.orchestrate import TYPICAL  # noqa: E402
 from calibration.probes.kernels_time import Unpacking  # noqa: E402
@@ -30,8 +30,6 @@ from offsim.cli import dispatch  # noqa: E402
 from offsim.engine.garbage import no_garbage_collection  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Record, Wait  # noqa: E402
-from offsim.program.spans import Window  # noqa: E402
-from offsim.program.timeline import Timeline  # noqa: E402
 from offsim.scenario.policy import (  # noqa: E402
     FSDP,
     AccelerateModel,
@@ -183,13 +181,6 @@ def test_two_ranks_compute_under_every_policy_what_the_resident_model_computes()
     assert "".join(result.stdout.split()) == "samesame", result.stderr[-2000:]
 
 
-def test_the_host_of_the_slowest_rank_counts_section_by_section():
-    timeline = Timeline(2, {0: 1, 1: 1})
-    timeline.windows += [Window(0, 3, 0.0, 1.0, 5.0), Window(1, 3, 0.0, 2.0, 5.0)]
-    timeline.windows += [Window(1, 3, 2.0, 3.0, 9.0), Window(0, 3, 1.0, 4.0, 9.0)]
-    assert issue_seconds(timeline) == [2.0, 3.0]
-
-
 def test_garbage_is_collected_again_after_a_run_that_fails():
     with pytest.raises(ZeroDivisionError), no_garbage_collection():
         assert not gc.isenabled()
@@ -206,7 +197,6 @@ def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeyp
     line = record_of("tiny", {}, measured, "", 1)
     assert line["order"] == ["resident", "beside", "policy"] * 2
     assert line["beside_steps"] == measured.beside_steps
-    assert [len(issue) for issue in line["resident_host_s"]] == [len(steps) for steps in line["resident_steps"]]
     resident, policy = measured.resident_traced.parts, measured.policy_traced.parts
     kernels = [part.key for part in resident if part.kind == "compute"]
     assert kernels == [part.key for part in policy if part.kind == "compute"]
