@@ -1,16 +1,18 @@
 """What a soak says of power: the counter of energy, watched every 25 ms, moves every 100 ms."""
 
 import pytest
+from msgspec import structs
 
 from calibration.bench import Reading
-from calibration.fit.clock import at_first, while_drawing
-from calibration.fit.clock_parameters import Powers, clock_of
+from calibration.fit.clock import Chip, at_first, continuous, settled_classes, while_drawing
+from calibration.fit.clock_parameters import Powers, clock_of, completed, told_by
 from calibration.fit.draw import COPYING, EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
 from calibration.fit.loads import Load, drawn, soak_load
-from calibration.probes.power import keep_classes
+from calibration.probes.power import keep_classes, load_kernels
 from calibration.samples import Header, Sample, read_samples
 from calibration.validate.records import NODES, nodes_under
+from offsim.engine.durations import kernel_duration, kernel_energy
 from offsim.scenario.load import load_node
 from offsim.scenario.scenario import ScenarioError
 
@@ -135,3 +137,53 @@ def test_a_node_without_a_profile_of_its_own_has_the_one_that_it_names(tmp_path)
     (tmp_path / "c" / "profile-of.txt").write_text("nobody\n")
     with pytest.raises(ScenarioError, match=r"'nobody': no profile\.toml there"):
         list(nodes_under(tmp_path))
+
+
+TRUE = {
+    "energy.gemm": 1.3e-12,
+    "energy.attention": 1.4e-12,
+    "energy.byte": 1.3e-10,
+    "window": 0.025,
+    "energy.relayout": 2.5e-10,
+    "power_exponent": 3.0,
+    "knee.gemm": 0.83,
+    "knee.attention": 0.92,
+    "knee.relayout": 0.86,
+}
+
+
+def load_of(name: str, *, timed: bool, watched: bool) -> Load:
+    """What a chip with these values does with a load, once it draws its limit; no noise."""
+    gpu, clock = load_node("calibration/nodes/h100-x2-e-nvlink/profile.toml").gpu, clock_of(TRUE, POWERS)
+    kernels = tuple((kernel, kernel_duration(kernel, gpu)) for kernel in load_kernels(name))
+    load = Load(name, kernels, 1, 0.0, 0.0, lasting=True)
+    by_class = settled_classes(load, structs.replace(clock, burst=None, averaging=None))
+    load = load._replace(measured=sum(by_class.values()))
+    reading = continuous(load, clock) if watched else None
+    demand = sum(kernel_energy(kernel, clock) for kernel, _ in kernels) / load.measured
+    power = POWERS.idle + demand if watched and reading == 1.0 else None
+    return load._replace(classes=tuple(by_class.items()) if timed and not load.only else (), clock=reading, power=power)
+
+
+NAMES = ("gemm", "attention", "elementwise", "relayout", "mix", "mix-32768", "half-16384")
+
+
+def test_the_clock_of_a_chip_comes_back_from_loads_whose_classes_were_timed():
+    loads = [load_of(name, timed=True, watched=True) for name in NAMES]
+    chip = Chip(POWERS, told_by(loads))
+    found = dict(zip((parameter.name for parameter in chip.free), chip.best(loads), strict=True))
+    assert {name: found[name] for name in TRUE if name != "window"} == {
+        name: pytest.approx(value, rel=0.01) for name, value in TRUE.items() if name != "window"
+    }
+
+
+def test_knees_are_told_by_a_clock_that_was_read_and_else_are_those_of_other_chips():
+    read = [load_of(name, timed=False, watched=True) for name in ("gemm", "attention", "mix", "elementwise")]
+    names = {parameter.name for parameter in told_by(read)}
+    assert {"knee.gemm", "knee.attention", "power_exponent"} <= names and "knee.relayout" not in names
+    unread = [load_of(name, timed=False, watched=False) for name in ("gemm", "attention", "mix", "elementwise")]
+    assert {parameter.name for parameter in told_by(unread)} == {"energy.gemm", "energy.attention", "window"}
+    values = completed({"knee.gemm": 0.9, "energy.byte": 1e-10})
+    assert values["knee.relayout"] == pytest.approx(0.9, rel=0.01)
+    assert values["energy.relayout"] == pytest.approx(1.9e-10)
+    assert 0.8 < values["knee.attention"] < 0.9 and 2.5 < values["power_exponent"] < 4.5
