@@ -193,10 +193,10 @@ def _residuals(load: Load, clock: Clock) -> Iterator[float]:
 def continuous(load: Load, clock: Clock) -> float:
     """The clock, as a share of the highest, under the load without gaps."""
     pieces, curve = _pieces(load, clock), PowerCurve(clock)
-    parts = dict.fromkeys((piece.kernel_class for piece in pieces), 0.0) | dict.fromkeys(curve.classes, 0.0)
-    for piece in pieces:
-        parts[piece.kernel_class] += piece.demand * piece.seconds / load.alone
-    return curve.clock(sum(parts.values()), parts, clock.limit.value - clock.idle.value)
+    energies = [(piece.kernel_class, piece.demand * piece.seconds) for piece in pieces]
+    parts = [sum(joules for name, joules in energies if name == wanted) / load.alone for wanted in curve.classes]
+    demand = sum(joules for _, joules in energies) / load.alone
+    return curve.clock(demand, parts, clock.limit.value - clock.idle.value)
 
 
 def _pieces(load: Load, clock: Clock) -> list[Piece]:
@@ -243,7 +243,7 @@ def _run(state: ClockState, now: float, piece: Piece) -> float:
     begin, left = now, piece.seconds
     while left > 1e-12:
         state.set_load(now, piece.demand, piece.kernel_class)
-        factor = state.slowdown(now, piece.kernel_class)
+        factor = state.slowdown(piece.kernel_class)
         step = min(left * factor, state.slice)
         left -= step / factor
         now += step

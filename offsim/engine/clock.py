@@ -14,7 +14,7 @@ Left out: that the clock is set every 20 ms and held so long; that the limit is 
 second and, fainter, another one 0.95 s later; temperature; differences between chips.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from math import exp, log
 
 from offsim.scenario.node import Clock
@@ -23,6 +23,8 @@ SLICES = 4
 """A running kernel's clock is looked at again after this part of the window: the mean moves by a fifth at most."""
 LOWEST = 0.17
 """No load brings the clock further down: an H100 has 345 of 1980 MHz at least."""
+REACHED = 1e-3
+"""The longer mean counts as come to the limit this close to it; the chip's clock has steps of 0.8 %."""
 
 
 class PowerCurve:
@@ -34,20 +36,23 @@ class PowerCurve:
         self.knees: dict[str, float] = {name: getattr(knee, name).value for name in knee.__struct_fields__}
         self.classes = sorted(self.knees, key=self.knees.__getitem__, reverse=True)
         self._root = 1.0 / exponent
-        self._raised = [self.knees[name] ** -exponent for name in self.classes]
-        self._next = [self.knees[name] for name in self.classes[1:]] + [LOWEST]
+        following = [self.knees[name] for name in self.classes[1:]] + [LOWEST]
+        self._of_class = [
+            (self.knees[name] ** -exponent, after) for name, after in zip(self.classes, following, strict=True)
+        ]
+        """What it would draw at the highest clock without its knee, for each watt; the next class's knee."""
 
-    def clock(self, demand: float, parts: Mapping[str, float], allowed: float) -> float:
-        """The highest clock at which this demand [W], of which `parts` are of these classes, draws what is allowed.
+    def clock(self, demand: float, parts: Sequence[float], allowed: float) -> float:
+        """The highest clock at which this demand [W], of which `parts` are of the classes, draws what is allowed.
 
         1200 W of products with a knee at 0.8, exponent 2, 300 W allowed: half of 0.8.
         """
         if demand <= allowed:
             return 1.0
         held, lowered = demand, 0.0
-        for name, raised, following in zip(self.classes, self._raised, self._next, strict=True):
-            held -= parts[name]
-            lowered += parts[name] * raised
+        for part, (raised, following) in zip(parts, self._of_class, strict=True):
+            held -= part
+            lowered += part * raised
             if lowered > 0.0 and held < allowed:
                 clock = float(((allowed - held) / lowered) ** self._root)
                 if clock >= following:
@@ -68,23 +73,31 @@ class ClockState:
         self._averaging = longer if longer != self.window else 1.001 * longer
         self._beside = {"collective": clock.collective.value, "H2D": clock.copy.value, "D2H": clock.copy.value}
         self._curve = PowerCurve(clock)
-        self._parts = dict.fromkeys(self._curve.classes, 0.0)
-        self._class = ""
-        self._demand = 0.0
-        self._mean = 0.0
-        self._drawn = 0.0
-        self._load = 0.0
+        self._place = {name: place for place, name in enumerate(self._curve.classes)}
+        # All since the last change of the load.
         self._since = 0.0
+        self._load = 0.0
+        self._demand = 0.0
+        self._class = -1
+        self._mean = 0.0
+        self._parts = [0.0] * len(self._place)
+        self._drawn = 0.0
 
     def mean(self, now: float) -> float:
         """Mean demand [W]: m(t) = load + (m - load) exp(-t / window)."""
-        return self._load + (self._mean - self._load) * exp(-(now - self._since) / self.window)
+        return self._load + (self._mean - self._load) * self._kept(now)
 
-    def parts(self, now: float) -> dict[str, float]:
-        """The same of each class of kernels that a lower clock slows."""
-        kept = exp(-(now - self._since) / self.window)
-        found = {name: mean * kept for name, mean in self._parts.items()}
-        if self._class in found:
+    def parts(self, now: float) -> list[float]:
+        """The same of each class of kernels that a lower clock slows, the one with the highest knee first."""
+        return self._parts_after(self._kept(now))
+
+    def _kept(self, now: float) -> float:
+        """What has not been forgotten since the last change of the load."""
+        return exp(-(now - self._since) / self.window)
+
+    def _parts_after(self, kept: float) -> list[float]:
+        found = [mean * kept for mean in self._parts]
+        if self._class >= 0:
             found[self._class] += self._demand * (1.0 - kept)
         return found
 
@@ -94,20 +107,25 @@ class ClockState:
         Drawn is the mean demand where that is allowed, and what is allowed where it is not: one after the other if the
         mean demand passes it on its way to the load.
         """
-        if not self._averaging:
-            return 0.0
-        spent, allowed = now - self._since, self.allowed()
-        first, last = self._mean > allowed, self.mean(now) > allowed
+        return self._drawn_after(now - self._since, self.mean(now)) if self._averaging else 0.0
+
+    def _drawn_after(self, spent: float, mean: float) -> float:
+        """The same so long after the last change of the load, with the mean demand then."""
+        allowed = self.allowed()
+        first, last = self._mean > allowed, mean > allowed
+        if first and last:
+            return self._held(self._drawn, allowed, spent)
         if first == last or allowed == self._load:
-            return self._held(self._drawn, allowed, spent) if first else self._followed(self._drawn, self._mean, spent)
+            return self._followed(self._drawn, self._mean, spent)
         passing = self.window * log((self._mean - self._load) / (allowed - self._load))
         if first:
             return self._followed(self._held(self._drawn, allowed, passing), allowed, spent - passing)
         return self._held(self._followed(self._drawn, self._mean, passing), allowed, spent - passing)
 
     def _held(self, drawn: float, power: float, seconds: float) -> float:
-        """The longer mean after so long at one power."""
-        return power + (drawn - power) * exp(-seconds / self._averaging)
+        """The longer mean after so long at one power; at the headroom, once that is nearly reached."""
+        found = power + (drawn - power) * exp(-seconds / self._averaging)
+        return self.headroom if abs(found - self.headroom) <= REACHED * self.headroom else found
 
     def _followed(self, drawn: float, mean: float, seconds: float) -> float:
         """The longer mean d after so long, where the shorter one goes m(t) = load + (mean - load) exp(-t / window).
@@ -125,23 +143,36 @@ class ClockState:
         """
         return min(self._burst, max(self.headroom, 2 * self.headroom - self._drawn))
 
-    def set_load(self, now: float, demand: float, kernel_class: str = "", beside: Iterable[str] = ()) -> None:
-        """From now on a kernel of this demand and class runs (0: none), and `beside`: collective, H2D, D2H."""
-        self._drawn, self._mean, self._parts, self._since = self.drawn(now), self.mean(now), self.parts(now), now
-        self._load = demand + sum(self._beside[name] for name in beside)
-        self._demand, self._class = demand, kernel_class
+    def power_of(self, beside: Iterable[str]) -> float:
+        """What runs beside kernels draws [W]: of collective, H2D and D2H those that are active."""
+        return sum(self._beside[name] for name in beside)
 
-    def slowdown(self, now: float, kernel_class: str) -> float:
-        """How many times longer a kernel of this class takes than at full clock.
+    def set_load(self, now: float, demand: float, kernel_class: str = "", beside: float = 0.0) -> None:
+        """From now on a kernel of this demand and class runs (0: none), and `beside` [W] is drawn beside it."""
+        spent = now - self._since
+        if spent > 0.0:
+            kept = exp(-spent / self.window)
+            mean = self._load + (self._mean - self._load) * kept
+            if self._averaging:
+                self._drawn = self._drawn_after(spent, mean)
+            self._mean, self._parts, self._since = mean, self._parts_after(kept), now
+        self._load = demand + beside
+        self._demand, self._class = demand, self._place.get(kernel_class, -1)
+
+    def slowdown(self, kernel_class: str) -> float:
+        """How many times longer a kernel of this class takes than at full clock, when the load has just been set.
 
         At half of the highest clock, with a knee at 0.8: 1.6.
         """
-        mean, allowed = self.mean(now), self.allowed()
-        if mean <= allowed:
+        allowed = self.allowed()
+        if self._mean <= allowed or kernel_class not in self._place:
             return 1.0
-        clock = self._curve.clock(mean, self.parts(now), allowed)
-        return max(1.0, self._curve.knees.get(kernel_class, 0.0) / clock)
+        return max(1.0, self._curve.knees[kernel_class] / self._curve.clock(self._mean, self._parts, allowed))
 
     def look(self, now: float) -> list[float]:
-        """Everything that what comes next depends on, as shares of the headroom."""
-        return [watts / self.headroom for watts in (self.mean(now), self.drawn(now), *self.parts(now).values())]
+        """Everything that what comes next depends on, in seconds: what a difference can ever come to.
+
+        Means are shares of the headroom; one that is off by so much slows kernels by less, for about its window.
+        """
+        shorter, longer = self.window / self.headroom, self._averaging / self.headroom
+        return [shorter * self.mean(now), longer * self.drawn(now), *(shorter * part for part in self.parts(now))]

@@ -87,6 +87,8 @@ class GPU:
         limited = node.gpu.clock is not None and simulation.clock
         self.clock = ClockState(node.gpu.clock) if limited and node.gpu.clock is not None else None
         self._clock_factor = 1.0
+        self._drawn_beside = 0.0
+        """Watts of the copies and collectives that are active, where there is a clock."""
         self.slowdowns: dict[str, dict[str, float]] = {}
         if simulation.contention:
             for entry in node.interference:
@@ -135,13 +137,12 @@ class GPU:
             return
         work = self.running
         piece = work.pieces[work.index] if work is not None and work.index < len(work.pieces) else None
-        beside = [name for name, count in self.active.items() if count > 0]
         if piece is None:
-            self.clock.set_load(self.agenda.now, 0.0, "", beside)
+            self.clock.set_load(self.agenda.now, 0.0, "", self._drawn_beside)
             self._clock_factor = 1.0
         else:
-            self.clock.set_load(self.agenda.now, piece.demand, piece.kernel_class, beside)
-            self._clock_factor = self.clock.slowdown(self.agenda.now, piece.kernel_class)
+            self.clock.set_load(self.agenda.now, piece.demand, piece.kernel_class, self._drawn_beside)
+            self._clock_factor = self.clock.slowdown(piece.kernel_class)
 
     def set_active(self, aggressor: str, change: int) -> None:
         """A copy or collective on this GPU begins (+1) or ends (-1)."""
@@ -160,7 +161,9 @@ class GPU:
         self._active_bits ^= self._bits.get(aggressor, 0)
         self._beside = self._surroundings()
         self._slowing = self.clock is not None or self._active_bits != 0
-        self._look_at_clock()
+        if self.clock is not None:
+            self._drawn_beside = self.clock.power_of(name for name, count in self.active.items() if count > 0)
+            self._look_at_clock()
         if self.running is not None:
             self._arm()
             self._arm_boundary(index)

@@ -157,14 +157,14 @@ def curve_of_classes() -> PowerCurve:
 
 def test_the_clock_falls_below_the_knees_of_those_that_must_draw_less_and_no_further():
     """400 W of products at a clock of 0.95 draw 361 W; below 0.9 attention draws less too."""
-    parts = {"gemm": 400.0, "attention": 300.0, "relayout": 0.0}
+    parts = [400.0, 300.0, 0.0]
     assert curve_of_classes().clock(700.0, parts, 661.0) == pytest.approx(0.95)
     assert curve_of_classes().clock(700.0, parts, 400 * 0.85**2 + 300 * (0.85 / 0.9) ** 2) == pytest.approx(0.85)
 
 
 def test_what_memory_bounds_draws_as_much_at_any_clock():
     """Of 800 W half are products: 500 W leave them 100, at half the clock."""
-    parts = {"gemm": 400.0, "attention": 0.0, "relayout": 0.0}
+    parts = [400.0, 0.0, 0.0]
     assert curve_of_classes().clock(800.0, parts, 500.0) == pytest.approx(0.5)
     assert curve_of_classes().clock(800.0, parts, 300.0) == LOWEST
 
@@ -174,11 +174,10 @@ watts = st.floats(0.0, 2000.0)
 
 @given(products=watts, attention=watts, relayouts=watts, rest=st.floats(0.0, 400.0), allowed=st.floats(100.0, 1000.0))
 def test_at_the_clock_that_is_found_just_what_is_allowed_is_drawn(products, attention, relayouts, rest, allowed):
-    parts = {"gemm": products, "attention": attention, "relayout": relayouts}
+    parts = [products, attention, relayouts]
     demand = products + attention + relayouts + rest
     found = curve_of_classes().clock(demand, parts, allowed)
-    knees = {"gemm": 1.0, "attention": 0.9, "relayout": 0.8}
-    drawn = rest + sum(part * min(1.0, found / knees[name]) ** 2 for name, part in parts.items())
+    drawn = rest + sum(part * min(1.0, found / knee) ** 2 for part, knee in zip(parts, (1.0, 0.9, 0.8), strict=True))
     assert LOWEST <= found <= 1.0
     assert drawn <= allowed * (1 + 1e-9) or found == LOWEST
     assert drawn >= min(demand, allowed) * (1 - 1e-9) or found == LOWEST
@@ -189,14 +188,15 @@ def test_parts_of_the_mean_add_up_to_it_where_nothing_else_runs():
     for kernel_class, demand in (("gemm", 870.0), ("attention", 700.0), ("relayout", 500.0), ("gemm", 870.0)):
         state.set_load(now, demand, kernel_class)
         now += 7e-3
-    assert sum(state.parts(now).values()) == pytest.approx(state.mean(now))
+    assert sum(state.parts(now)) == pytest.approx(state.mean(now))
 
 
 def test_the_mean_follows_its_closed_form():
     state = ClockState(clock())
     state.set_load(0.0, 870.0)
     assert state.mean(0.02) == pytest.approx(870 * (1 - exp(-1)))
-    assert state.slowdown(0.001, "gemm") == 1.0
+    state.set_load(0.001, 870.0, "gemm")
+    assert state.slowdown("gemm") == 1.0
 
 
 @given(st.floats(0.0, 2e-3), st.floats(0.0, 2e-3))

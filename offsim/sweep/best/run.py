@@ -3,9 +3,10 @@
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from os import cpu_count
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rich.console import Console
 
@@ -20,8 +21,11 @@ from ..progress import progress_bar
 from .search import search
 from .space import Candidate, candidates, entries_of, with_vram
 
+Part = TypeVar("Part")
 GIB = 2.0**30
 FEW = 6
+AHEAD = 2
+"""Candidates that are timed at once for each processor: they take unequally long."""
 WORTH_PROCESSES = 4
 """Parts from which on processes pay."""
 
@@ -84,13 +88,20 @@ def best_of(scenario: Scenario, *, quiet: bool = True, console: Console | None =
     found: list[Candidate] = []
     with progress_bar("candidates", quiet=quiet, console=console) as progress:
         listing = progress.add_task("listing", total=None)
-        for part in _worked_out(list(candidates(scenario))):
-            found += part
-            progress.update(listing, completed=len(found))
-        progress.update(listing, total=len(found))
-        fitting = [candidate for candidate in found if not candidate.lacks]
-        timing = progress.add_task("timing or pruning", total=len(fitting))
-        outcome = search(entries_of(fitting), lambda _: progress.advance(timing))
+        parts = list(candidates(scenario))
+        with _pool(len(parts)) as pool:
+            for part in _all_at_once(pool, parts):
+                found += part
+                progress.update(listing, completed=len(found))
+            progress.update(listing, total=len(found))
+            fitting = [candidate for candidate in found if not candidate.lacks]
+            timing = progress.add_task("timing or pruning", total=len(fitting))
+            outcome = search(
+                entries_of(fitting),
+                lambda _: progress.advance(timing),
+                lambda entries: list(_all_at_once(pool, [entry.time for entry in entries])),
+                1 if pool is None else AHEAD * _workers(),
+            )
     refused = _refusal(scenario)
     winners = worth_showing([(outcome.times[key[2]], fitting[key[2]]) for key in outcome.winners.values()])
     return Answer(
@@ -106,23 +117,35 @@ def best_of(scenario: Scenario, *, quiet: bool = True, console: Console | None =
     )
 
 
-def _worked_out(parts: Sequence[Callable[[], list[Candidate]]]) -> Iterator[list[Candidate]]:
-    """Every part's candidates, in order; on all processors where there are enough parts to make up for the start."""
-    workers = min(cpu_count() or 1, len(parts))
-    if len(parts) < WORTH_PROCESSES or workers < 2:
+def _workers() -> int:
+    return cpu_count() or 1
+
+
+@contextmanager
+def _pool(parts: int) -> Iterator[ProcessPoolExecutor | None]:
+    """All processors, where there are enough parts to make up for the start; else None."""
+    if parts < WORTH_PROCESSES or _workers() < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(_workers(), mp_context=get_context("spawn"), initializer=prepare) as pool:
+        yield pool
+
+
+def _all_at_once(pool: ProcessPoolExecutor | None, parts: Sequence[Callable[[], Part]]) -> Iterator[Part]:
+    """What each part comes to, in order; in the pool's processes, if there is one."""
+    if pool is None:
         yield from (part() for part in parts)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare) as pool:
-        # Processes inherit it: a Ctrl-C, which reaches all of them, is this one's to answer even while they start.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            futures = [pool.submit(_work_out, part) for part in parts]
-        finally:
-            signal.signal(signal.SIGINT, before)
-        yield from (future.result() for future in futures)
+    # Processes inherit it: a Ctrl-C, which reaches all of them, is this one's to answer even while they start.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        futures = [pool.submit(_work_out, part) for part in parts]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    yield from (future.result() for future in futures)
 
 
-def _work_out(part: Callable[[], list[Candidate]]) -> list[Candidate]:
+def _work_out(part: Callable[[], Part]) -> Part:
     return part()
 
 

@@ -3,7 +3,8 @@
 Times count in steps of `SAME` above the least bound, so that what nobody could tell apart is a tie. Two kinds of
 candidates win: of each group the one of least time (of ties: least memory, then first), and of each model the front of
 time against memory (nobody else has as little of both). A candidate whose lower bound shows that it wins neither is
-pruned; the one with the least bound is looked at first, so that good times are known early.
+pruned; the one with the least bound is looked at first, so that good times are known early. Some may be timed at once:
+then a few more than one by one, and the winners are the same.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -84,23 +85,40 @@ def _dominates(one: Key, other: Key) -> bool:
     return one[0] <= other[0] and one[1] <= other[1] and one < other
 
 
-def search(entries: Sequence[Entry], settled: Callable[[bool], None] = lambda _: None) -> Outcome:
-    """Time what may win; `settled` hears of every candidate once, and whether it was timed."""
+def one_by_one(entries: Sequence[Entry]) -> list[float]:
+    """Their times."""
+    return [entry.time() for entry in entries]
+
+
+def search(
+    entries: Sequence[Entry],
+    settled: Callable[[bool], None] = lambda _: None,
+    timed: Callable[[Sequence[Entry]], list[float]] = one_by_one,
+    at_once: int = 1,
+) -> Outcome:
+    """Time what may win; `settled` hears of every candidate once, and whether it was timed.
+
+    `timed` times up to `at_once` candidates.
+    """
     first = [entry.bounds[0]() for entry in entries]
     scale, standing, times = Scale(min(first, default=1.0)), Standing(), dict[int, float]()
     waiting: list[tuple[int, float, int, int]] = [(*_key(scale, entries, i, bound), 1) for i, bound in enumerate(first)]
     heapify(waiting)
     while waiting:
-        steps, memory, number, stage = heappop(waiting)
-        entry, key = entries[number], (steps, memory, number)
-        if standing.beats(entry, key):
-            settled(False)
-        elif stage < len(entry.bounds):
-            later = _key(scale, entries, number, entry.bounds[stage]())
-            heappush(waiting, (*max(key, later), stage + 1))
-        else:
-            times[number] = entry.time()
-            standing.add(entry, (scale.steps(times[number]), memory, number))
+        batch: list[int] = []
+        while waiting and len(batch) < at_once:
+            steps, memory, number, stage = heappop(waiting)
+            entry, key = entries[number], (steps, memory, number)
+            if standing.beats(entry, key):
+                settled(False)
+            elif stage < len(entry.bounds):
+                later = _key(scale, entries, number, entry.bounds[stage]())
+                heappush(waiting, (*max(key, later), stage + 1))
+            else:
+                batch.append(number)
+        for number, seconds in zip(batch, timed([entries[number] for number in batch]), strict=True):
+            times[number] = seconds
+            standing.add(entries[number], (scale.steps(seconds), entries[number].memory, number))
             settled(True)
     fronts = {
         model: [number for _, _, number in sorted(front, key=lambda key: key[1])]

@@ -131,7 +131,7 @@ def entry_of(candidate: Candidate) -> Entry:
         model=candidate.rounding,
         memory=candidate.memory,
         bounds=(lambda: candidate.bound, lambda: lower_bound(scenario, build(scenario))),
-        time=lambda: time_of(scenario),
+        time=partial(time_of, scenario),
     )
 
 
