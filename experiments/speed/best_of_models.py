@@ -1,9 +1,10 @@
-"""How long `offsim best` takes: every model of the catalogue on three nodes, each from a cold start.
+"""How long `offsim best` takes: every model of the catalogue on four nodes, each from a cold start.
 
     python -m experiments.speed.best_of_models
 
-Prints a line for each and writes best_of_models.txt beside this file. Exits 1 if one took more processor time than
-`LIMIT`, all its processes together: what it would take on one idle core, whatever else runs here meanwhile.
+Prints a line for each and writes best_of_models.txt beside this file. Exits 1 if one took longer than `LIMIT`, on a
+machine that should be idle; the processor time of all its processes is beside it. One of the nodes has a clock: there
+times lie 10 % above their lower bounds, so that more has to be simulated.
 """
 
 import json
@@ -21,7 +22,7 @@ from offsim.results.layout import new_table, render
 from offsim.scenario import catalogue
 
 LIMIT = 10.0
-NODES = (("rtx4090-x8", 1), ("h100-pcie-switch", 4), ("h100-sxm-x8", 8))
+NODES = (("rtx4090-x8", 1), ("h100-pcie-switch", 4), ("h100-sxm-x8", 8), ("h100-sxm-x2-nvlink", 2))
 TOKENS = 32_760
 SCENARIO = """
 schema = 1
@@ -77,7 +78,7 @@ def table(found: list[Run]) -> str:
         f"offsim best on {os.cpu_count()} cores, {TOKENS:,} tokens, from a cold start: all processes, and on the clock"
     )
     shown = new_table(title, "model", "node", "GPUs", "candidates", "pruned", "simulated", "CPU s", "s")
-    for run in sorted(found, key=lambda run: run.processor_seconds):
+    for run in sorted(found, key=lambda run: run.seconds):
         numbers = (run.gpus, run.candidates, run.pruned, run.simulated)
         shown.add_row(run.model, run.node, *map(str, numbers), f"{run.processor_seconds:.2f}", f"{run.seconds:.2f}")
     return render(shown)
@@ -89,7 +90,7 @@ def main() -> int:
     text = table(found)
     print(text, end="")
     Path(__file__).with_suffix(".txt").write_text(text)
-    return int(max(run.processor_seconds for run in found) > LIMIT)
+    return int(max(run.seconds for run in found) > LIMIT)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ SLICES = 4
 """A running kernel's clock is looked at again after this part of the window: the mean moves by a fifth at most."""
 LOWEST = 0.17
 """No load brings the clock further down: an H100 has 345 of 1980 MHz at least."""
+SETTLED = 1e-3
 REACHED = 1e-3
 """The longer mean counts as come to the limit this close to it; the chip's clock has steps of 0.8 %."""
 
@@ -172,7 +173,8 @@ class ClockState:
     def look(self, now: float) -> list[float]:
         """Everything that what comes next depends on, in seconds: what a difference can ever come to.
 
-        Means are shares of the headroom; one that is off by so much slows kernels by less, for about its window.
+        Means are shares of the headroom; one that is off by so much slows kernels by less, for about its window. They
+        count `SETTLED` times: what repeats but for a mean that still settles is left out, off by 1e-9 at most.
         """
-        shorter, longer = self.window / self.headroom, self._averaging / self.headroom
+        shorter, longer = (SETTLED * window / self.headroom for window in (self.window, self._averaging))
         return [shorter * self.mean(now), longer * self.drawn(now), *(shorter * part for part in self.parts(now))]

@@ -3,7 +3,7 @@
 At the begin of a block (a step) the engine's state is how far every stream, copy engine, flow and kernel is: in
 commands counted from this block, and in seconds left. If it equals an earlier state and the commands ahead look like
 the ones then, what follows takes exactly as long as it did then, for as long as the commands repeat. The timeline says
-what was left out (Repeat).
+what was left out (Repeat). Means of power count a thousandth (clock.SETTLED): there it is exact to 1e-9.
 
 Hosts: either all that is skipped, and a period more, is issued before it is due (what the host has not come to yet it
 catches up on afterwards, and has to before anything waits for it); or they are where they were a period ago, and move

@@ -24,7 +24,7 @@ from .space import Candidate, candidates, entries_of, with_vram
 Part = TypeVar("Part")
 GIB = 2.0**30
 FEW = 6
-AHEAD = 2
+AHEAD = 4
 """Candidates that are timed at once for each processor: they take unequally long."""
 WORTH_PROCESSES = 4
 """Parts from which on processes pay."""
