@@ -67,7 +67,7 @@ def _open(cpu: bool) -> Session:
 
     if not cpu and not torch.cuda.is_available():
         raise ScenarioError("replay: no CUDA GPU here; --cpu runs tiny scenarios without one")
-    if not cpu and int(os.environ.get("RANK", "0")) == 0:
+    if not cpu:
         refuse_busy_gpus("replay")
     return open_session(cpu=cpu)
 

@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
         parser.error("no CUDA GPU here; --cpu runs tiny cases without one")
-    if not options.cpu and int(os.environ.get("RANK", "0")) == 0:
+    if not options.cpu:
         refuse_busy_gpus("replays")
     session = open_session(cpu=options.cpu)
     cases = [case for case in load_cases(options.kind, options.list) if not options.only or case.name in options.only]

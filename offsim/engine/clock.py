@@ -24,6 +24,7 @@ SLICES = 4
 LOWEST = 0.17
 """No load brings the clock further down: an H100 has 345 of 1980 MHz at least."""
 SETTLED = 1e-3
+"""What a difference of a mean counts when states are compared: see ClockState.look."""
 REACHED = 1e-3
 """The longer mean counts as come to the limit this close to it; the chip's clock has steps of 0.8 %."""
 
@@ -86,7 +87,7 @@ class ClockState:
 
     def mean(self, now: float) -> float:
         """Mean demand [W]: m(t) = load + (m - load) exp(-t / window)."""
-        return self._load + (self._mean - self._load) * self._kept(now)
+        return self._mean_after(self._kept(now))
 
     def parts(self, now: float) -> list[float]:
         """The same of each class of kernels that a lower clock slows, the one with the highest knee first."""
@@ -95,6 +96,9 @@ class ClockState:
     def _kept(self, now: float) -> float:
         """What has not been forgotten since the last change of the load."""
         return exp(-(now - self._since) / self.window)
+
+    def _mean_after(self, kept: float) -> float:
+        return self._load + (self._mean - self._load) * kept
 
     def _parts_after(self, kept: float) -> list[float]:
         found = [mean * kept for mean in self._parts]
@@ -108,10 +112,12 @@ class ClockState:
         Drawn is the mean demand where that is allowed, and what is allowed where it is not: one after the other if the
         mean demand passes it on its way to the load.
         """
-        return self._drawn_after(now - self._since, self.mean(now)) if self._averaging else 0.0
+        return self._drawn_after(now - self._since, self.mean(now))
 
     def _drawn_after(self, spent: float, mean: float) -> float:
         """The same so long after the last change of the load, with the mean demand then."""
+        if not self._averaging:
+            return 0.0
         allowed = self.allowed()
         first, last = self._mean > allowed, mean > allowed
         if first and last:
@@ -152,11 +158,10 @@ class ClockState:
         """From now on a kernel of this demand and class runs (0: none), and `beside` [W] is drawn beside it."""
         spent = now - self._since
         if spent > 0.0:
-            kept = exp(-spent / self.window)
-            mean = self._load + (self._mean - self._load) * kept
-            if self._averaging:
-                self._drawn = self._drawn_after(spent, mean)
-            self._mean, self._parts, self._since = mean, self._parts_after(kept), now
+            kept = self._kept(now)
+            mean = self._mean_after(kept)
+            self._drawn, self._parts = self._drawn_after(spent, mean), self._parts_after(kept)
+            self._mean, self._since = mean, now
         self._load = demand + beside
         self._demand, self._class = demand, self._place.get(kernel_class, -1)
 

@@ -208,8 +208,10 @@ def test_over_the_last_steps_before_the_switch_the_next_expert_comes_in_the_back
     """The switch costs nothing then, and one more expert of memory; all bytes are still moved once."""
     at_once, background = (steady(FullModel(version="pinned", background_steps=k)) for k in (0, 2))
     copy = 28_576_424_960 / 53.7e9  # both GPUs at once
+    unlimited = predict(replace(wan(FullModel(version="pinned")), simulation=Simulation(clock=False)))
+    assert unlimited.switch.duration - unlimited.steady == pytest.approx(copy, rel=0.02)
     # The chip idles meanwhile and may draw more than its limit for a moment after it: the step itself is 15 ms shorter.
-    assert at_once.switch.duration - at_once.steady == pytest.approx(copy, rel=0.04)
+    assert at_once.switch.duration - at_once.steady == pytest.approx(copy - 0.015, rel=0.02)
     assert background.switch.duration == pytest.approx(at_once.steady, rel=1e-3)
     assert sum(s.h2d_bytes for s in at_once.steps) == pytest.approx(sum(s.h2d_bytes for s in background.steps))
     assert background.total < at_once.total
