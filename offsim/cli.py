@@ -55,14 +55,18 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     """
     import msgspec
 
+    from offsim.engine.watch import Watch
     from offsim.results.predict import as_json, predict
     from offsim.results.tables import report
     from offsim.results.trace import write_trace
     from offsim.scenario.load import load_scenario
+    from offsim.sweep.announce import announced
 
     if trace is not None:
         _check_writable(trace)
-    prediction = predict(load_scenario(scenario))
+    watch = Watch()
+    with announced("simulating", lambda: watch.share):
+        prediction = predict(load_scenario(scenario), watch)
     if trace is not None:
         write_trace(prediction, trace)
     if json:

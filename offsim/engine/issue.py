@@ -5,6 +5,7 @@ two places where it may block are known before anything runs. What remains for t
 alike share one plan.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from offsim.program.commands import (
     Part,
     Passage,
     Record,
+    StreamProgram,
     Synchronize,
     Wait,
     passages_of,
@@ -57,6 +59,13 @@ class Plans:
         if id(commands) not in self._sections:
             self._sections[id(commands)] = [self._of_passage(passage) for passage in passages_of(commands)]
         return self._sections[id(commands)]
+
+    def commands(self, program: StreamProgram) -> int:
+        """How many commands one rank puts on its streams."""
+        sections = Counter(id(section.commands) for section in program.sections)
+        distinct = {id(section.commands): section.commands for section in program.sections}
+        counts = {key: [plan.counts for plan in self.of_section(commands)] for key, commands in distinct.items()}
+        return sum(times * sum(sum(one.values()) for one in counts[key]) for key, times in sections.items())
 
     def _of_passage(self, passage: Passage) -> "PassagePlan":
         if id(passage) not in self._passages:

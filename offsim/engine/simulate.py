@@ -14,6 +14,7 @@ from .network import Network
 from .prepared import Prepared
 from .rank import Rank
 from .steady_state import SteadyState
+from .watch import Watch
 
 
 class DeadlockError(Exception):
@@ -26,25 +27,30 @@ def simulate(
     *,
     proportional_weight: bool = False,
     prepared: Prepared | None = None,
+    watch: Watch | None = None,
 ) -> Timeline:
-    """The timeline of a scenario's program; raises DeadlockError if it cannot finish.
+    """The timeline of a scenario's program; raises DeadlockError if it cannot finish, ScenarioError if it is too long.
 
     `proportional_weight` takes a collective's weight against copies as growing with its peers: the other end of what
-    is known beyond two ranks. `prepared` is shared by runs of one program of one scenario.
+    is known beyond two ranks. `prepared` is shared by runs of one program of one scenario. `watch` may be asked
+    meanwhile, by another thread, how far the run has come.
     """
     program = prepared.program if prepared is not None else program or build(scenario)
     prepared = prepared or Prepared(scenario, program)
+    watch = watch or Watch()
     # The collector would walk the growing record again and again: 30 % of a long run.
     with no_garbage_collection():
         if scenario.simulation.block_period:
             try:
-                return _run(scenario, prepared, proportional_weight=proportional_weight, skip_blocks=True)
+                return _run(scenario, prepared, watch, proportional_weight=proportional_weight, skip_blocks=True)
             except CaughtUpLateError:
                 pass  # Skipping blocks was not exact here: the host is too slow for it.
-        return _run(scenario, prepared, proportional_weight=proportional_weight, skip_blocks=False)
+        return _run(scenario, prepared, watch, proportional_weight=proportional_weight, skip_blocks=False)
 
 
-def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, skip_blocks: bool) -> Timeline:
+def _run(
+    scenario: Scenario, prepared: Prepared, watch: Watch, *, proportional_weight: bool, skip_blocks: bool
+) -> Timeline:
     """One run on a node that it sets up."""
     program, plans = prepared.program, prepared.plans
     agenda = Agenda()
@@ -66,6 +72,7 @@ def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, s
         _join_groups(rank, program, simulated)
         hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads))
     steps = scenario.simulation.steady_state
+    watch.begin(hosts, len(hosts) * plans.commands(program))
     if steps or skip_blocks:
         steady = SteadyState(program, network, timeline, hosts, steps=steps, blocks=skip_blocks)
         hosts[0].rank.at_mark = steady.at_mark
@@ -75,6 +82,7 @@ def _run(scenario: Scenario, prepared: Prepared, *, proportional_weight: bool, s
     _check_finished(hosts)
     for host in hosts:
         host.finish()
+    watch.end()
     timeline.capacities = {row.name: row.bound for row in used.rows}
     return timeline
 

@@ -46,7 +46,8 @@ def format_program(program: StreamProgram, steps: Collection[int] | None = None,
     With `steps`, only these steps and no other phase.
     """
     chosen = [section for section in program.sections if steps is None or section.step in steps]
-    lines = {id(section.commands): [line_of(command) for command in section.commands] for section in chosen}
+    distinct = {id(section.commands): section.commands for section in chosen}
+    lines = {key: [line_of(command) for command in commands] for key, commands in distinct.items()}
     width = max((len(line.stream) for section in lines.values() for line in section), default=0)
     verb_width = max((len(line.verb) for section in lines.values() for line in section), default=0)
     blocks = [_title(program)]

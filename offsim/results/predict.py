@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from offsim.engine.bounds import lower_bound
 from offsim.engine.prepared import Prepared
 from offsim.engine.simulate import simulate
+from offsim.engine.watch import Watch
 from offsim.program.build import build
 from offsim.program.commands import Copy, StreamProgram, passages_of
 from offsim.program.timeline import Timeline
@@ -84,14 +85,20 @@ class Prediction(NamedTuple):
         return ledger(self.program, self.timeline)
 
 
-def predict(scenario: Scenario) -> Prediction:
-    """Simulate a scenario and collect its results; raises DeadlockError for a program that cannot finish."""
-    prepared = Prepared(scenario, build(scenario))
-    program, timeline = prepared.program, simulate(scenario, prepared=prepared)
+def predict(scenario: Scenario, watch: Watch | None = None) -> Prediction:
+    """Simulate a scenario and collect its results; `watch` may be asked meanwhile how far it has come.
+
+    Raises DeadlockError for a program that cannot finish, ScenarioError for one that is too long.
+    """
+    prepared, watch = Prepared(scenario, build(scenario)), watch or Watch()
+    program, both = prepared.program, two_weights(scenario, prepared.program)
+    watch.runs = 2 if both else 1
+    timeline = simulate(scenario, prepared=prepared, watch=watch)
     steps = step_rows(program, timeline)
     others = [steps]
-    if two_weights(scenario, program):
-        others.append(step_rows(program, simulate(scenario, proportional_weight=True, prepared=prepared)))
+    if both:
+        other = simulate(scenario, proportional_weight=True, prepared=prepared, watch=watch)
+        others.append(step_rows(program, other))
     peaks = phase_peaks(scenario, program)
     totals = [sum(step.duration for step in rows) for rows in others]
     return Prediction(

@@ -50,7 +50,8 @@ def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> Outcom
     failures: list[str] = []
     try:
         with progress_bar("rows", quiet=quiet) as progress, closing(engine(grid, list(alike))) as results:
-            task = progress.add_task(grid.name, total=len(grid.combinations), completed=len(done))
+            count, before = len(grid.combinations), len(done)
+            task = progress.add_task(grid.name, total=count, completed=before, before=before)
             for index, result in results:
                 for number in alike[index]:
                     store.add(number, result._replace(row=result.row._replace(labels=grid.combinations.labels(number))))
