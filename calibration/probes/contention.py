@@ -109,7 +109,7 @@ class CopyCollective(Probe):
     """
 
     key, title = "copy-collective", "collectives beside copies"
-    identifies = (
+    identifies: ClassVar[tuple[str, ...]] = (
         "collectives.all_to_all.weight",
         "collectives.all_gather.weight",
         "collectives.all_to_all.link_cost",

@@ -86,7 +86,7 @@ def _table(folder: Path, key: str, found: list[Pair]) -> Renderable:
     columns = [f"{name} {what}" for name in names for what in ("GB/s", "error")]
     table = new_table(f"{folder.name}: {PAIRED[key].title}, measured", "collective", "MB", "copies", *columns)
     order = ("kind", "direction", "bytes")
-    for pair in sorted(found, key=lambda p: tuple(p.sample.config[name] for name in order)):  # type: ignore[arg-type, return-value]
+    for pair in sorted(found, key=lambda p: tuple(p.sample.config[name] for name in order)):
         kind, direction, bytes_ = (pair.sample.config[name] for name in order)
         alone, beside, copies = pair.measured
         rates = (float(bytes_) / alone, float(bytes_) / beside, copies)
