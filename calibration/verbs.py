@@ -35,7 +35,7 @@ def calibrate(
     quick
         Fewer configurations and repeats: about a minute.
     full
-        Everything (the default): five to seven minutes.
+        Everything (the default): five to eight minutes.
     out
         Directory of samples and profile, where an interrupted calibration goes on. One each for quick and full.
     dry_run

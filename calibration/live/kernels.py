@@ -216,8 +216,9 @@ class Planner:
         return lambda _: run
 
     def exchange(self, command: Collective, degree: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-        """Input and output of an all-to-all of activations, as bytes."""
-        count = round(command.bytes * degree / max(degree - 1, 1)) // ELEMENT
+        """Input and output of a collective of activations, as bytes: of an all-reduce a rank sends each part twice."""
+        sent_times = 2 if command.kind == "all-reduce" else 1
+        count = round(command.bytes * degree / max(degree - 1, 1) / sent_times) // ELEMENT
         state, place = self.activations, self._turn()
         return (
             lambda: state.read(count, place).view(torch.uint8),

@@ -1,7 +1,7 @@
 """Probes: what a calibration asks a node, in the order in which it asks.
 
-Clocks come before what they would disturb; a few minutes in all. Held out of every calibration: three flows at once and
-whole blocks, which replays measure.
+Clocks come before what they would disturb; a few minutes in all. Held out of every calibration: collectives beside
+copies by size, which check it, three flows at once and whole blocks, which replays measure.
 """
 
 from .collectives import AllGather, AllToAll
@@ -11,6 +11,7 @@ from .draw import Draw, DrawTogether
 from .kernels_time import Attentions, Elementwise, Products, Relayouts, Unpacking
 from .overheads import Overheads
 from .own_programs import SmAccess, Triad
+from .pair_sizes import PairSizes
 from .power import Duty, Soak, SoakTogether
 from .probe import Probe
 
@@ -43,4 +44,5 @@ PROBES: tuple[Probe, ...] = (
     CollectivePair(),
     DrawTogether(),
     SoakTogether(),
+    PairSizes(),
 )

@@ -5,6 +5,7 @@ inside the foreground's window only.
 """
 
 from collections.abc import Callable
+from typing import ClassVar, cast
 
 from calibration.bench import Bench, Reading
 from calibration.inventory import Inventory
@@ -108,7 +109,7 @@ class CopyCollective(Probe):
     """
 
     key, title = "copy-collective", "collectives beside copies"
-    identifies = (
+    identifies: ClassVar[tuple[str, ...]] = (
         "collectives.all_to_all.weight",
         "collectives.all_gather.weight",
         "collectives.all_to_all.link_cost",
@@ -118,6 +119,7 @@ class CopyCollective(Probe):
     several_gpus = True
     rounds = (3, 5)
     usual_seconds = 2.0
+    slowest: ClassVar[tuple[float, float]] = SLOWEST
 
     def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
         slow = node.transport != "nvlink"
@@ -143,9 +145,13 @@ class CopyCollective(Probe):
     def held_out(self, config: Config) -> bool:
         return config["every"] == 4 or config["only_rank"] == 0
 
+    def calls(self, config: Config, transport: str) -> int:  # noqa: ARG002
+        """How many collectives a run has."""
+        return 8 if transport != "nvlink" else 40
+
     def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
-        count = 8 if bench.transport != "nvlink" else 40
-        alone, beside, copies = self._programs(config, count, SLOWEST[bench.transport == "nvlink"])
+        count = self.calls(config, bench.transport)
+        alone, beside, copies = self._programs(config, count, self.slowest[bench.transport == "nvlink"])
         only = int(config["only_rank"])
         found: Readings = {"alone": [], "beside": [], "copy_rate": [], "duty": []}
         for _ in range(repeats):
@@ -165,7 +171,7 @@ class CopyCollective(Probe):
         self, config: Config, count: int, slowest: float
     ) -> tuple[tuple[Command, ...], tuple[Command, ...], int]:
         """Without and with copies, and how many copies; `slowest` is what a collective reaches beside them at least."""
-        kind: CollectiveName = "all-to-all" if config["kind"] == "all-to-all" else "all-gather"
+        kind = cast(CollectiveName, config["kind"])
         direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
         bytes_, chunk, every = int(config["bytes"]), int(config["copy_bytes"]), int(config["every"])
         memory: list[Command] = [Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE)]

@@ -18,7 +18,7 @@ from calibration.live.communicator import Communicator  # noqa: E402
 from calibration.live.contents import Contents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
-from calibration.live.kernels import device_copy  # noqa: E402
+from calibration.live.kernels import Activations, Planner, device_copy  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from calibration.live.replay import Alternating, record_of  # noqa: E402
 from calibration.live.session import Session  # noqa: E402
@@ -29,7 +29,7 @@ from calibration.validate.records import all_records  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.engine.garbage import no_garbage_collection  # noqa: E402
 from offsim.program.build import build  # noqa: E402
-from offsim.program.commands import Record, Wait  # noqa: E402
+from offsim.program.commands import Collective, CollectiveName, Record, Wait  # noqa: E402
 from offsim.scenario.policy import (  # noqa: E402
     FSDP,
     AccelerateModel,
@@ -314,3 +314,11 @@ def test_copies_beside_accesses_are_doubled_until_they_last_twice_as_long(monkey
     assert rates is not None
     assert rates.accesses == pytest.approx(128 * 2**20 / 9)
     assert rates.copies == pytest.approx(64 * 2**20 / 0.5)
+
+
+@pytest.mark.parametrize(("kind", "bytes_"), [("all-to-all", 1200), ("all-gather", 1200), ("all-reduce", 600)])
+def test_a_collective_has_the_buffer_of_which_each_rank_sends_its_bytes(kind: CollectiveName, bytes_: int):
+    # Of three ranks each sends 800 bytes: two thirds of its buffer, of an all-reduce's twice.
+    planner = Planner(Activations("cpu", buffer=torch.zeros(5000, dtype=torch.bfloat16)))
+    source, target = planner.exchange(Collective("compute", "call", kind, 800.0), 3)
+    assert source().nbytes == target().nbytes == bytes_

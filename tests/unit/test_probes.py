@@ -221,6 +221,19 @@ def test_collectives_through_host_memory_share_the_link_by_their_weight(directio
     assert only(found["duty"]) == 1.0
 
 
+@pytest.mark.parametrize("kind", ["all-to-all", "all-gather", "all-reduce"])
+def test_every_kind_is_asked_beside_copies_of_both_directions_at_five_sizes(kind):
+    configs = PROBE["copy-collective-sizes"].configurations("full", inventory_of(NODES["host memory"]))
+    sizes = {d: {c["bytes"] for c in configs if (c["kind"], c["direction"]) == (kind, d)} for d in ("H2D", "D2H")}
+    assert len(sizes["H2D"]) == 5
+    assert sizes["H2D"] == sizes["D2H"]
+    for config in (c for c in configs if c["kind"] == kind):
+        found = read(two_gpus(weight=0.25), "copy-collective-sizes", **config)
+        assert only(found["beside"]) == approx(float(config["bytes"]) / 10e9)
+        # The copy that the last collective's end cuts goes on faster: a part of it counts at its mean rate.
+        assert only(found["copy_rate"]) == approx(40e9, rel=0.01)
+
+
 def test_collectives_over_nvlink_leave_the_copies_their_link():
     found = beside_copies(two_gpus(nvlink=True, weight=0.25))
     assert only(found["beside"]) == approx(only(found["alone"])) == approx(50e6 / 200e9)
@@ -494,4 +507,4 @@ def test_probes_identify_only_what_a_node_has():
     paths = list(values(Node))
     named = {name for probe in PROBES if probe.key not in OWN_KERNELS for name in probe.identifies}
     missing = {name for name in named if not any(covered(path, name) for path in paths)}
-    assert missing == {"the copy engine's order (a rule)"}
+    assert missing == {"the copy engine's order (a rule)", "collectives beside copies (a check)"}
