@@ -119,10 +119,8 @@ class Range:
             if moment == "end":
                 return self.try_one(kill._replace(after=kill.after * EARLIER))
             found = faults(seen, kill.blow, _may_say)
-            if seen.before_our_code and moment == "start":
+            if seen.before_our_code:
                 moment = "Python starts"
-            elif seen.before_our_code:
-                found.append(f"exit code {seen.code}: {seen.errors}")
             if seen.code == 0 and not (out / "results.csv").exists():
                 found.append("exit code 0 without results")
             return Case(kill, moment, found + self._resumed(out))

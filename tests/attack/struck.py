@@ -67,13 +67,8 @@ class Struck(NamedTuple):
     held: bool
     """Whether somebody still held its output then."""
 
-    @property
-    def before_our_code(self) -> bool:
-        """Whether Python was still starting, which no program can do anything about."""
-        shown = "Traceback" in self.errors or "Fatal Python error" in self.errors
-        if shown:
-            return not any("/offsim/" in line for line in self.errors.splitlines() if line.startswith('  File "'))
-        return self.code in (-signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)
+    before_our_code: bool
+    """Whether Python was still starting then, which no program can do anything about."""
 
 
 def when(process: Process, seconds: float) -> bool:
@@ -82,6 +77,15 @@ def when(process: Process, seconds: float) -> bool:
     while (left := until - time.monotonic()) > 0 and process.poll() is None:
         time.sleep(min(left, POLLING))
     return process.poll() is None
+
+
+def answers(process: Process) -> bool:
+    """Whether it has come to answering signals (or to ignoring them, at its end)."""
+    with suppress(OSError):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigCgt:", "SigIgn:"))]
+        return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
+    return True
 
 
 class Reader(Thread):
@@ -105,12 +109,13 @@ def strike(words: Sequence[str], blow: Blow, moment: Moment, cwd: Path) -> Struc
     process, readers = _start(words, blow, {**os.environ, MARK: mark}, cwd)
     try:
         struck = moment(process)
+        ours = struck is None or answers(process)
         _hit(process, blow)
         code = _code(process)
         ended = time.monotonic()
         held = [reader for reader in readers if _outlasts(reader, ended)]
         left = _left(mark, ended)
-        return Struck(struck, code, readers[1].content.decode(errors="replace"), left, bool(held))
+        return Struck(struck, code, readers[1].content.decode(errors="replace"), left, bool(held), not ours)
     finally:
         for pid in marked(mark):
             with suppress(ProcessLookupError):
