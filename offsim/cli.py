@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write
 from offsim.scenario.scenario import ScenarioError
-from offsim.signals import INTERRUPTED
+from offsim.signals import INTERRUPTED, interrupted
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 Switch = Annotated[bool, Parameter(negative="")]
@@ -282,6 +282,8 @@ def _report_bug(error: Exception) -> int:
     """What should never happen; a program that cannot finish says why itself, all else by its traceback."""
     from offsim.engine.simulate import DeadlockError
 
+    if interrupted():
+        return INTERRUPTED
     if isinstance(error, DeadlockError):
         print(f"offsim: {error}", file=sys.stderr)
         return BUG

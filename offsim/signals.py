@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP: at any moment the process ends quietly, with the exit code 128 + signal.
 
-While the program is still being loaded there is nothing to put in order, and it ends at once. After that the first
-signal raises KeyboardInterrupt, wherever the program is: what has something to finish catches it. Another one ends the
-process at once. That loses nothing: what was stored is on disk, and worker processes end with their parent.
+While modules are being imported there is nothing to put in order, and it ends at once. Else the first signal raises
+KeyboardInterrupt, wherever the program is: what has something to finish catches it. Another one ends the process at
+once. That loses nothing: what was stored is on disk, and worker processes end with their parent.
 Left out: the interpreter's own start, before any of this is imported.
 """
 
@@ -63,32 +63,55 @@ def loaded() -> None:
 
 
 def finished(code: int) -> int:
-    """The exit code to end with; signals have no effect any more."""
+    """The exit code to end with; signals have no effect any more.
+
+    After a signal it ends here: an interpreter that saw an interrupt pass through `exec` kills itself at its end.
+    """
     import signal
 
     for number in end_requests():
         signal.signal(number, signal.SIG_IGN)
-    return 128 + _State.received if code == INTERRUPTED and _State.received else code
+    if _State.received:
+        os._exit(128 + _State.received if code else 0)
+    return code
 
 
-def _answer(number: int, _: FrameType | None) -> None:
-    if not _State.loaded:
+def interrupted() -> bool:
+    """Whether this process was asked to end: some libraries make another error of that."""
+    return _State.received > 0
+
+
+def _answer(number: int, frame: FrameType | None) -> None:
+    if _State.received:
+        if time.monotonic() - _State.since > ONE_REQUEST:
+            _end_at_once(128 + _State.received)
+    elif not _State.loaded or _importing(frame):
         _end_at_once(128 + number)
-    if not _State.received:
+    else:
         _State.received, _State.since = number, time.monotonic()
         raise KeyboardInterrupt
-    if time.monotonic() - _State.since > ONE_REQUEST:
-        _end_at_once(128 + _State.received)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is just being imported: compiled ones may abort, or make another error of an interrupt."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_at_once(code: int) -> NoReturn:
-    if _State.loaded and sys.stderr is not None and sys.stderr.isatty():
-        os.write(sys.stderr.fileno(), SHOW_CURSOR)  # a progress bar hides it
-    os._exit(code)
+    try:
+        if _State.loaded and os.isatty(2):
+            os.write(2, SHOW_CURSOR)  # a progress bar hides it
+    finally:
+        os._exit(code)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
+    # Nobody takes the last words where the terminal has hung up.
+    if issubclass(kind, KeyboardInterrupt) or (_State.received and issubclass(kind, OSError)):
         _end_at_once(128 + _State.received if _State.received else INTERRUPTED)
     sys.__excepthook__(kind, error, trace)
 

@@ -35,7 +35,7 @@ title = "Killed sweeps"
 [scenario]
 node = "h100-pcie"
 model = "wan2.1-t2v-1.3b"
-workload = { steps = 2, cfg = "none" }
+workload = { steps = 27, gpus = 4 }
 
 [axes.tokens]
 key = "workload.tokens"
@@ -54,7 +54,7 @@ ROWS = 2 * TOKENS
 KINDS = [(SIGKILL, False), (SIGTERM, False), (SIGINT, False), (SIGINT, True), (SIGHUP, False)]
 """Signals, and whether they come twice; each to the process and to its group."""
 EVENTS = ("folder", "tables", "a row", "half the rows", "all rows", "results.csv")
-STAGES = ("start", "folder", "tables", *(f"{k}/4 of the rows" for k in range(1, 4)), "all rows", "results.csv")
+STAGES = ("start", "folder", "tables", *(f"{k}/3 of the rows" for k in range(1, 4)), "all rows", "results.csv")
 SOON = 0.03
 """Seconds after an event within which it strikes."""
 EARLIER = 0.8
@@ -141,7 +141,7 @@ class Range:
 
 
 def _may_say(line: str) -> bool:
-    return line.startswith(("not complete: interrupted", "nothing finished: interrupted"))
+    return line.startswith(("offsim: rows: ", "not complete: interrupted", "nothing finished: interrupted"))
 
 
 def moment_of(kill: Kill, out: Path) -> Moment:
@@ -174,7 +174,7 @@ def stage(out: Path) -> str:
     if rows == ROWS:
         return "all rows"
     if rows > 0:
-        return f"{1 + 3 * rows // ROWS}/4 of the rows"
+        return f"{1 + 3 * rows // ROWS}/3 of the rows"
     return "tables" if rows == 0 else "folder" if out.exists() else "start"
 
 

@@ -181,13 +181,16 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def faults(seen: Struck, blow: Blow, said: Callable[[str], bool]) -> list[str]:
-    """What a struck process did that it must not; `said` tells which of its lines are fine."""
+def faults(seen: Struck, blow: Blow, said: Callable[[str], bool], own: Sequence[int] = (0,)) -> list[str]:
+    """What a struck process did that it must not.
+
+    `said` tells which of its lines are fine; `own` is how it may end of itself, since a signal may come too late.
+    """
     found = [f"{seen.left} processes left after {GONE:g} s"] if seen.left else []
     found += [f"its output is still held after {GONE:g} s"] if seen.held else []
     if seen.before_our_code:
         return found
-    if seen.code not in (CODES[blow.number], 0) and not (seen.moment is None and seen.code == 2):
+    if seen.code not in (CODES[blow.number], *own):
         found.append(f"exit code {seen.code}")
     lines = [line for line in seen.errors.splitlines() if line.strip()]
     if any(word in seen.errors for word in SHOWS_CODE) or not (blow.terminal or all(map(said, lines))):

@@ -31,13 +31,13 @@ def ground(tmp_path_factory) -> Range:
 
 
 def test_a_sweep_that_is_struck_at_any_moment_leaves_nobody_behind_and_goes_on_to_the_same_table(ground):
-    cases = [ground.try_one(kill) for kill in draw(10, 3, ground.duration)]
+    cases = [ground.try_one(kill) for kill in draw(8, 3, ground.duration)]
     assert [case for case in cases if case.faults] == []
     assert len({case.moment for case in cases}) > 3
 
 
 def test_other_verbs_that_are_struck_end_without_a_word(ground):
-    assert [case for case in strike_verbs(9, 2, ground.folder) if case[2]] == []
+    assert [case for case in strike_verbs(5, 2, ground.folder) if case[2]] == []
 
 
 def listening(rest: float, *, start: str = "") -> "subprocess.Popen[str]":

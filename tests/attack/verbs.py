@@ -23,6 +23,8 @@ VERBS = {
     ("validate",): 8.0,
 }
 """About how long each takes [s], or is watched."""
+CANNOT = 2
+"""What a verb ends with that this machine has no memory or no torch for."""
 BLOWS = [(SIGINT, False), (SIGINT, True), (SIGTERM, False), (SIGHUP, False)]
 """Signals, and whether they come twice."""
 
@@ -38,11 +40,11 @@ def strike_verbs(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str
         where = "Python starts" if seen.before_our_code else seen.moment or "end"
         said = f"{blow.kind} after {after:.2f} s ({where}): {seen.code}"
         (folder / "rows.parquet").unlink(missing_ok=True)
-        yield " ".join(words), said, faults(seen, blow, _may_say)
+        yield " ".join(words), said, faults(seen, blow, _may_say, (0, CANNOT))
 
 
 def _may_say(line: str) -> bool:
-    """What is said to one that could not run here and ended before the blow."""
+    """That it takes long, or that it cannot run here."""
     return line.startswith("offsim: ")
 
 
