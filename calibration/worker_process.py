@@ -49,11 +49,11 @@ class Outcome:
 
 def worker_command(file: Path, probes: Sequence[str], mode: str, inventory: Inventory) -> list[str]:
     """How a worker is started: alone, or one process per GPU."""
-    launcher = [sys.executable, "-m"]
+    tied = ["-m", "calibration.tied"]
+    launcher = [sys.executable, *tied]
     if inventory.gpus > 1:
-        launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(inventory.gpus), "-m"]
-    arguments = ["--samples", str(file), "--probes", ",".join(probes), "--mode", mode, "--watched"]
-    return [*launcher, "calibration.live.worker", *arguments]
+        launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(inventory.gpus), *tied]
+    return [*launcher, "calibration.live.worker", "--samples", str(file), "--probes", ",".join(probes), "--mode", mode]
 
 
 def run_workers(
@@ -150,7 +150,7 @@ class Worker:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: the worker then ends too
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: see calibration.tied
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,

@@ -16,8 +16,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write
 from offsim.scenario.scenario import ScenarioError
+from offsim.signals import INTERRUPTED, interrupted
 
-BUG, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 Switch = Annotated[bool, Parameter(negative="")]
 
 
@@ -238,14 +239,19 @@ for verb in ("calibrate", "replay", "validate"):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line (default: the process's own) and exit with its code."""
+    sys.exit(exit_code(sys.argv[1:] if arguments is None else arguments))
+
+
+def exit_code(arguments: Sequence[str]) -> int:
+    """Run a command line; the code to exit with."""
     try:
-        code = dispatch(sys.argv[1:] if arguments is None else list(arguments))
+        code = dispatch(list(arguments))
     except KeyboardInterrupt:
         code = INTERRUPTED
     except (BrokenPipeError, SystemExit):  # the latter is how rich reports the former
         code = BROKEN_PIPE
     _drop_unwritten()
-    sys.exit(code)
+    return code
 
 
 def _drop_unwritten() -> None:
@@ -276,6 +282,8 @@ def _report_bug(error: Exception) -> int:
     """What should never happen; a program that cannot finish says why itself, all else by its traceback."""
     from offsim.engine.simulate import DeadlockError
 
+    if interrupted():
+        return INTERRUPTED
     if isinstance(error, DeadlockError):
         print(f"offsim: {error}", file=sys.stderr)
         return BUG

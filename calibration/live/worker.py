@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,7 @@ def main() -> None:
     parser.add_argument("--probes", required=True, help="keys, separated by commas")
     parser.add_argument("--mode", choices=("quick", "full"), required=True)
     parser.add_argument("--cpu", action="store_true", help="imitate the device: for tests of this process")
-    parser.add_argument("--watched", action="store_true", help="end when standard input is closed")
     options = parser.parse_args()
-    if options.watched:
-        threading.Thread(target=_end_with_input, daemon=True).start()
     session = open_session(cpu=options.cpu)
     measure(session, options)
     close_session(session)
@@ -101,14 +97,6 @@ def _sample(bench: LiveBench, probe: Probe, config: Config, readings: dict[str, 
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         transport=bench.transport,
     )
-
-
-def _end_with_input() -> None:
-    """Whoever started this process holds its standard input open: when that ends, so does the measuring."""
-    # Not sys.stdin: a thread that holds its lock would abort the interpreter's end.
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 def _say(session: Session, **event: Any) -> None:

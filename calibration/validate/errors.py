@@ -1,7 +1,6 @@
 """Signed errors of predictions, case by case: predicted / measured - 1."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from msgspec import structs
 from offsim.results.predict import predict
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
+from offsim.sweep.workers import Workers
 
 from .records import FIRST_STEPS, Record, class_of, steady_resident
 from .simpler import SIMPLER, steady, sums_of, with_equal_shares, without_contention
@@ -122,8 +122,8 @@ def all_errors(records: list[Record]) -> list[CaseError]:
     """Every record's errors, on all cores."""
     if len(records) < 3:
         return [case_error(record) for record in records]
-    with ProcessPoolExecutor() as pool:
-        return list(pool.map(case_error, records, chunksize=4))
+    with Workers() as pool:
+        return list(pool.map(case_error, records))
 
 
 def beside(errors: list[CaseError]) -> list[CaseError]:

@@ -8,7 +8,6 @@ predicted steps are read alike. Left out: other choices of classes and of cases,
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from rich.table import Table
 from calibration.script import run_script
 from offsim.results.layout import new_table, render, spaced
 from offsim.results.predict import predict
+from offsim.sweep.workers import Workers
 
 from .errors import Summary, summary_of
 from .records import NODES, SEEN, Record, all_records, settled
@@ -84,8 +84,8 @@ class Pair(NamedTuple):
 def all_pairs(root: Path = NODES) -> list[Pair]:
     """Every committed record, predicted on all cores."""
     records, _ = all_records(root)
-    with ProcessPoolExecutor() as pool:
-        return [Pair(*pair) for pair in zip(records, pool.map(predicted, records, chunksize=4), strict=True)]
+    with Workers() as pool:
+        return [Pair(*pair) for pair in zip(records, pool.map(predicted, records), strict=True)]
 
 
 def groups(pairs: list[Pair]) -> list[tuple[str, list[Pair]]]:
@@ -150,4 +150,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    from calibration.validate import readings  # the name under which worker processes find what they do
+
+    run_script(readings.main)

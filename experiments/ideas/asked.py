@@ -7,7 +7,6 @@ Ulysses over five of them is the largest layout of one request that is legal the
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from offsim.scenario.node import Node
 from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
 from offsim.scenario.scenario import RefusedScenario, Scenario, check, quantities_in_use
 from offsim.scenario.workload import Workload
+from offsim.sweep.workers import Workers
 
 from .causes import split
 
@@ -241,5 +241,5 @@ def answers(cell: Cell) -> list[Answer]:
 
 def all_answers(asked: Sequence[Cell]) -> dict[Cell, list[Answer]]:
     """The answers of many cells, on all cores."""
-    with ProcessPoolExecutor() as pool:
+    with Workers() as pool:
         return dict(zip(asked, pool.map(answers, asked), strict=True))

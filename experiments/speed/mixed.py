@@ -3,9 +3,7 @@
 import gc
 import random
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -17,6 +15,7 @@ from offsim.scenario.node import Node
 from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario, ScenarioError, check
 from offsim.scenario.workload import Workload
+from offsim.sweep.workers import Workers
 
 MODELS = ("wan2.2-t2v-a14b", "wan2.2-ti2v-5b", "flux.1-dev", "qwen-image", "hunyuanvideo")
 POLICIES: tuple[Policy, ...] = (
@@ -96,6 +95,6 @@ def predict_chunk(seed: int, count: int) -> int:
 def run_mixed(count: int, workers: int) -> Outcome:
     """Predict `count` scenarios on so many fresh processes."""
     start = time.perf_counter()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with Workers(workers) as pool:
         refused = sum(pool.map(predict_chunk, range(count // CHUNK), [CHUNK] * (count // CHUNK)))
     return Outcome(time.perf_counter() - start, count // CHUNK * CHUNK, refused)

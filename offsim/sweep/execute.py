@@ -4,14 +4,10 @@ Each finished one goes into the store at once, so whatever ends a run early, it 
 same thing are simulated once. One that fails is a row with its error; the others go on.
 """
 
-import gc
-import signal
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from itertools import islice
-from multiprocessing import active_children, get_context
 from os import cpu_count
 from typing import NamedTuple
 
@@ -19,11 +15,10 @@ from .grid import Combination, Grid
 from .progress import progress_bar
 from .row import Result, failed, result_of
 from .store import Store
+from .workers import WorkerDied, Workers
 
 AT_ONCE = 32
 """Combinations per process that are under way or wait in line."""
-GARBAGE = 100_000
-"""Objects between two collections: a simulation makes many and leaves few, so the usual 700 cost a tenth."""
 
 
 class Outcome(NamedTuple):
@@ -60,7 +55,7 @@ def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> Outcom
                 progress.advance(task, len(alike[index]))
     except KeyboardInterrupt:
         return Outcome("interrupted", 130)
-    except BrokenProcessPool:
+    except WorkerDied:
         return Outcome(_death(grid, store), 1)
     except EngineLost as lost:
         return Outcome(f"{lost}; --resume goes on", 1)
@@ -99,10 +94,7 @@ def _alone(grid: Grid, numbers: Iterable[int]) -> Found:
 
 def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
     """Results as they come; leaving the loop early ends the processes."""
-    before = set(active_children())
-    # Not forked: threads (the progress bar's) don't survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=prepare)
-    try:
+    with Workers(workers) as pool:
         left, futures = iter(numbers), dict[Future[Result], int]()
         while True:
             # No more at once than keeps everybody busy: a hundred thousand would wait in memory.
@@ -113,24 +105,12 @@ def _pooled(grid: Grid, numbers: Iterable[int], workers: int) -> Found:
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
                 number = futures.pop(future)
                 yield number, _result(future, grid.combinations[number])
-        pool.shutdown()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(active_children()) - before:
-            process.terminate()
-
-
-def prepare() -> None:
-    """Leave Ctrl-C, which reaches every process, to the parent; collect garbage less often."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()
-    gc.set_threshold(GARBAGE)
 
 
 def _result(future: Future[Result], combination: Combination) -> Result:
     try:
         return future.result()
-    except BrokenProcessPool:
+    except WorkerDied:
         raise
     except Exception as error:
         return failed(combination, error)

@@ -1,10 +1,7 @@
 """`offsim best`: search everything that could run one scenario, and say what is best."""
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import AbstractContextManager, nullcontext
 from os import cpu_count
 from typing import NamedTuple, TypeVar
 
@@ -15,9 +12,9 @@ from offsim.results.predict import Prediction, predict
 from offsim.scenario.load import load_scenario
 from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check
 
-from ..execute import prepare
 from ..panels import SAME
 from ..progress import progress_bar
+from ..workers import WorkerDied, Workers
 from .search import search
 from .space import Candidate, candidates, entries_of, with_vram
 
@@ -60,7 +57,12 @@ def find_best(name: str, vram_gib: float | None, *, quiet: bool) -> Answer:
     scenario = _loaded(name)
     if vram_gib is not None:
         scenario = with_vram(scenario, _checked(vram_gib, scenario) * GIB)
-    return best_of(scenario, quiet=quiet)
+    try:
+        return best_of(scenario, quiet=quiet)
+    except WorkerDied:
+        raise ScenarioError(
+            f"{name}: a worker process died; it may have been killed for want of memory: close what else takes it"
+        ) from None
 
 
 def _loaded(name: str) -> Scenario:
@@ -121,28 +123,16 @@ def _workers() -> int:
     return cpu_count() or 1
 
 
-@contextmanager
-def _pool(parts: int) -> Iterator[ProcessPoolExecutor | None]:
+def _pool(parts: int) -> AbstractContextManager[Workers | None]:
     """All processors, where there are enough parts to make up for the start; else None."""
-    if parts < WORTH_PROCESSES or _workers() < 2:
-        yield None
-        return
-    with ProcessPoolExecutor(_workers(), mp_context=get_context("spawn"), initializer=prepare) as pool:
-        yield pool
+    return Workers(_workers()) if parts >= WORTH_PROCESSES and _workers() > 1 else nullcontext()
 
 
-def _all_at_once(pool: ProcessPoolExecutor | None, parts: Sequence[Callable[[], Part]]) -> Iterator[Part]:
+def _all_at_once(pool: Workers | None, parts: Sequence[Callable[[], Part]]) -> Iterator[Part]:
     """What each part comes to, in order; in the pool's processes, if there is one."""
     if pool is None:
-        yield from (part() for part in parts)
-        return
-    # Processes inherit it: a Ctrl-C, which reaches all of them, is this one's to answer even while they start.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        futures = [pool.submit(_work_out, part) for part in parts]
-    finally:
-        signal.signal(signal.SIGINT, before)
-    yield from (future.result() for future in futures)
+        return (part() for part in parts)
+    return pool.map(_work_out, parts)
 
 
 def _work_out(part: Callable[[], Part]) -> Part:
