@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from offsim.scenario.files import check_replaceable, replacing
+from offsim.scenario.files import check_possible, check_replaceable, replacing
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import one_line
 
@@ -64,6 +64,7 @@ def _database(folder: Path) -> Path:
     """The database of a sweep's folder, where nothing but files has its names."""
     database = folder / DATABASE
     try:
+        check_possible(folder)
         check_files(folder, DATABASES)
         if database.is_file():
             return database

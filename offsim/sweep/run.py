@@ -11,7 +11,7 @@ from .answer import answer_text, terminal_width
 from .cluster import cluster
 from .execute import Engine, here, run_grid
 from .grid import load_grid
-from .store import opened
+from .opening import opened
 
 DEFAULT_GRID = "seeds"
 
