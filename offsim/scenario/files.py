@@ -78,7 +78,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     What had that name stays until then, and stays if anything fails. A link is replaced, never followed. The new
     file is created under a name that nobody else has, so that a link set there beforehand isn't followed either.
-    Raises OSError that names `path`.
     """
     _check_no_device(path)
     part = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -89,9 +88,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        if error.filename in (None, str(part)):  # a write names no file, and nobody knows the part's name
-            error.filename = str(path)
-        raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 

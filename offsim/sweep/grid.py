@@ -17,7 +17,6 @@ from msgspec import Meta, Struct
 
 from offsim.scenario.decode import normalise
 from offsim.scenario.faults import Place
-from offsim.scenario.files import read_within
 from offsim.scenario.load import SECTIONS, read_document
 from offsim.scenario.scenario import Scenario
 
@@ -30,8 +29,6 @@ NAME = "lower-case letters, digits, - . _, beginning with a letter or digit"
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", description=NAME)]
 Labels = tuple[str, ...]
 HASH_DIGITS = 16
-LARGEST_BYTES = 64_000_000
-"""Of a grid's file: a hundred thousand points, each written out as a table, take a quarter of that."""
 
 
 class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,15 +115,7 @@ class Grid:
 def load_grid(name_or_path: str) -> Grid:
     """The grid in a file or of a catalogue name, every distinct section parsed; raises ScenarioError."""
     raw, path = read_document(name_or_path, "grids")
-    return replace(parse_grid(raw, path), source=_source(path))
-
-
-def _source(path: Path) -> bytes:
-    """The file once more, as it is kept beside the rows."""
-    try:
-        return read_within(path, LARGEST_BYTES)
-    except OSError as error:
-        raise Place(path).fault(error.strerror or str(error)) from None
+    return replace(parse_grid(raw, path), source=path.read_bytes())
 
 
 def parse_grid(raw: dict[str, Any], path: Path) -> Grid:
