@@ -6,6 +6,7 @@ a link to another file. All that offsim reads and writes goes through here, so e
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import BinaryIO
 
 NOT_REGULAR = "not a regular file"
+PART = re.compile(r"\.[0-9a-f]{16}\.part")
+"""Names of files that are not complete: a kill may leave one."""
 
 
 def read_within(path: Path, most_bytes: int) -> bytes:
@@ -35,6 +38,7 @@ def read_within(path: Path, most_bytes: int) -> bytes:
 
 def check_replaceable(path: Path) -> None:
     """Raise OSError if a file of this name cannot be written: asked before long work, not after it."""
+    check_possible(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         raise _fault(errno.ENOENT, f"no directory {folder}", path)
@@ -43,6 +47,19 @@ def check_replaceable(path: Path) -> None:
     _check_no_device(path)
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise _fault(errno.EACCES, "permission denied", path)
+
+
+def check_possible(path: Path) -> None:
+    """Raise OSError for a path that no file can have; Python's own error for it isn't one."""
+    if "\0" in str(path):
+        raise _fault(errno.EINVAL, "has a NUL character, which no path has", path)
+
+
+def check_own(path: Path) -> None:
+    """Raise OSError if anything but a file has this name, as a link that somebody set there; nothing there is fine."""
+    if path.is_symlink():
+        raise _fault(errno.EINVAL, "is a link, which is not followed here; remove it", path)
+    _check_no_device(path)
 
 
 def _check_no_device(path: Path) -> None:
@@ -70,6 +87,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -4,114 +4,113 @@ Column names carry the units; types are the row's own. What is missing is null i
 Parquet keeps what the sweep is (grid, its hash, versions) as metadata of the file.
 """
 
-import csv
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, BinaryIO, NamedTuple
 
+from offsim.scenario.files import check_possible, check_replaceable, replacing
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import one_line
 
-from .row import COLUMNS, Row, plain
-from .store import DATABASE
+from .column import Column
+from .csv_file import write_csv
+from .database import connect, contents, lines, reading
+from .folder import DATABASE, DATABASES, JOURNALS, check_files
 
 BATCH = 10_000
 """Rows in memory at once, and in one row group of Parquet."""
+ADVICE = "name the folder of a sweep, as `offsim sweep` wrote it"
 
 
 class Rows(NamedTuple):
-    """A stored table: its columns, and its rows in the order of the grid."""
+    """A stored table: its own columns, and its rows in the order of the grid."""
 
-    names: list[str]
-    kinds: list[type]
-    """Of a column's values: str, int, float or bool; any may be None."""
+    columns: tuple[Column, ...]
     lines: Iterator[list[Any]]
     about: dict[str, str]
 
 
 def export_command(folder: Path, to: Path) -> str:
-    """Write the rows in `folder` to a new file; returns what was done. Raises ScenarioError and OSError."""
+    """Write the rows in `folder` to a new file; returns what was done. Raises ScenarioError."""
     writer = WRITERS.get(to.suffix)
     if writer is None:
         raise ScenarioError(f"--to {to}: expected a file that ends in {' or '.join(WRITERS)}")
-    if to.exists():
-        raise ScenarioError(f"--to {to}: exists; choose another name")
-    if not to.absolute().parent.is_dir():
-        raise ScenarioError(f"--to {to}: no directory {to.absolute().parent}")
-    database = folder / DATABASE
-    if not database.is_file():
-        raise ScenarioError(f"{folder}: has no {DATABASE}; name the folder that `offsim sweep` wrote to")
-    with closing(sqlite3.connect(f"file:{database.absolute()}?mode=ro", uri=True)) as connection:
-        try:
-            count = _write(to, writer, _stored(connection))
-        except sqlite3.Error as error:
-            raise ScenarioError(f"{database}: not the store of a sweep ({error})") from None
-    return f"{count:,} rows written to {to}\n"
+    _check_new(to)
+    database = _database(folder)
+    with reading(database, ADVICE), closing(_read_only(database)) as connection:
+        connection.execute("BEGIN")  # one state of a sweep that may still be running
+        about, columns = contents(connection)
+        rows = Rows(columns, (line.cells for line in lines(connection, columns)), about)
+        count = _write(to, writer, rows)
+    wanted = about.get("combinations", str(count))
+    return one_line(f"{count:,} rows{'' if wanted == str(count) else f' of {wanted}'} written to {to}") + "\n"
 
 
-def _stored(connection: sqlite3.Connection) -> Rows:
-    about = dict(connection.execute("SELECT key, value FROM about"))
-    cursor = connection.execute("SELECT * FROM rows ORDER BY number")
-    stored = [column[0] for column in cursor.description]
-    names = [*(name for name in stored if name.startswith("axis_")), *COLUMNS]
-    hints = get_type_hints(Row)
-    kinds = [_kind(hints[name]) if name in hints else str for name in names]
-    places = [stored.index(name) for name in names]
-    lines = ([_value(line[at], kind) for at, kind in zip(places, kinds, strict=True)] for line in cursor)
-    return Rows(names, kinds, lines, about)
-
-
-def _kind(hint: Any) -> type:
-    """The type of a field's values, be it optional or a list of words."""
-    members = getattr(hint, "__args__", (hint,))
-    return next((kind for kind in (bool, int, float) if kind in members), str)
-
-
-def _value(stored: Any, kind: type) -> Any:
-    return bool(stored) if kind is bool and stored is not None else stored
-
-
-def _write(to: Path, writer: "Writer", rows: Rows) -> int:
-    """Complete or absent: written beside and renamed."""
-    part = to.with_name(f".{to.name}.part")
+def _check_new(to: Path) -> None:
+    """Say before the work that a file cannot be written, or that there is one."""
     try:
-        count = writer(part, rows)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(to)
-    finally:
-        part.unlink(missing_ok=True)
-    return count
+        if os.path.lexists(to):
+            raise ScenarioError(f"--to {to}: exists; choose another name")
+        check_replaceable(to)
+    except OSError as error:
+        raise ScenarioError(f"--to {to}: {error.strerror}") from None
 
 
-Writer = Callable[[Path, Rows], int]
+def _database(folder: Path) -> Path:
+    """The database of a sweep's folder, where nothing but files has its names."""
+    database = folder / DATABASE
+    try:
+        check_possible(folder)
+        check_files(folder, DATABASES)
+        if database.is_file():
+            return database
+    except OSError as error:
+        raise ScenarioError(one_line(f"{error.filename or folder}: {error.strerror}; {ADVICE}")) from None
+    raise ScenarioError(one_line(f"{folder}: has no {DATABASE}; {ADVICE}"))
 
 
-def _csv(path: Path, rows: Rows) -> int:
-    count = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(rows.names)
-        for line in rows.lines:
-            out.writerow([plain(value) for value in line])
-            count += 1
-    return count
+def _read_only(database: Path) -> sqlite3.Connection:
+    """A connection that creates and changes no file.
+
+    To share a database with a writer SQLite needs files beside it. Where those are not and cannot be made, there is
+    no writer, and the database alone is all.
+    """
+    journals = [Path(f"{database}{journal}") for journal in JOURNALS]
+    alone = not os.access(database.parent, os.W_OK) and not any(path.exists() for path in journals)
+    return connect(database, "immutable" if alone else "ro")
 
 
-def _parquet(path: Path, rows: Rows) -> int:
+Writer = Callable[[BinaryIO, Rows], int]
+
+
+def _write(to: Path, writer: Writer, rows: Rows) -> int:
+    """Complete or absent."""
+    try:
+        with replacing(to) as file:
+            return writer(file, rows)
+    except OSError as error:
+        raise ScenarioError(one_line(f"--to {to}: cannot be written: {error.strerror or error}")) from None
+
+
+def _csv(file: BinaryIO, rows: Rows) -> int:
+    return write_csv(file, [column.name for column in rows.columns], rows.lines)
+
+
+def _parquet(file: BinaryIO, rows: Rows) -> int:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise ScenarioError("--to *.parquet: pyarrow is not installed; pip install 'offsim[parquet]'") from None
     types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
-    fields = [pyarrow.field(name, types[kind]) for name, kind in zip(rows.names, rows.kinds, strict=True)]
+    fields = [pyarrow.field(column.name, types[column.kind]) for column in rows.columns]
     schema = pyarrow.schema(fields, metadata={f"offsim.{key}": value for key, value in rows.about.items()})
     count = 0
-    with pyarrow.parquet.ParquetWriter(path, schema) as out:
+    with pyarrow.parquet.ParquetWriter(file, schema) as out:
         for batch in _batches(rows.lines):
             columns = [pyarrow.array([line[i] for line in batch], field.type) for i, field in enumerate(fields)]
             out.write_batch(pyarrow.record_batch(columns, schema=schema))

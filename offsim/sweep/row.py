@@ -1,7 +1,6 @@
 # ruff: noqa: N815 - columns carry their units, GiB and GB
 """One combination's result: the columns of the result table, with units in their names."""
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
@@ -10,8 +9,8 @@ from offsim.results.memory import OutOfMemory
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.policy import ScheduledLayerwise, SGLangLayerwise, prefetch_count
 from offsim.scenario.scenario import Scenario
+from offsim.scenario.wording import one_line
 
-from .axis import Axis
 from .grid import Combination, Labels
 
 Status = Literal["ok", "out_of_memory", "invalid", "error"]
@@ -77,23 +76,6 @@ COLUMNS = Row._fields[1:]
 """Columns after those of the axes, in the order in which they are written."""
 
 
-def column_names(axes: Sequence[Axis]) -> list[str]:
-    """Every column: the axes' labels first."""
-    return [*(f"axis_{axis.name}" for axis in axes), *COLUMNS]
-
-
-def cells(row: Row) -> list[object]:
-    """A row's values in the order of `column_names`."""
-    return [*row.labels, *row[1:]]
-
-
-def plain(value: object) -> object:
-    """A cell of a CSV file: nothing for None, lower-case truth values."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else value
-
-
 def result_of(combination: Combination) -> Result:
     """Simulate one combination."""
     if combination.refused:
@@ -108,7 +90,7 @@ def result_of(combination: Combination) -> Result:
 def failed(combination: Combination, error: Exception) -> Result:
     """A combination that could not be simulated, with its error."""
     reason = f"{' / '.join(combination.labels)}: {type(error).__name__}: {error}"
-    return Result(_head(combination)._replace(status="error", reason=" ".join(reason.split())))
+    return Result(_head(combination)._replace(status="error", reason=one_line(" ".join(reason.split()))))
 
 
 def _head(combination: Combination) -> Row:

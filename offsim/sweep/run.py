@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import one_line
 
 from .answer import answer_text, terminal_width
 from .cluster import cluster
 from .execute import Engine, here, run_grid
 from .grid import load_grid
-from .store import opened, remove_unused, write_results
+from .opening import opened
 
 DEFAULT_GRID = "seeds"
 
@@ -32,13 +33,15 @@ def sweep_command(
     """
     loaded = load_grid(grid or DEFAULT_GRID)
     with _engine(engine, workers) as run, opened(loaded, out, resume=resume) as store:
+        folder = one_line(str(store.folder))
+        if store.anew:
+            print(f"{folder}: nothing was stored there; started anew", file=sys.stderr)
         outcome = run_grid(loaded, store, run, quiet=quiet)
-        results, folder = store.everything(), store.folder
+        results = store.everything()
         if results:
-            said = (loaded, results, outcome.stopped, str(folder))
-            write_results(folder, loaded, [result.row for result in results], answer_text(*said))
+            said = (loaded, results, outcome.stopped, folder)
+            store.write_results([result.row for result in results], answer_text(*said))
     if not results:
-        remove_unused(folder)
         print(f"nothing finished: {outcome.stopped}", file=sys.stderr)
         return outcome.exit_code
     print(answer_text(*said, width=terminal_width()), end="")

@@ -21,12 +21,12 @@ from offsim.scenario.scenario import ScenarioError
 from offsim.sweep import execute
 from offsim.sweep.findings import cause
 from offsim.sweep.grid import Combination, Grid, load_grid, parse_grid
+from offsim.sweep.opening import opened
 from offsim.sweep.overlay import overlay
 from offsim.sweep.panels import Case, Span, order, panels
 from offsim.sweep.progress import progress_bar
 from offsim.sweep.row import Result, Row, result_of
 from offsim.sweep.run import sweep_command
-from offsim.sweep.store import opened
 
 MODEL = """
 name = "tiny"
@@ -325,11 +325,12 @@ def test_a_full_disk_is_an_error_and_what_was_stored_stays_readable(grid_file, t
     words = ["sweep", str(grid_file), "--out", str(out), "--workers", "1", "--quiet"]
     ended = subprocess.run([sys.executable, "-c", limited, *words], capture_output=True, text=True)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    assert "cannot be written" in ended.stderr and "--resume" in ended.stderr
     connection = sqlite3.connect(out / "results.sqlite")
     (stored,) = connection.execute("SELECT count(*) FROM rows").fetchone()
     connection.close()
     assert 0 < stored < 240
+    assert f"{out / 'results.sqlite'}: cannot be written" in ended.stderr
+    assert f"what was stored is kept ({stored} rows): make room and go on with --resume" in ended.stderr
     assert sweep_command(str(grid_file), out, 1, True, resume=True) == 0
     assert len(rows_of(out)) == 240
 

@@ -1,7 +1,9 @@
 """A sweep's rows as files: types, missing values, names; and what is refused."""
 
+import csv
 import sqlite3
 import sys
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +12,12 @@ import pyarrow.parquet
 import pytest
 
 from offsim.scenario.scenario import ScenarioError
+from offsim.sweep import export
+from offsim.sweep.csv_file import write_csv
 from offsim.sweep.export import export_command
 from offsim.sweep.grid import load_grid
+from offsim.sweep.opening import opened
 from offsim.sweep.run import sweep_command
-from offsim.sweep.store import opened
 
 from .test_sweep import GRID
 
@@ -67,8 +71,47 @@ def test_csv_is_what_the_sweep_wrote_and_reads_as_the_parquet_does(folder, tmp_p
 def test_rows_of_a_sweep_that_is_still_running_are_exported(tmp_path):
     (tmp_path / "tiny.toml").write_text(GRID)
     with opened(load_grid(str(tmp_path / "tiny.toml")), tmp_path / "out", resume=False):
-        assert export_command(tmp_path / "out", tmp_path / "rows.parquet").startswith("0 rows")
+        assert export_command(tmp_path / "out", tmp_path / "rows.parquet").startswith("0 rows of 6 written")
     assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("-0.5e-3", "-0.5e-3"),
+        ("+7", "+7"),
+        ("-", "-"),
+        ("a=b", "a=b"),
+        ("\t=1", "\\t=1"),
+        ("\r=1", "\\r=1"),
+        ("red\x1b[31m\u202eno\x07", "red\\x1b[31m\\u202eno\\x07"),
+        ("größer, 10 GB", "größer, 10 GB"),
+        ("", ""),
+        (-1.5, "-1.5"),
+        (-3, "-3"),
+        (None, ""),
+        (False, "false"),
+    ],
+)
+def test_text_is_never_a_formula_nor_a_command_to_a_terminal_in_csv(stored, written):
+    file = BytesIO()
+    assert write_csv(file, ["=name"], [[stored, 1]]) == 1
+    assert list(csv.reader(StringIO(file.getvalue().decode()))) == [["'=name"], [written, "1"]]
+
+
+def test_text_stays_as_it_is_in_the_database_and_in_parquet(tmp_path):
+    (tmp_path / "tiny.toml").write_text(GRID.replace('label = "layerwise"', 'label = "=1+1"'))
+    assert sweep_command(str(tmp_path / "tiny.toml"), tmp_path / "out", 1, True) == 0
+    export_command(tmp_path / "out", tmp_path / "rows.parquet")
+    assert set(pd.read_parquet(tmp_path / "rows.parquet")["axis_policy"]) == {"=1+1", "full-model"}
+    connection = sqlite3.connect(tmp_path / "out/results.sqlite")
+    assert connection.execute("SELECT axis_policy FROM rows").fetchone() == ("=1+1",)
+    connection.close()
+    assert set(pd.read_csv(tmp_path / "out/results.csv")["axis_policy"]) == {"'=1+1", "full-model"}
 
 
 def refusal(folder: Path, to: Path) -> str:
@@ -86,10 +129,22 @@ def test_what_cannot_be_exported_is_one_sentence(folder, tmp_path):
     with pytest.raises(ScenarioError, match=r"rows.csv: no directory .*/nowhere$"):
         export_command(folder, tmp_path / "nowhere/rows.csv")
     assert "has no results.sqlite; name the folder" in refusal(tmp_path, tmp_path / "rows.csv")
+    (tmp_path / "link.csv").symlink_to("nowhere")
+    assert "link.csv: exists; choose another name" in refusal(folder, tmp_path / "link.csv")
+    assert "a NUL character" in refusal(folder, tmp_path / "a\0b.csv")
+    assert "a NUL character" in refusal(Path("a\0b"), tmp_path / "rows.csv")
     (tmp_path / "other").mkdir()
     sqlite3.connect(tmp_path / "other/results.sqlite").close()
     (tmp_path / "other/results.sqlite").write_text("no database")
     assert "not the store of a sweep" in refusal(tmp_path / "other", tmp_path / "rows.csv")
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(folder, tmp_path, monkeypatch):
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "write_csv", full)
+    assert f"--to {tmp_path / 'rows.csv'}: cannot be written: No space left" in refusal(folder, tmp_path / "rows.csv")
 
 
 def test_without_the_extra_the_sentence_names_it(folder, tmp_path, monkeypatch):
