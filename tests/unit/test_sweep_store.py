@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zlib import crc32
 
@@ -334,6 +335,7 @@ def test_a_lock_file_of_somebody_else_is_left_as_it_is(tmp_path, grid):
 HOLDER = """
 import sys, time, tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from offsim.sweep.folder import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
@@ -403,17 +405,19 @@ def test_a_folder_that_cannot_be_is_an_error_before_the_sweep(tmp_path, monkeypa
     assert {path.name for path in tmp_path.iterdir()} == {"full", "somebody's"}
 
 
-def test_a_read_only_folder_is_exported_by_others_than_its_owner(out, tmp_path):
+def test_a_read_only_folder_is_exported_by_others_than_its_owner(out):
     """As a user who may not write there; where no other can be had, the folder itself says so."""
     code = "import sys, os; from pathlib import Path; from offsim.sweep.export import export_command; "
     code += "os.getuid() or os.setuid(65534); print(export_command(Path(sys.argv[1]), Path(sys.argv[2])))"
-    to = tmp_path / "to"
-    to.mkdir(mode=0o777)
-    for path in (to, *list(tmp_path.parents)[:2], tmp_path):
-        path.chmod(0o777)
-    out.chmod(0o555)
-    ran = subprocess.run([sys.executable, "-c", code, str(out), str(to / "rows.csv")], capture_output=True, text=True)
-    out.chmod(0o755)
-    assert ran.stdout.startswith("6 rows written"), ran.stderr
-    assert (to / "rows.csv").read_bytes() == (out / "results.csv").read_bytes()
-    assert not list(out.glob("results.sqlite-*"))
+    with TemporaryDirectory() as found:  # what pytest gives is closed to others
+        folder, to = Path(found) / "out", Path(found) / "to"
+        shutil.copytree(out, folder)
+        to.mkdir()
+        for path, mode in ((Path(found), 0o755), (to, 0o777), (folder, 0o555)):
+            path.chmod(mode)
+        words = [sys.executable, "-c", code, str(folder), str(to / "rows.csv")]
+        ran = subprocess.run(words, capture_output=True, text=True)
+        folder.chmod(0o755)
+        assert ran.stdout.startswith("6 rows written"), ran.stderr
+        assert (to / "rows.csv").read_bytes() == (out / "results.csv").read_bytes()
+        assert not list(folder.glob("results.sqlite-*"))
