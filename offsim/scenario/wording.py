@@ -1,4 +1,4 @@
-"""How messages about scenario files show values and allowed names: on one line, and never long."""
+"""How messages and tables show what files say: nothing of it moves a terminal's cursor, messages are never long."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,8 +14,19 @@ MOST_NAMES = 12
 
 
 def one_line(text: str) -> str:
-    """`text` with everything escaped that could break a line or a terminal."""
+    r"""`text` with everything escaped that could break a line or a terminal, or that shows nothing.
+
+    >>> print(one_line("\x1b[31mred\u202e caf\xe9\n"))
+    \x1b[31mred\u202e café\n
+    """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def visible(text: str) -> str:
+    """The same of a text that may have several lines, and tabs."""
+    return "\n".join(map(one_line, text.expandtabs(4).split("\n")))
 
 
 def cut(text: str, longest: int) -> str:
