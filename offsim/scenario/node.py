@@ -24,7 +24,7 @@ LinkCostQuantity = Annotated[Quantity, within(Meta(ge=1, le=10))]
 SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
 PowerQuantity = Annotated[Quantity, dimension("power")]
 EnergyQuantity = Annotated[Quantity, dimension("energy")]
-ShareQuantity = Annotated[Quantity, within(Meta(gt=0, le=1))]
+KneeQuantity = Annotated[Quantity, within(Meta(ge=0.01, le=1))]
 ExponentQuantity = Annotated[Quantity, within(Meta(ge=1, le=10))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
@@ -64,9 +64,9 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True):
 class Knee(Struct, frozen=True, forbid_unknown_fields=True):
     """The clock, as a share of the highest, below which kernels of a class slow and draw less; others never do."""
 
-    gemm: ShareQuantity
-    attention: ShareQuantity
-    relayout: ShareQuantity
+    gemm: KneeQuantity
+    attention: KneeQuantity
+    relayout: KneeQuantity
 
 
 class Clock(Struct, frozen=True, forbid_unknown_fields=True):
