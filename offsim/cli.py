@@ -22,8 +22,8 @@ from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios,
 from offsim.scenario.documents import reason
 from offsim.scenario.faults import Place
 from offsim.scenario.scenario import ScenarioError
-from offsim.signals import INTERRUPTED, interrupted
 from offsim.scenario.wording import LONGEST_MESSAGE, cut, file_name, one_line, visible
+from offsim.signals import INTERRUPTED, interrupted
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 Switch = Annotated[bool, Parameter(negative="")]
