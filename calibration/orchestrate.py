@@ -20,8 +20,11 @@ from calibration.inventory import Inventory, NoGPU, refuse_busy_gpus, take_inven
 from calibration.probes import PROBES, Probe
 from calibration.probes.probe import Mode
 from calibration.samples import Header, SampleFile
+from offsim.cli_catalogue import write
 from offsim.results.layout import new_table, render
+from offsim.scenario.files import replacing
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import file_name
 
 from .fit.profile import SummaryRow, fit_profile
 from .kernels.build import KernelsUnavailable, built_library
@@ -64,7 +67,7 @@ def calibrate_command(order: Order, command: Command = worker_command) -> int:
         with ExitStack() as locks:
             return _calibrate(order, inventory, without, folder, command, locks)
     except KeyboardInterrupt:
-        print(f"\noffsim: interrupted; the same command with --out {folder} goes on", file=sys.stderr)
+        print(f"\noffsim: interrupted; the same command with --out {file_name(folder)} goes on", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -92,21 +95,19 @@ def _calibrate(
     try:
         fitted = fit_profile(paths, folder.name)
     except ScenarioError:
-        print(render(waived_table(waived)) if waived else "", end="")
+        write(render(waived_table(waived)) if waived else "")
         raise
     profile = folder / ("profile-host-memory.toml" if order.through_host_memory else "profile.toml")
-    profile.write_text(fitted.toml, encoding="utf-8")
-    print(render(summary_table(fitted.summary)), end="")
-    print(render(waived_table(waived)) if waived else "", end="")
-    print(f"node {inventory.fingerprint}: {inventory.gpus} x {inventory.gpu_name}\nprofile: {profile}")
-    return FINE
+    with replacing(profile) as file:
+        file.write(fitted.toml.encode())
+    write(render(summary_table(fitted.summary)))
+    write(render(waived_table(waived)) if waived else "")
+    return write(f"node {inventory.fingerprint}: {inventory.gpus} x {inventory.gpu_name}\nprofile: {profile}\n")
 
 
 def _stopped(outcome: Outcome, folder: Path) -> int:
-    print(
-        f"offsim: {outcome.failure}; what was measured is kept, the same command with --out {folder} goes on",
-        file=sys.stderr,
-    )
+    again = f"the same command with --out {file_name(folder)} goes on"
+    print(f"offsim: {outcome.failure}; what was measured is kept, {again}", file=sys.stderr)
     return FAILED
 
 
@@ -159,10 +160,7 @@ def dry_run_command(order: Order) -> int:
     for probe in PROBES:
         count = len(probe.configurations(order.mode, inventory))
         table.add_row(probe.key, probe.title, ", ".join(probe.identifies), str(count), probe.can_run(inventory))
-    print(render(table), end="")
-    if supposed:
-        print(supposed)
-    return FINE
+    return write(render(table) + (f"{supposed}\n" if supposed else ""))
 
 
 def summary_table(rows: list[SummaryRow]) -> Table:

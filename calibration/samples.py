@@ -12,12 +12,16 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from offsim.scenario.files import check_replaceable, read_within
 from offsim.scenario.scenario import ScenarioError
 
 from .inventory import Inventory
 
 Config = dict[str, str | float | int]
 SCHEMA = 1
+MOST_BYTES = 20_000_000
+"""A full calibration of two GPUs leaves 1.1 MB."""
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
 BEGINNING = b'{"mode":'
 """How a header begins."""
 
@@ -67,6 +71,7 @@ class SampleFile:
 
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_replaceable(self.path)
             file = self.path.open("ab")
         except OSError as error:
             raise ScenarioError(f"{error.filename}: {error.strerror}; give another --out") from None
@@ -92,12 +97,9 @@ class SampleFile:
 
     def _is_new(self) -> bool:
         """Not there, empty, or with a header that was torn before anything was measured."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+        if not self.path.exists():
             return True
-        except OSError as error:
-            raise ScenarioError(f"{self.path}: {error.strerror}") from None
+        content = self._content()
         if b"\n" in content or not content:
             return not content
         if not content.startswith(BEGINNING) and not BEGINNING.startswith(content):
@@ -109,7 +111,7 @@ class SampleFile:
         lines = self._lines()
         try:
             found = msgspec.json.decode(lines[0], type=Header)
-        except (IndexError, msgspec.MsgspecError) as error:
+        except (IndexError, *UNREADABLE) as error:
             raise ScenarioError(f"{self.path}: not a file of samples ({error})") from None
         if found.schema != SCHEMA:
             raise ScenarioError(f"{self.path}: schema {found.schema}; this version reads {SCHEMA}")
@@ -119,7 +121,7 @@ class SampleFile:
         """All samples, in the order in which they were measured."""
         try:
             return [msgspec.json.decode(line, type=Sample) for line in self._lines()[1:]]
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ScenarioError(f"{self.path}: not a file of samples ({error})") from None
 
     def done(self) -> set[tuple[str, str]]:
@@ -138,11 +140,13 @@ class SampleFile:
 
     def _lines(self) -> list[bytes]:
         """Whole lines only."""
+        return self._content().split(b"\n")[:-1]
+
+    def _content(self) -> bytes:
         try:
-            content = self.path.read_bytes()
+            return read_within(self.path, MOST_BYTES)
         except OSError as error:
             raise ScenarioError(f"{self.path}: {error.strerror}") from None
-        return content.split(b"\n")[:-1]
 
     def _mend(self) -> None:
         """Cut a torn last line off, so that the next one begins at its start."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from offsim.cli_arguments import Patience
 from offsim.scenario.scenario import ScenarioError
 
 Switch = Annotated[bool, Parameter(negative="")]
@@ -21,7 +22,7 @@ def calibrate(
     dry_run: Switch = False,
     no_kernels: Switch = False,
     transport: Literal["default", "host-memory"] = "default",
-    limit_s: float = 120.0,
+    limit_s: Patience = 120.0,
 ) -> int:
     """Measure this machine's GPUs, links and host costs, and write a node profile that every scenario can name.
 

@@ -5,21 +5,29 @@ need when they run, so `--help` and wrong flags answer at once.
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write
+from offsim.cli_arguments import Gibibytes, Workers
+from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write, write_json
+from offsim.scenario.documents import reason
+from offsim.scenario.faults import Place
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import LONGEST_MESSAGE, cut, file_name, one_line, visible
 from offsim.signals import INTERRUPTED, interrupted
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 Switch = Annotated[bool, Parameter(negative="")]
+STEPS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 app = App(
@@ -54,37 +62,24 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     trace
         Write a trace for Perfetto or chrome://tracing to this file.
     """
-    import msgspec
-
     from offsim.engine.watch import Watch
     from offsim.results.predict import as_json, predict
     from offsim.results.tables import report
-    from offsim.results.trace import write_trace
+    from offsim.results.trace import check_trace, write_trace
     from offsim.scenario.load import load_scenario
     from offsim.sweep.announce import announced
 
     if trace is not None:
-        _check_writable(trace)
+        check_trace(trace)
     watch = Watch()
     with announced("simulating", lambda: watch.share):
         prediction = predict(load_scenario(scenario), watch)
     if trace is not None:
         write_trace(prediction, trace)
     if json:
-        return write(msgspec.json.format(msgspec.json.encode(as_json(prediction)), indent=2).decode() + "\n")
+        return write_json(as_json(prediction))
     emit(*report(prediction))
     return write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
-
-
-def _check_writable(path: Path) -> None:
-    """Say before a long run, not after it, that a file cannot be written."""
-    folder = path.absolute().parent
-    if path.is_dir():
-        raise ScenarioError(f"--trace {path}: is a directory")
-    if not folder.is_dir():
-        raise ScenarioError(f"--trace {path}: no directory {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise ScenarioError(f"--trace {path}: permission denied")
 
 
 @app.command
@@ -116,7 +111,7 @@ def program(scenario: str, /, *, steps: str | None = None, check: Switch = False
     if not check:
         return FINE
     found = problems(issued)
-    lines = [f"{problem.section}, command {problem.position}: {problem.message}" for problem in found]
+    lines = [one_line(f"{problem.section}, command {problem.position}: {problem.message}") for problem in found]
     write("\n".join([f"\ncheck: {len(found)} problem{'' if len(found) == 1 else 's'}", *lines, ""]))
     return BUG if found else FINE
 
@@ -127,15 +122,16 @@ def parse_steps(text: str, count: int) -> list[int]:
     >>> parse_steps("0,17-19", 27)
     [0, 17, 18, 19]
     """
-    chosen: list[int] = []
+    chosen: dict[int, None] = {}
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or int(first) > int(last or first):
-            raise ScenarioError(f"--steps {text}: expected numbers and ranges, as in 0,1 or 0,17-19")
-        if int(last or first) >= count:
-            raise ScenarioError(f"--steps {text}: the scenario has steps 0 to {count - 1}")
-        chosen += range(int(first), int(last or first) + 1)
-    return chosen
+        ends = STEPS.fullmatch(part.strip())
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if first > last:
+            raise Place(None, "--steps").fault("expected numbers and ranges, as in 0,1 or 0,17-19", text)
+        if last >= count:
+            raise Place(None, "--steps").fault(f"the scenario has steps 0 to {count - 1}", text)
+        chosen |= dict.fromkeys(range(first, last + 1))
+    return list(chosen)
 
 
 for listing in (models, nodes, policies, scenarios, show):
@@ -148,7 +144,7 @@ def sweep(
     /,
     *,
     out: Path | None = None,
-    workers: int | None = None,
+    workers: Workers | None = None,
     quiet: Switch = False,
     resume: Switch = False,
     engine: str = "local",
@@ -181,7 +177,7 @@ def sweep(
 
 
 @app.command
-def best(scenario: str, /, *, vram: float | None = None, json: Switch = False, quiet: Switch = False) -> int:
+def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = False, quiet: Switch = False) -> int:
     """Search all policies and options for a scenario: the fastest that fit, and time against memory.
 
     For example:
@@ -200,15 +196,13 @@ def best(scenario: str, /, *, vram: float | None = None, json: Switch = False, q
     quiet
         No progress.
     """
-    import msgspec
-
     from offsim.sweep.best.answer import report
     from offsim.sweep.best.plain import as_json
     from offsim.sweep.best.run import find_best
 
     answer = find_best(scenario, vram, quiet=quiet)
     if json:
-        return write(msgspec.json.format(msgspec.json.encode(as_json(answer)), indent=2).decode() + "\n")
+        return write_json(as_json(answer))
     return emit(*report(answer))
 
 
@@ -244,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def exit_code(arguments: Sequence[str]) -> int:
     """Run a command line; the code to exit with."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks
     try:
         code = dispatch(list(arguments))
     except KeyboardInterrupt:
@@ -268,14 +264,40 @@ def dispatch(arguments: list[str]) -> int:
     """Parse, run, and turn every error into its exit code and message."""
     try:
         verb, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
-        return verb(*bound.args, **bound.kwargs) or FINE
+        code = verb(*bound.args, **bound.kwargs) or FINE
+        write("")  # what cannot be written is told as long as somebody can be told
     except BrokenPipeError:
         raise
     except (CycloptsError, ScenarioError, OSError) as error:
-        print(f"offsim: {' '.join(str(error).split())}", file=sys.stderr)
+        _tell(one_message(error))
         return BAD_INPUT
     except Exception as error:
         return _report_bug(error)
+    return code
+
+
+def one_message(error: Exception) -> str:
+    """What went wrong as one printable line, however long the arguments and names are that it quotes."""
+    text = f"{_where(error)}{reason(error)}" if isinstance(error, OSError) else str(error)
+    return cut(one_line(" ".join(text.split())), LONGEST_MESSAGE)
+
+
+def _where(error: OSError) -> str:
+    """The file that an error is about; standard output if that is what fails, whoever wrote to it."""
+    if error.filename:
+        return f"{file_name(error.filename)}: "
+    try:
+        write("")
+    except OSError:
+        return "standard output: "
+    return ""
+
+
+def _tell(text: str) -> None:
+    """A line on standard error, if there is one."""
+    with suppress(OSError):
+        if sys.stderr is not None:
+            print(f"offsim: {text}", file=sys.stderr)
 
 
 def _report_bug(error: Exception) -> int:
@@ -285,8 +307,8 @@ def _report_bug(error: Exception) -> int:
     if interrupted():
         return INTERRUPTED
     if isinstance(error, DeadlockError):
-        print(f"offsim: {error}", file=sys.stderr)
+        _tell(visible(str(error)))
         return BUG
     traceback.print_exception(error)
-    print("offsim: this is a bug; please report it with the lines above and the scenario", file=sys.stderr)
+    _tell("this is a bug; please report it with the lines above and the scenario")
     return BUG

@@ -1,14 +1,20 @@
 """The verbs that list and show the catalogue, and how every verb writes its answer."""
 
+import json
+import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import LONGEST_VALUE, shown, visible
 
 if TYPE_CHECKING:
     from offsim.results.layout import Renderable
 
 FINE = 0
+COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def models() -> int:
@@ -78,9 +84,9 @@ def show(name: str, /) -> int:
 
     known = listing.entry_names()
     if name not in known:
-        close = get_close_matches(name, known, n=3, cutoff=0.4)
+        close = get_close_matches(name[:LONGEST_VALUE], known, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios"
-        raise ScenarioError(f"{name!r}: not in the catalogue; {hint}")
+        raise ScenarioError(f"{shown(name)}: not in the catalogue; {hint}")
     return emit(*listing.entry(name))
 
 
@@ -92,8 +98,23 @@ def emit(*parts: "Renderable") -> int:
 
 
 def write(text: str) -> int:
-    """Text on standard output, at once; returns the exit code."""
-    if sys.stdout is not None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    """Text on standard output, at once; returns the exit code.
+
+    The last line of defence: only what our own tables are made of goes out raw, which is text, ends of lines and, on a
+    terminal, colours.
+    """
+    if sys.stdout is None:  # closed before the start
+        return FINE
+    colours = sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+    pieces = COLOUR.split(text) if colours else [text]
+    sys.stdout.write("".join(piece if i % 2 else visible(piece) for i, piece in enumerate(pieces)))
+    sys.stdout.flush()
     return FINE
+
+
+def write_json(content: object) -> int:
+    """One JSON object on standard output, in ASCII: no terminal takes any of it for a command."""
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+    return write(NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")

@@ -12,12 +12,15 @@ import msgspec
 from rich.table import Table
 
 from calibration.inventory import refuse_busy_gpus
-from offsim.results.layout import gib, new_table, render, seconds, spaced
+from offsim.cli_catalogue import emit, write
+from offsim.results.layout import gib, new_table, seconds, spaced
 from offsim.results.predict import Prediction, as_json, predict
 from offsim.results.steps import StepRow, step_rows
 from offsim.results.tables import LOSS_NAMES
+from offsim.scenario.files import replacing
 from offsim.scenario.load import load_scenario_on
 from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.wording import file_name, shown
 
 from .session import Session, close_session, merged, open_session
 
@@ -34,6 +37,8 @@ def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> 
     """Replay, print and save; returns the exit code."""
     question = load_scenario_on(scenario, node)
     _check_ranks(question)
+    if out is not None:
+        _check_folder(out)
     if cpu:
         _check_memory(question)
     session = _open(cpu)
@@ -43,8 +48,20 @@ def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> 
     return code
 
 
+def _check_folder(folder: Path) -> None:
+    """Say before a replay, not after it, that its results could not be kept there."""
+    present = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not present.is_dir():
+        raise ScenarioError(f"--out {file_name(folder)}: {file_name(present)} is no directory")
+    if not os.access(present, os.W_OK):
+        raise ScenarioError(f"--out {file_name(folder)}: permission denied")
+
+
 def _check_ranks(scenario: Scenario) -> None:
-    started, wanted = int(os.environ.get("WORLD_SIZE", "1")), scenario.workload.gpus
+    world, wanted = os.environ.get("WORLD_SIZE", "1"), scenario.workload.gpus
+    if not world.isdecimal() or len(world) > 4:
+        raise ScenarioError(f"WORLD_SIZE={shown(world)}: expected the number of processes, as torchrun sets it")
+    started = int(world)
     if started != wanted:
         command = f"torchrun --nproc_per_node {wanted} -m offsim replay ..."
         raise ScenarioError(f"workload.gpus={wanted}: {started} process{'es' if started > 1 else ''}; use {command}")
@@ -96,10 +113,9 @@ def replay(session: Session, scenario: Scenario) -> Replayed:
 
 def _report(scenario: Scenario, replayed: Replayed, out: Path | None) -> int:
     prediction = predict(scenario)
-    print(render(*spaced([_steps(prediction, replayed), _waits(prediction, replayed), _memory(prediction, replayed)])))
+    emit(*spaced([_steps(prediction, replayed), _waits(prediction, replayed), _memory(prediction, replayed)]))
     path = _save(prediction, replayed, out)
-    print(f"kept in {path}")
-    return 0
+    return write(f"\nkept in {path}\n")
 
 
 def _error(predicted: float, measured: float) -> str:
@@ -151,5 +167,6 @@ def _save(prediction: Prediction, replayed: Replayed, out: Path | None) -> Path:
         "peak_allocated_bytes": replayed.peak_allocated,
     }
     for name, content in (("predicted.json", as_json(prediction)), ("measured.json", measured)):
-        (path / name).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        with replacing(path / name) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     return path

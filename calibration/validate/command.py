@@ -12,7 +12,8 @@ import msgspec
 from rich.table import Table
 
 from calibration.replays.cases import without_kind
-from offsim.results.layout import Renderable, new_table, pairs, render, spaced
+from offsim.cli_catalogue import emit, write, write_json
+from offsim.results.layout import Renderable, new_table, pairs, spaced
 
 from .errors import (
     CaseError,
@@ -43,18 +44,17 @@ def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRES
     records, failures = read_records(root)
     forwards, failed = read_library(root)
     if not records and not forwards:
-        print("no measurements to validate: calibration/nodes holds no node with a profile and replays")
-        return FINE
+        return write("no measurements to validate: calibration/nodes holds no node with a profile and replays\n")
     failures += [Failure(*failure) for failure in failed]
     errors, library = all_errors(records), [library_error(record) for record in forwards]
     verdicts = judge(errors, thresholds, library)
     broken = [verdict for verdict in verdicts if verdict.kept is False]
     if json:
-        print(msgspec.json.format(msgspec.json.encode(_json(errors, verdicts, failures, library)), indent=2).decode())
+        write_json(_json(errors, verdicts, failures, library))
     else:
         tables = forwards_tables(library)
-        print(render(*spaced([*report(errors, failures), *tables])))
-        print(judgement(verdicts))
+        emit(*spaced([*report(errors, failures), *tables]))
+        write(f"\n{judgement(verdicts)}\n")
     return BROKEN if broken else FINE
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from offsim.scenario.wording import one_line
+
 from .commands import (
     HOST_POOLS,
     WHOLE,
@@ -88,7 +90,7 @@ def _full(line: Line, width: int, verb_width: int) -> str:
 def line_of(command: Command) -> Line:
     """One command in words."""
     verb, what, numbers = _DESCRIBE[command.__class__](command)
-    return Line(stream_of(command) or HOST, verb, what, numbers)
+    return Line(*map(one_line, (stream_of(command) or HOST, verb, what, numbers)))
 
 
 Words = tuple[str, str, str]

@@ -7,9 +7,14 @@ and at last optional columns are left out. Numbers (what stands right) never bre
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from rich.cells import cell_len
+from rich.console import RenderableType
 from rich.table import Column, Table
 from rich.text import Text
+
+from offsim.scenario.wording import visible
 
 JOINT = re.compile(r"(?<=[A-Za-z0-9)][-_/.,:=(])(?=[A-Za-z(\"'-])")
 Need = tuple[int, int]
@@ -17,10 +22,24 @@ Need = tuple[int, int]
 
 
 class FittedTable(Table):
-    """A table that knows which of its columns may be left out."""
+    """A table that knows which of its columns may be left out, and shows what would move a terminal's cursor."""
 
     optional: tuple[str, ...] = ()
     """Headers, in the order in which they go."""
+
+    def add_column(self, header: RenderableType = "", *rest: Any, **named: Any) -> None:
+        """As rich's, the header made visible."""
+        super().add_column(_visible(header), *rest, **named)
+
+    def add_row(self, *cells: RenderableType | None, **named: Any) -> None:
+        """As rich's, the cells made visible."""
+        super().add_row(*map(_visible, cells), **named)
+
+
+def _visible(cell: Any) -> Any:
+    """A cell in which every unprintable character is written out, before its width counts."""
+    shown = visible(_plain(cell))
+    return cell if cell is None or shown == _plain(cell) else shown
 
 
 def pieces(word: str) -> list[str]:
@@ -43,7 +62,7 @@ def lines(text: str, width: int) -> Iterator[tuple[int, int]]:
     for paragraph in text.split("\n"):
         begin = end = at
         for start, stop in _parts(paragraph, at, width):
-            if stop - begin > width and end > begin:
+            if cell_len(text[begin:stop]) > width and end > begin:
                 yield begin, end
                 begin = start
             end = stop
@@ -55,7 +74,7 @@ def _parts(paragraph: str, offset: int, width: int) -> Iterator[tuple[int, int]]
     """Words, or the pieces of those that are longer than a line."""
     for match in re.finditer(r"\S+", paragraph):
         start = offset + match.start()
-        for piece in pieces(match.group()) if len(match.group()) > width else [match.group()]:
+        for piece in pieces(match.group()) if cell_len(match.group()) > width else [match.group()]:
             yield start, start + len(piece)
             start += len(piece)
 
@@ -79,13 +98,13 @@ def fitted(table: Table, width: int) -> Table:
 def need(column: Column, *, whole: bool = True) -> Need:
     """Of its header, whose words stay whole, and of its cells, whose words do or break at their joints."""
     cells = [line for cell in column.cells for line in _plain(cell).split("\n")]
-    most = max(map(len, cells), default=0)
+    most = max(map(cell_len, cells), default=0)
     least = most
     if column.justify == "left" and not column.no_wrap:
         words = [word for line in cells for word in line.split()]
-        least = max((len(part) for word in words for part in ([word] if whole else pieces(word))), default=0)
+        least = max((cell_len(part) for word in words for part in ([word] if whole else pieces(word))), default=0)
     header, least = _plain(column.header), max(least, min(most, column.min_width or 0))
-    return max([least, *map(len, header.split())]), max([most, *map(len, header.split("\n"))])
+    return max([least, *map(cell_len, header.split())]), max([most, *map(cell_len, header.split("\n"))])
 
 
 def shared(needs: Sequence[Need], room: int) -> list[int]:

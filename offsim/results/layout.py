@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from offsim.scenario.wording import visible
+
 from .fitting import FittedTable, fitted
 
 Renderable = Table | Text
@@ -21,8 +23,12 @@ def render(*parts: Renderable) -> str:
     """As text for standard output: as wide as it is, with colours only on a terminal."""
     console = Console(highlight=False, markup=False, emoji=False, width=None if width_is_known() else PIPED_WIDTH)
     with console.capture() as captured:
-        console.print(*(fitted(p, console.width) if isinstance(p, Table) else p for p in parts), sep="\n")
+        console.print(*(_shown(part, console.width) for part in parts), sep="\n")
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _shown(part: Renderable, width: int) -> Renderable:
+    return fitted(part, width) if isinstance(part, Table) else Text(visible(part.plain))
 
 
 def width_is_known() -> bool:
@@ -38,7 +44,7 @@ def spaced(parts: Iterable[Renderable]) -> list[Renderable]:
 def new_table(title: str, first: str, *columns: str, optional: tuple[str, ...] = ()) -> Table:
     """A table with a left-aligned first column and right-aligned others; what is optional goes where it is narrow."""
     table = FittedTable(
-        title=title,
+        title=visible(title),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -54,11 +60,11 @@ def new_table(title: str, first: str, *columns: str, optional: tuple[str, ...] =
 
 def pairs(rows: list[tuple[str, str]]) -> Table:
     """Names and values side by side, the values wrapped."""
-    table = Table.grid(padding=(0, 2))
+    table = FittedTable.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(name, value)
     return table
 
 

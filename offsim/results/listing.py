@@ -20,6 +20,7 @@ from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import SUFFIXES, dimension_of
+from offsim.scenario.wording import visible
 
 from .layout import Renderable, new_table, pairs, seconds, spaced
 from .tables import as_written, policy_fields
@@ -216,9 +217,9 @@ def show_node(node: Node) -> Iterator[Renderable]:
 def value_words(value: Any, dimension: str | None) -> Text:
     """A value, where it comes from, and on the next line its source."""
     if not isinstance(value, Quantity | Curve):
-        return Text(plain(value))
+        return Text(visible(plain(value)))
     source = f"{value.source}; {value.condition}" if value.condition else value.source
-    return Text.assemble((measure(value, dimension), "bold"), f"  {value.provenance}\n{source}")
+    return Text.assemble((measure(value, dimension), "bold"), f"  {value.provenance}\n{visible(source)}")
 
 
 def entries(struct: Struct, path: str = "") -> Iterator[tuple[str, Any, str | None]]:

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import get_type_hints
 
 from rich.table import Table
-from rich.text import Text
 
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import quantities_in_use
@@ -218,7 +217,7 @@ def stalls(prediction: Prediction) -> list[Renderable]:
     table = new_table("Stalls over all steps (share of the total)", "waiting", "because of", "lost")
     table.columns[1].justify = "left"
     for (waiting, culprit), lost in ordered[:CHARGES_SHOWN]:
-        table.add_row(Text(waiting), Text(culprit), share(lost, prediction.total))
+        table.add_row(waiting, culprit, share(lost, prediction.total))
     if len(ordered) > CHARGES_SHOWN:
         rest = sum(lost for _, lost in ordered[CHARGES_SHOWN:])
         table.add_row(f"{len(ordered) - CHARGES_SHOWN} more", "", share(rest, prediction.total))

@@ -7,6 +7,7 @@ known. Arrows lead from a copy or collective to the kernels that waited for it. 
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from errno import EEXIST
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from offsim.program.commands import COMPUTE, Allocate, Free, Section, StreamProgram
 from offsim.program.spans import Span
 from offsim.program.timeline import Timeline
+from offsim.scenario.files import check_replaceable, replacing
 from offsim.scenario.scenario import Scenario
 
 from .memory import Levels
@@ -26,13 +28,25 @@ STEPS = "steps"
 HOST = "host"
 ENGINES = ("H2D engine", "D2H engine")
 SOURCES = ("H2D", "D2H", "collective")
+BEGINNING = b'{"displayTimeUnit":'
+"""Of every trace that was written here."""
 SAME_INSTANT = 1e-9
 """Seconds within which two instants of a timeline are the same."""
 
 
 def write_trace(prediction: Prediction, path: Path) -> None:
     """Write the trace as compact JSON; raises OSError where that fails."""
-    path.write_bytes(msgspec.json.encode(chrome_trace(prediction)))
+    with replacing(path) as file:
+        file.write(msgspec.json.encode(chrome_trace(prediction)))
+
+
+def check_trace(path: Path) -> None:
+    """Raise OSError if no trace can be written there: another file's name is not taken, a trace's is."""
+    check_replaceable(path)
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(BEGINNING)) != BEGINNING:
+                raise FileExistsError(EEXIST, "exists and is no trace; choose another name", str(path))
 
 
 def chrome_trace(prediction: Prediction) -> dict[str, Any]:

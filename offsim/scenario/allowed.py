@@ -38,7 +38,8 @@ def words(annotation: Any, factor: float = 1.0) -> str:
     if kind in (int, float):
         return ("an integer" if kind is int else "a number") + _bounds_words(limits(annotation), factor)
     if get_origin(kind) is tuple:
-        return _array_words(get_args(kind), factor)
+        most = next((meta.max_length for meta in metas if meta.max_length), None)
+        return _array_words(get_args(kind), most, factor)
     if kind is str:
         return "text" if not any(meta.min_length for meta in metas) else "text that is not empty"
     return "true or false" if kind is bool else "a table"
@@ -100,8 +101,8 @@ def _suits(value: Any, annotation: Any, factor: float) -> bool:
     if kind is str:
         return isinstance(value, str) and all(_text_suits(value, meta) for meta in metas)
     if get_origin(kind) is tuple:
-        least = max((meta.min_length or 0 for meta in metas), default=0)
-        return isinstance(value, list) and len(value) >= least and _entries_suit(value, get_args(kind), factor)
+        fits = isinstance(value, list) and all(_length_suits(value, meta) for meta in metas)
+        return fits and _entries_suit(value, get_args(kind), factor)
     if get_origin(kind) is dict:
         entry = get_args(kind)[1]
         return isinstance(value, dict) and all(_suits(item, entry, factor) for item in value.values())
@@ -124,9 +125,11 @@ def _within(value: float, bounds: Meta, factor: float) -> bool:
 
 
 def _text_suits(text: str, meta: Meta) -> bool:
-    if len(text) < (meta.min_length or 0) or len(text) > (meta.max_length or len(text)):
-        return False
-    return meta.pattern is None or re.search(meta.pattern, text) is not None
+    return _length_suits(text, meta) and (meta.pattern is None or re.search(meta.pattern, text) is not None)
+
+
+def _length_suits(value: str | list[Any], meta: Meta) -> bool:
+    return (meta.min_length or 0) <= len(value) <= (meta.max_length or len(value))
 
 
 def _bounds_words(bounds: Meta, factor: float) -> str:
@@ -138,8 +141,8 @@ def _bounds_words(bounds: Meta, factor: float) -> str:
     return above + (" and" if above and below else "") + below
 
 
-def _array_words(kinds: tuple[Any, ...], factor: float) -> str:
-    number = "" if kinds[-1] is Ellipsis else f" of {len(kinds)}"
+def _array_words(kinds: tuple[Any, ...], most: int | None, factor: float) -> str:
+    number = (f" of at most {most}" if most else "") if kinds[-1] is Ellipsis else f" of {len(kinds)}"
     return f"an array{number}, each {words(kinds[0], factor)}"
 
 

@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from .allowed import check, limits, members, peel, words
 from .faults import Place
-from .quantity import Curve, Quantity
+from .quantity import MOST_POINTS, Curve, Quantity
 from .units import dimension_of, key_names, preferred_key, to_si
-from .wording import choices, shown
+from .wording import choices, one_line, shown
 
 STEP = re.compile(r"[^.\[\]]+")
 CURVE_SIZE = Annotated[float, Meta(gt=0, le=1e18)]
@@ -158,7 +158,7 @@ def _expected(annotation: Any) -> str:
 def _quantity(value: Any, annotation: Any, place: Place, factor: float) -> Quantity:
     """A plain number (its source is the file) or a table that says where the number comes from."""
     number = Annotated[float, limits(annotation)]
-    source = place.path.name if place.path else "command line"
+    source = one_line(place.path.name) if place.path else "command line"
     if _is_number(value):
         check(value, number, place, factor)
         return Quantity(float(to_si(value, factor)), "given", source)
@@ -199,6 +199,8 @@ def _curve(value: Any, annotation: Any, place: Place, factor: float) -> Curve:
 def _check_points(points: Any, number: Any, place: Place, factor: float) -> None:
     if not isinstance(points, list) or not points:
         raise place.fault("expected an array of [size, value] pairs, at least one", points)
+    if len(points) > MOST_POINTS:
+        raise place.fault(f"{len(points):,} points; expected at most {MOST_POINTS:,}")
     for i, point in enumerate(points):
         if not isinstance(point, list) or len(point) != 2:
             raise place.item(i).fault("expected a pair [size, value]", point)

@@ -6,20 +6,28 @@ expert stays unknown, and steps and guidance are the pipeline class's defaults. 
 learned positions of CogVideoX image-to-video.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
+from .allowed import check, words
 from .architectures import block_operations
-from .model import BlockList, Model
+from .documents import read_json
+from .faults import Place
+from .load import convert
+from .model import BlockList, Few, Model, Size, Stride
 from .operations import parameter_count
-from .scenario import ScenarioError
+from .units import LONGEST_NAME
+from .wording import one_line
 
-Triple = tuple[int, int, int]
+Triple = tuple[Stride, Stride, Stride]
+Ratio = Annotated[float, Meta(gt=0, le=1000)]
 
 TENSORS = {
     "cogvideox": 24,
@@ -35,52 +43,39 @@ TENSORS = {
 
 @dataclass(frozen=True)
 class Config:
-    """The fields of one config.json; a missing or wrong one raises ScenarioError."""
+    """The fields of one config.json; a missing or wrong one raises ScenarioError. What a model may have, it may."""
 
-    path: Path
+    place: Place
     kind: str
     fields: dict[str, Any]
 
-    def integer(self, key: str) -> int:
-        """A positive integer that must be there."""
-        value = self._required(key, "an integer of at least 1")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self._wrong(key, value, "an integer of at least 1")
-        return value
+    def integer(self, key: str, allowed: Any = Size) -> int:
+        """A positive integer that must be there: a size, unless `allowed` says otherwise."""
+        return int(self._required(key, allowed))
 
-    def optional(self, key: str) -> int | None:
+    def optional(self, key: str, allowed: Any = Size) -> int | None:
         """A positive integer, or None where the config leaves it out or says null."""
-        return None if self.fields.get(key) is None else self.integer(key)
+        return None if self.fields.get(key) is None else self.integer(key, allowed)
 
     def number(self, key: str, default: float) -> float:
         """A positive number."""
-        value = self.fields.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise self._wrong(key, value, "a number above 0")
-        return float(value)
+        return float(self._required(key, Ratio)) if key in self.fields else default
 
     def flag(self, key: str, default: bool = False) -> bool:
         """True or false."""
-        value = self.fields.get(key, default)
-        if not isinstance(value, bool):
-            raise self._wrong(key, value, "true or false")
-        return value
+        return bool(self._required(key, bool)) if key in self.fields else default
 
     def triple(self, key: str) -> Triple:
         """Three positive integers."""
-        value = self._required(key, "three integers of at least 1")
-        whole = isinstance(value, list) and all(isinstance(item, int) and item >= 1 for item in value)
-        if not whole or len(value) != 3:
-            raise self._wrong(key, value, "three integers of at least 1")
-        return value[0], value[1], value[2]
+        frames, rows, columns = self._required(key, Triple)
+        return frames, rows, columns
 
-    def _required(self, key: str, allowed: str) -> Any:
+    def _required(self, key: str, allowed: Any) -> Any:
+        place = self.place.child(key)
         if key not in self.fields:
-            raise ScenarioError(f"{self.path}: {key}: missing; {self.kind} needs {allowed}")
+            raise place.fault(f"missing; {self.kind} needs {words(allowed)}")
+        check(self.fields[key], allowed, place)
         return self.fields[key]
-
-    def _wrong(self, key: str, value: Any, allowed: str) -> ScenarioError:
-        return ScenarioError(f"{self.path}: {key}={value!r}: expected {allowed}")
 
 
 @dataclass(frozen=True)
@@ -117,44 +112,45 @@ class Shape:
 def from_diffusers_config(path: str | Path) -> Model:
     """The model that a transformer's config.json describes; raises ScenarioError."""
     path = Path(path)
-    fields = _read(path)
-    kind = fields.get("_class_name")
-    if not isinstance(kind, str) or kind not in READERS:
-        what = f"_class_name={kind!r}" if "_class_name" in fields else "_class_name: missing"
-        raise ScenarioError(f"{path}: {what}; allowed are {', '.join(sorted(READERS))}")
+    place, name = Place(path), one_line(path.name)
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise place.fault("expected a JSON object, the config.json of a diffusers transformer")
+    kind = _kind(fields, place.child("_class_name"))
     try:
-        blocks, other, pipeline = READERS[kind](Config(path, kind, fields))
+        blocks, other, pipeline = READERS[kind](Config(place, kind, fields))
     except ValueError as error:
-        raise ScenarioError(f"{path}: {error}") from None
-    return Model(
+        raise place.fault(str(error)) from None
+    model = Model(
         name=_name(path, fields),
-        title=f"{kind} of {path.name}",
+        title=f"{kind} of {name}",
         blocks=tuple(blocks),
         other_parameters=other,
-        source=f"{path.name}, {kind}; parameters derived from its sizes",
+        source=f"{name}, {kind}; parameters derived from its sizes",
         **pipeline,
     )
+    return convert(msgspec.to_builtins(model), Model, path)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ScenarioError(f"{path}: not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ScenarioError(f"{path}: expected a JSON object, the config.json of a diffusers transformer")
-    return fields
+def _kind(fields: dict[str, Any], place: Place) -> str:
+    """The class of the config, one of `READERS`."""
+    allowed = f"allowed are {', '.join(sorted(READERS))}"
+    if "_class_name" not in fields:
+        raise place.fault(f"missing; {allowed}")
+    kind = fields["_class_name"]
+    if not isinstance(kind, str) or kind not in READERS:
+        raise place.fault(allowed, kind)
+    return kind
 
 
 def _name(path: Path, fields: dict[str, Any]) -> str:
     """The checkpoint's own name, else the first telling part of the path, in kebab-case."""
-    own = str(fields.get("_name_or_path", "")).rstrip("/")
+    given = fields.get("_name_or_path")
+    own = given.rstrip("/") if isinstance(given, str) else ""
     for part in (own, path.stem, path.parent.name, path.parent.parent.name):
         name = re.sub(r"[^a-z0-9.]+", "-", part.rsplit("/", 1)[-1].lower()).strip("-.")
         if name not in ("", "config", "transformer", "transformer-2"):
-            return name
+            return name[:LONGEST_NAME]
     return "unnamed"
 
 
@@ -182,6 +178,7 @@ def _heads(config: Config, architecture: str, mlp_ratio: float = 4.0, **more: An
     """The shape that most classes give as heads and their size."""
     heads, head_dim = config.integer("num_attention_heads"), config.integer("attention_head_dim")
     d = heads * head_dim
+    check(d, Size, config.place.child("num_attention_heads x attention_head_dim"))
     return Shape(architecture, d, heads, head_dim, int(d * mlp_ratio), **more)
 
 
@@ -200,7 +197,7 @@ def _wan(config: Config) -> Reading:
     latents = linear(inputs * prod(patch), d) + linear(d, outputs * prod(patch)) + 2 * d
     stride = (4, 16, 16) if outputs == 48 else (4, 8, 8)
     pipeline = {"patch": patch, "vae_stride": stride, "text_tokens": 512, "steps": 50, "flow_shift": 5.0}
-    return [shape.blocks("blocks", config.integer("num_layers"))], embeddings + latents, pipeline
+    return [shape.blocks("blocks", config.integer("num_layers", Few))], embeddings + latents, pipeline
 
 
 def _flux(config: Config) -> Reading:
@@ -208,7 +205,7 @@ def _flux(config: Config) -> Reading:
     d, inputs, guided = double.hidden, config.integer("in_channels"), config.flag("guidance_embeds")
     time = mlp(256, d) * (2 if guided else 1) + mlp(config.integer("pooled_projection_dim"), d)
     other = time + linear(config.integer("joint_attention_dim"), d) + linear(inputs, d) + linear(d, 2 * d)
-    other += linear(d, config.integer("patch_size") ** 2 * (config.optional("out_channels") or inputs))
+    other += linear(d, config.integer("patch_size", Stride) ** 2 * (config.optional("out_channels") or inputs))
     pipeline = {"guidance": "distilled", "steps": 28 if guided else 4, "vae_stride": (1, 8, 8)}
     return _double_and_single(config, double, replace(double, architecture="flux-single")), other, pipeline
 
@@ -219,7 +216,7 @@ def _flux2(config: Config) -> Reading:
     channels = config.optional("timestep_guidance_channels") or 256
     time = mlp(channels, d, bias=False) * (2 if guided else 1)
     modulation = 2 * 6 * d * d + 3 * d * d
-    outputs = config.integer("patch_size") ** 2 * (config.optional("out_channels") or inputs)
+    outputs = config.integer("patch_size", Stride) ** 2 * (config.optional("out_channels") or inputs)
     other = time + modulation + d * (config.integer("joint_attention_dim") + inputs + 2 * d + outputs)
     pipeline = {"guidance": "distilled", "steps": 50 if guided else 4, "vae_stride": (1, 8, 8)}
     return _double_and_single(config, double, replace(double, architecture="flux2-single")), other, pipeline
@@ -227,17 +224,22 @@ def _flux2(config: Config) -> Reading:
 
 def _double_and_single(config: Config, double: Shape, single: Shape) -> list[BlockList]:
     return [
-        double.blocks("transformer_blocks", config.integer("num_layers")),
-        single.blocks("single_transformer_blocks", config.integer("num_single_layers")),
+        double.blocks("transformer_blocks", config.integer("num_layers", Few)),
+        single.blocks("single_transformer_blocks", config.integer("num_single_layers", Few)),
     ]
+
+
+def _video_patch(config: Config) -> tuple[int, int, int]:
+    rows = config.integer("patch_size", Stride)
+    return config.integer("patch_size_t", Stride), rows, rows
 
 
 def _hunyuan_video(config: Config) -> Reading:
     double = _heads(config, "flux-double", config.number("mlp_ratio", 4.0))
     d, guided = double.hidden, config.flag("guidance_embeds", True)
-    patch = (config.integer("patch_size_t"), config.integer("patch_size"), config.integer("patch_size"))
+    patch = _video_patch(config)
     time = mlp(256, d) * (2 if guided else 1) + mlp(config.integer("pooled_projection_dim"), d)
-    refiner = _token_refiner(config.integer("text_embed_dim"), d, config.integer("num_refiner_layers"))
+    refiner = _token_refiner(config.integer("text_embed_dim"), d, config.integer("num_refiner_layers", Few))
     other = linear(config.integer("in_channels") * prod(patch), d) + refiner + time + linear(d, 2 * d)
     other += linear(d, prod(patch) * config.integer("out_channels"))
     guidance = "distilled" if guided else "cfg"
@@ -248,31 +250,31 @@ def _hunyuan_video(config: Config) -> Reading:
 def _hunyuan_video15(config: Config) -> Reading:
     shape = _heads(config, "flux-double", config.number("mlp_ratio", 4.0))
     d, image, glyph = shape.hidden, config.integer("image_embed_dim"), config.integer("text_embed_2_dim")
-    patch = (config.integer("patch_size_t"), config.integer("patch_size"), config.integer("patch_size"))
+    patch = _video_patch(config)
     other = linear(config.integer("in_channels") * prod(patch), d) + 3 * d + linear(d, 2 * d)
     other += 2 * image + linear(image, image) + linear(image, d) + 2 * d
-    other += _token_refiner(config.integer("text_embed_dim"), d, config.integer("num_refiner_layers"))
+    other += _token_refiner(config.integer("text_embed_dim"), d, config.integer("num_refiner_layers", Few))
     other += 2 * glyph + mlp(glyph, 2048) + linear(2048, d)
     other += mlp(256, d) * (2 if config.flag("use_meanflow") else 1)
     other += linear(d, prod(patch) * config.integer("out_channels"))
     pipeline = {"patch": patch, "vae_stride": (4, 16, 16), "text_tokens": 1000, "flow_shift": 5.0}
-    return [shape.blocks("transformer_blocks", config.integer("num_layers"))], other, pipeline
+    return [shape.blocks("transformer_blocks", config.integer("num_layers", Few))], other, pipeline
 
 
 def _qwen_image(config: Config) -> Reading:
     shape = _heads(config, "flux-double")
     d, inputs, text = shape.hidden, config.integer("in_channels"), config.integer("joint_attention_dim")
-    outputs = config.integer("patch_size") ** 2 * (config.optional("out_channels") or inputs)
+    outputs = config.integer("patch_size", Stride) ** 2 * (config.optional("out_channels") or inputs)
     other = mlp(256, d) + text + linear(inputs, d) + linear(text, d) + linear(d, 2 * d) + linear(d, outputs)
     other += 2 * d if config.flag("use_additional_t_cond") else 0
-    blocks = [shape.blocks("transformer_blocks", config.integer("num_layers"))]
+    blocks = [shape.blocks("transformer_blocks", config.integer("num_layers", Few))]
     return blocks, other, {"vae_stride": (1, 8, 8)}
 
 
 def _cogvideox(config: Config) -> Reading:
-    time, patch_t = config.integer("time_embed_dim"), config.optional("patch_size_t")
+    time, patch_t = config.integer("time_embed_dim"), config.optional("patch_size_t", Stride)
     shape = _heads(config, "cogvideox", extra={"time_embedding": time})
-    d, patch = shape.hidden, (patch_t or 1, config.integer("patch_size"), config.integer("patch_size"))
+    d, patch = shape.hidden, (patch_t or 1, config.integer("patch_size", Stride), config.integer("patch_size", Stride))
     patch_bias = patch_t is not None or config.flag("patch_bias", True)
     other = linear(config.integer("in_channels") * prod(patch), d, patch_bias)
     other += linear(config.integer("text_embed_dim"), d)
@@ -281,7 +283,7 @@ def _cogvideox(config: Config) -> Reading:
     ofs = config.optional("ofs_embed_dim")
     other += mlp(ofs, ofs) if ofs else 0
     pipeline = {"patch": patch, "text_tokens": config.integer("max_text_seq_length")}
-    return [shape.blocks("transformer_blocks", config.integer("num_layers"))], other, pipeline
+    return [shape.blocks("transformer_blocks", config.integer("num_layers", Few))], other, pipeline
 
 
 READERS: dict[str, Callable[[Config], Reading]] = {

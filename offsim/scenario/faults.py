@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .scenario import ScenarioError
-from .wording import cut, one_line, shown
+from .wording import LONGEST_MESSAGE, cut, file_name, one_line, shown
 
 LONGEST_KEY = 80
 ABSENT: Any = object()
@@ -31,5 +31,5 @@ class Place:
         """The error to raise here about the value that the file gives."""
         key = cut(self.key, LONGEST_KEY)
         given = "" if value is ABSENT else f"={shown(value)}"
-        parts = (str(self.path) if self.path else "", f"{key}{given}", what)
-        return ScenarioError(one_line(": ".join(part for part in parts if part)))
+        parts = (file_name(self.path) if self.path else "", f"{key}{given}", what)
+        return ScenarioError(cut(one_line(": ".join(part for part in parts if part)), LONGEST_MESSAGE))

@@ -5,7 +5,6 @@ Tables merge deeply, arrays and quantities replace, cycles are errors. A table m
 stands in; named or extending, it replaces an inherited one.
 """
 
-import tomllib
 from functools import cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -15,12 +14,13 @@ import msgspec
 
 from . import catalogue
 from .decode import describe, normalise
+from .documents import MOST_BYTES, read_toml, reason
 from .faults import Place
 from .model import Model
 from .node import Node
 from .policy import Policy
 from .scenario import RefusedScenario, Scenario, ScenarioError, Simulation, check
-from .wording import LONGEST_LIST, choices, cut, one_line
+from .wording import choices, file_name
 from .workload import Workload
 
 SECTIONS: dict[str, Any] = {
@@ -53,7 +53,7 @@ def load_scenario_on(name_or_path: str | Path, node: str) -> Scenario:
 def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
     """The TOML document of a catalogue entry or a file as it stands, and where it was found."""
     path = _find(name_or_path, kind, Place(None, kind.removesuffix("s")))
-    return _read(path), path
+    return read_toml(path), path
 
 
 def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
@@ -62,11 +62,11 @@ def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
     missing = [key for key in ("model", "workload", "node", "policy") if key not in tables]
     if missing:
         raise Place(path, missing[0]).fault("missing; a scenario needs model, workload, node and policy")
-    scenario: Scenario = _convert(tables, Scenario, path)
+    scenario: Scenario = convert(tables, Scenario, path)
     try:
         check(scenario)
     except RefusedScenario as refused:
-        raise RefusedScenario(one_line(refused.reason), scenario, one_line(str(path))) from None
+        raise RefusedScenario(refused.reason, scenario, file_name(path)) from None
     except ScenarioError as error:
         raise Place(path).fault(str(error)) from None
     return scenario
@@ -85,7 +85,7 @@ def parse_section(value: Any, section: str, inherited: Any, path: Path) -> Any:
     `parse_scenario`'s: ask that for the one to show.
     """
     table = _section(value, section, inherited, Place(path, section), (path.resolve(),))
-    return _convert(table, SECTIONS[section], path)
+    return convert(table, SECTIONS[section], path)
 
 
 def load_model(name_or_path: str) -> Model:
@@ -100,7 +100,7 @@ def load_node(name_or_path: str) -> Node:
 
 def _load_entry(name_or_path: str, section: str, kind: type[T]) -> T:
     path = _find(name_or_path, CATALOGUE_KIND[section], Place(None, section))
-    return _convert(_entry_table(path, section, seen=()), kind, path)
+    return convert(_entry_table(path, section, seen=()), kind, path)
 
 
 def _find(name: str, kind: str, place: Place) -> Path:
@@ -116,33 +116,11 @@ def _find(name: str, kind: str, place: Place) -> Path:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else _reason(error)
-        raise place.fault(reason, name) from None
+        why = "no such file" if isinstance(error, FileNotFoundError) else reason(error)
+        raise place.fault(why, name) from None
     if not S_ISREG(mode):
         raise place.fault("a directory, not a file" if S_ISDIR(mode) else "not a regular file", name)
     return path
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return f"{text[:1].lower()}{text[1:]}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The TOML document of a file."""
-    place = Place(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise place.fault("not UTF-8 text") from None
-    except OSError as error:
-        raise place.fault(_reason(error)) from None
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise place.fault("not TOML that offsim reads: nested too deeply") from None
-    except ValueError as error:
-        raise place.fault(f"not TOML: {cut(_reason(error), LONGEST_LIST)}") from None
 
 
 def _own(raw: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -160,7 +138,7 @@ def _scenario_tables(raw: dict[str, Any], path: Path, seen: tuple[Path, ...]) ->
     own = _own(raw, Place(path))
     if "extends" in own:
         parent = _parent(own.pop("extends"), "scenarios", Place(path, "extends"), seen)
-        inherited = _scenario_tables(_read(parent), parent, (*seen, parent.resolve()))
+        inherited = _scenario_tables(read_toml(parent), parent, (*seen, parent.resolve()))
         # A variant is another scenario: it doesn't go by its parent's name.
         tables = {key: value for key, value in inherited.items() if key not in ("name", "title")}
     sections = {key: own.pop(key) for key in SECTIONS if key in own}
@@ -175,7 +153,7 @@ def _section(value: Any, section: str, inherited: Any, place: Place, seen: tuple
     if isinstance(value, str) and section in CATALOGUE_KIND:
         path = _find(value, CATALOGUE_KIND[section], place)
         whole = _entry_table(path, section, seen)
-        _convert(whole, SECTIONS[section], path)
+        convert(whole, SECTIONS[section], path)
         return whole
     if isinstance(value, str) and section == "policy":
         return _extended({"name": value}, section, place, seen)
@@ -199,13 +177,13 @@ def _entry_table(path: Path, section: str, seen: tuple[Path, ...]) -> dict[str, 
     """A model or node file in SI, its `extends` resolved."""
     if not seen and path.is_relative_to(catalogue.ROOT):
         return _catalogue_table(path, section)
-    return _extended(_own(_read(path), Place(path)), section, Place(path), (*seen, path.resolve()))
+    return _extended(_own(read_toml(path), Place(path)), section, Place(path), (*seen, path.resolve()))
 
 
 @cache
 def _catalogue_table(path: Path, section: str) -> dict[str, Any]:
     """A catalogue entry in SI, read once: sweeps name the same few again and again. Never written to."""
-    return _extended(_own(_read(path), Place(path)), section, Place(path), (path.resolve(),))
+    return _extended(_own(read_toml(path), Place(path)), section, Place(path), (path.resolve(),))
 
 
 def _extended(own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -230,6 +208,8 @@ def _parent(value: Any, kind: str, place: Place, seen: tuple[Path, ...]) -> Path
         raise place.fault("extends itself in a circle", value)
     if len(seen) > DEEPEST:
         raise place.fault(f"extended more than {DEEPEST} times", value)
+    if sum(file.stat().st_size for file in (*seen, parent) if file.is_file()) > MOST_BYTES:
+        raise place.fault(f"with all that it extends larger than {MOST_BYTES / 1e6:g} MB", value)
     return parent
 
 
@@ -242,7 +222,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _convert(tables: dict[str, Any], kind: type[T], path: Path) -> T:
+def convert(tables: dict[str, Any], kind: type[T], path: Path) -> T:
     """Strict conversion to the typed struct, with the error in the file's own words."""
     try:
         return msgspec.convert(tables, kind)

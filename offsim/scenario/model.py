@@ -156,7 +156,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
         names = [blocks.name for blocks in self.blocks]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"blocks: two lists are named {twice!r}")
+            raise ValueError(f"blocks: two lists are named {shown(twice)}")
 
     def outside_operations(self) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
         """What the diffusers library runs before and after the blocks; None if that is not known."""

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from .quantity import Curve, Quantity
 from .units import Name, Text, dimension, within
+from .wording import LONGEST_VALUE, cut
 
 ByteQuantity = Annotated[Quantity, dimension("bytes")]
 MemoryQuantity = Annotated[Quantity, dimension("bytes"), within(Meta(gt=0, le=1e18))]
@@ -23,13 +24,14 @@ LinkCostQuantity = Annotated[Quantity, within(Meta(ge=1, le=10))]
 SlowdownQuantity = Annotated[Quantity, within(Meta(ge=0, le=1000))]
 PowerQuantity = Annotated[Quantity, dimension("power")]
 EnergyQuantity = Annotated[Quantity, dimension("energy")]
-ShareQuantity = Annotated[Quantity, within(Meta(gt=0, le=1))]
+KneeQuantity = Annotated[Quantity, within(Meta(ge=0.01, le=1))]
 ExponentQuantity = Annotated[Quantity, within(Meta(ge=1, le=10))]
 RateCurve = Annotated[Curve, dimension("rate")]
 FlopsCurve = Annotated[Curve, dimension("flops")]
 
 PRODUCT, ATTENTION = re.compile(r"\d+x\d+"), re.compile(r"\d+x\d+(x\d+)?(-ragged)?")
 GpuIndex = Annotated[int, Meta(ge=0, le=1023)]
+GpuIndices = Annotated[tuple[GpuIndex, ...], Meta(min_length=1, max_length=1024)]
 KernelClass = Literal["gemm", "attention", "elementwise", "relayout"]
 Transport = Literal["nvlink", "pcie", "host-memory"]
 
@@ -62,9 +64,9 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True):
 class Knee(Struct, frozen=True, forbid_unknown_fields=True):
     """The clock, as a share of the highest, below which kernels of a class slow and draw less; others never do."""
 
-    gemm: ShareQuantity
-    attention: ShareQuantity
-    relayout: ShareQuantity
+    gemm: KneeQuantity
+    attention: KneeQuantity
+    relayout: KneeQuantity
 
 
 class Clock(Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,7 +142,8 @@ class GPU(Struct, frozen=True, forbid_unknown_fields=True):
         for table, pattern in ((self.gemm_shapes, PRODUCT), (self.attention_shapes, ATTENTION)):
             wrong = next((key for key in table if not pattern.fullmatch(key)), None)
             if wrong is not None:
-                raise ValueError(f"{wrong}: expected numbers with x between them, as 5120x15360, 40x128 or 40x128x512")
+                key = cut(wrong, LONGEST_VALUE)
+                raise ValueError(f"{key}: expected numbers with x between them, as 5120x15360, 40x128 or 40x128x512")
         if self.context.value >= self.memory.value:
             raise ValueError("context: leaves nothing of the GPU's memory")
 
@@ -161,7 +164,7 @@ class PCIe(Struct, frozen=True, forbid_unknown_fields=True):
 class Switch(Struct, frozen=True, forbid_unknown_fields=True):
     """A PCIe switch (or root complex) whose GPUs share one uplink."""
 
-    gpus: Annotated[tuple[GpuIndex, ...], Meta(min_length=1)]
+    gpus: GpuIndices
     h2d: RateQuantity
     d2h: RateQuantity
 
@@ -169,7 +172,7 @@ class Switch(Struct, frozen=True, forbid_unknown_fields=True):
 class Socket(Struct, frozen=True, forbid_unknown_fields=True):
     """Host memory of one NUMA node and the GPUs attached to it."""
 
-    gpus: Annotated[tuple[GpuIndex, ...], Meta(min_length=1)]
+    gpus: GpuIndices
     read: RateQuantity
     """What all devices together can read (H2D and the receive side of host-memory collectives)."""
     write: RateQuantity

@@ -16,6 +16,10 @@ Provenance = Literal["measured", "published", "derived", "guess", "given"]
 guess: nobody knows. given: a plain number in the user's own file."""
 
 
+MOST_POINTS = 1000
+"""Of one curve; calibrations measure about ten."""
+
+
 class Quantity(Struct, frozen=True, forbid_unknown_fields=True):
     """One value in SI units with its origin."""
 
@@ -33,7 +37,7 @@ class Curve(Struct, frozen=True, forbid_unknown_fields=True):
     Outside the measured sizes the nearest value holds: no extrapolation.
     """
 
-    points: Annotated[tuple[tuple[float, float], ...], Meta(min_length=1)]
+    points: Annotated[tuple[tuple[float, float], ...], Meta(min_length=1, max_length=MOST_POINTS)]
     provenance: Provenance
     source: Annotated[str, Meta(min_length=1)]
     condition: str = ""

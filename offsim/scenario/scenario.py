@@ -18,10 +18,12 @@ from .policy import (
 from .quantity import Curve, Quantity
 from .schedule import experts
 from .units import Name
+from .wording import choices, cut, one_line, shown
 from .workload import Workload
 
 KNOWN_BY_MODULE = "wan2.2-t2v-a14b"
 """A model of the catalogue whose modules are known one by one."""
+LONGEST_REASON = 250
 
 
 class ScenarioError(Exception):
@@ -116,7 +118,7 @@ def check(scenario: Scenario) -> None:
     ):
         reason = problem(scenario)
         if reason:
-            raise RefusedScenario(reason, scenario)
+            raise RefusedScenario(cut(one_line(reason), LONGEST_REASON), scenario)
 
 
 def _size_problem(scenario: Scenario) -> str | None:
@@ -219,7 +221,7 @@ def _module_problem(scenario: Scenario) -> str | None:
 def _backend_problem(scenario: Scenario) -> str | None:
     backend, known = scenario.workload.attention_backend, scenario.node.gpu.attention
     if backend not in known:
-        return f"workload.attention_backend={backend!r}: node {scenario.node.name} knows {', '.join(sorted(known))}"
+        return f"workload.attention_backend={shown(backend)}: {choices(known, backend)} (node {scenario.node.name})"
     return None
 
 
@@ -237,7 +239,7 @@ def _engine_problem(scenario: Scenario) -> str | None:
         return f"schema={scenario.schema}: this version reads schema 1"
     form = scenario.simulation.collective_form
     if form not in ("pairs", "aggregated"):
-        return f"simulation.collective_form={form!r}: allowed are pairs, aggregated"
+        return f"simulation.collective_form={shown(form)}: allowed are pairs, aggregated"
     return None
 
 

@@ -42,11 +42,12 @@ def within(bounds: Meta) -> Meta:
     return Meta(extra={"within": bounds})
 
 
+LONGEST_NAME = 100
 Name = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z",
-        max_length=100,
+        max_length=LONGEST_NAME,
         description="a name of letters, digits and . _ + -, as wan2.2-t2v-a14b",
     ),
 ]

@@ -1,22 +1,48 @@
-"""How messages about scenario files show values and allowed names: on one line, and never long."""
+"""How messages and tables show what files say: nothing of it moves a terminal's cursor, messages are never long."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 LONGEST_VALUE = 60
 LONGEST_LIST = 120
+LONGEST_PATH = 200
+LONGEST_MESSAGE = 480
+"""Of a whole message, before the program's name is put in front of it."""
 MOST_NAMES = 12
 
 
 def one_line(text: str) -> str:
-    """`text` with everything escaped that could break a line or a terminal."""
+    r"""`text` with everything escaped that could break a line or a terminal, or that shows nothing.
+
+    >>> print(one_line("\x1b[31mred\u202e caf\xe9\n"))
+    \x1b[31mred\u202e café\n
+    """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def visible(text: str) -> str:
+    """The same of a text that may have several lines, and tabs."""
+    return "\n".join(map(one_line, text.expandtabs(4).split("\n")))
 
 
 def cut(text: str, longest: int) -> str:
     """`text`, or its start and an ellipsis."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def file_name(path: Path | str) -> str:
+    """A path as messages name it; of a long one the end, which tells more."""
+    text = one_line(str(path))
+    return text if len(text) <= LONGEST_PATH else "..." + text[3 - LONGEST_PATH :]
+
+
+def first_lower(text: str) -> str:
+    """A sentence as it goes on after a colon."""
+    return f"{text[:1].lower()}{text[1:]}"
 
 
 def shown(value: Any) -> str:
@@ -31,7 +57,7 @@ def shown(value: Any) -> str:
         few = ", ".join(shown(entry) for entry in value[:MOST_NAMES])
         return cut(f"[{few}{', ...' if len(value) > MOST_NAMES else ''}]", LONGEST_VALUE)
     if isinstance(value, str):
-        return repr(cut(value, LONGEST_VALUE))
+        return cut(repr(cut(value, LONGEST_VALUE)), 2 * LONGEST_VALUE)
     return cut(str(value), LONGEST_VALUE)
 
 

@@ -91,8 +91,7 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     def _tokens_per_frame(self, model: Model) -> int:
         _, stride_h, stride_w = model.vae_stride
         _, patch_h, patch_w = model.patch
-        assert self.width is not None and self.height is not None
-        return (self.height // stride_h // patch_h) * (self.width // stride_w // patch_w)
+        return ((self.height or 0) // stride_h // patch_h) * ((self.width or 0) // stride_w // patch_w)
 
     def _token_frames(self, model: Model) -> int:
         latent = ((self.frames or 1) - 1) // model.vae_stride[0] + 1

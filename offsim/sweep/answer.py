@@ -12,6 +12,7 @@ from rich.text import Text
 
 from offsim.results.fitting import FittedTable, fitted
 from offsim.results.layout import width_is_known
+from offsim.scenario.wording import visible
 
 from .findings import calibration_line, findings
 from .grid import Grid
@@ -50,7 +51,7 @@ def _fitting(part: str | Table, width: int) -> RenderableType:
     if isinstance(part, Table):
         return fitted(part, width)
     start = "\n" if part.startswith("\n") else ""
-    wrapped = fill(part, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    wrapped = fill(visible(part), width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
     return Text(start + wrapped.lstrip())
 
 

@@ -27,6 +27,10 @@ ABSENT = -1
 """Its position there."""
 NAMED_BY = {"policy": "policy.name", "node": "node.extends", "model": "model.extends"}
 """What a section's plain name stands for."""
+LONGEST_LABEL = 100
+MOST_AXES = 32
+MOST_CONDITIONS = 300
+"""Different ones of a whole grid: each is held against those of the other axes."""
 Scalar = bool | int | float | str
 Values = Annotated[tuple[Scalar, ...], Meta(min_length=1)]
 When = tuple[tuple[str, tuple[Scalar, ...]], ...]
@@ -121,6 +125,8 @@ def _short_axis(name: str, value: dict[str, Any], place: Place, sampled: bool) -
     when = _when(value.get("when"), place.child("when"))
     if not ranged:
         check(value["values"], Values, place.child("values"))
+        for i, entry in enumerate(value["values"]):
+            _check_label(text(entry), place.child("values").item(i))
         return Axis(name, key=key, values=tuple(value["values"]), when=when)
     if sampled and "step" not in value and "count" not in value:
         return Axis(name, key=key, values=_ends(value, place), when=when, drawn=value.get("scale", "linear"))
@@ -148,11 +154,17 @@ def _point(entry: Any, place: Place) -> Point:
     check_keys(entry, {"label", "when", *SECTIONS}, place)
     if "label" not in entry:
         raise place.child("label").fault("missing")
-    label = entry["label"]
-    if not isinstance(label, str) or not label.strip() or not label.isprintable():
-        raise place.child("label").fault("expected text on one line", label)
+    label = _check_label(entry["label"], place.child("label"))
     overrides = {key: value for key, value in entry.items() if key in SECTIONS}
     return Point(label, overrides, _when(entry.get("when"), place.child("when")))
+
+
+def _check_label(label: Any, place: Place) -> str:
+    """The label itself: it becomes a cell of tables."""
+    fits = isinstance(label, str) and label.strip() and label.isprintable() and len(label) <= LONGEST_LABEL
+    if not fits:
+        raise place.fault(f"expected text on one line, at most {LONGEST_LABEL} characters", label)
+    return str(label)
 
 
 def _when(value: Any, place: Place) -> When:
@@ -188,6 +200,10 @@ def check_keys(table: dict[str, Any], allowed: Iterable[str], place: Place) -> N
 
 def check_axes(axes: Sequence[Axis], place: Place) -> None:
     """Labels are unique on an axis, and no two axes set the same key at the same time."""
+    conditions = sum(len(axis.conditions) for axis in axes)
+    for count, most, what in ((len(axes), MOST_AXES, "axes"), (conditions, MOST_CONDITIONS, "different conditions")):
+        if count > most:
+            raise place.fault(f"{count:,} {what}; at most {most:,}")
     for axis in axes:
         twice = None if axis.drawn else _twice([axis.label(i) for i in range(len(axis))])
         if twice is not None:

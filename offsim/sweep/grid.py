@@ -16,7 +16,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from offsim.scenario.decode import normalise
+from offsim.scenario.documents import MOST_BYTES
 from offsim.scenario.faults import Place
+from offsim.scenario.files import read_within
 from offsim.scenario.load import SECTIONS, read_document
 from offsim.scenario.scenario import Scenario
 
@@ -115,7 +117,7 @@ class Grid:
 def load_grid(name_or_path: str) -> Grid:
     """The grid in a file or of a catalogue name, every distinct section parsed; raises ScenarioError."""
     raw, path = read_document(name_or_path, "grids")
-    return replace(parse_grid(raw, path), source=path.read_bytes())
+    return replace(parse_grid(raw, path), source=read_within(path, MOST_BYTES))
 
 
 def parse_grid(raw: dict[str, Any], path: Path) -> Grid:

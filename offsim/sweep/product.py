@@ -36,14 +36,14 @@ class Products:
         if most > MOST and not conditional:
             raise place.fault(f"{most:,} combinations; at most {MOST:,}")
         found, seen = array("i"), set[Positions]()
-        for combination in self._walk((), None):
+        for walked, combination in enumerate(self._walk((), None)):
+            if walked == MOST:
+                raise place.fault(f"more than {MOST:,} combinations")
             if self._drawn:  # Draws can coincide: of integers, or where what they set does not apply.
                 if combination in seen:
                     continue
                 seen.add(combination)
             found.extend(combination)
-            if len(found) > MOST * len(self._axes):
-                raise place.fault(f"more than {MOST:,} combinations")
         return found
 
     def _walk(self, chosen: Positions, draw: int | None) -> Iterator[Positions]:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from offsim.scenario.allowed import check
 from offsim.scenario.faults import Place
+from offsim.scenario.wording import LONGEST_VALUE, cut, shown
 
 MOST = 100_000
 """Combinations of one grid, and values of one range: beyond that an axis is wrong."""
@@ -51,7 +52,7 @@ def range_values(table: dict[str, Any], place: Place) -> tuple[Number, ...]:
             check(table[key], RANGE_KEYS[key], place.child(key))
     low, high = table["from"], table["to"]
     if low >= high:
-        raise place.child("to").fault(f"expected more than from = {low}", high)
+        raise place.child("to").fault(f"expected more than from = {shown(low)}", high)
     scale = table.get("scale", "linear")
     if scale == "log" and low <= 0:
         raise place.child("from").fault("a range with scale = 'log' begins above 0", low)
@@ -69,7 +70,8 @@ def _steps(table: dict[str, Any], place: Place) -> tuple[Number, ...]:
     low, high, step = (Decimal(str(table[key])) for key in ("from", "to", "step"))
     count = int((high - low) / step) + 1
     if count > MOST:
-        raise place.child("step").fault(f"makes {count:,} values; at most {MOST:,}", table["step"])
+        many = cut(f"{count:,}", LONGEST_VALUE)
+        raise place.child("step").fault(f"makes {many} values; at most {MOST:,}", table["step"])
     whole = all(isinstance(table[key], int) for key in ("from", "to", "step"))
     values = (low + i * step for i in range(count))
     return tuple(int(value) if whole else float(value) for value in values)

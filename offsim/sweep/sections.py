@@ -16,7 +16,6 @@ import msgspec
 
 from offsim.scenario.load import SECTIONS, inherited_tables, parse_scenario, parse_section
 from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, Simulation, check
-from offsim.scenario.wording import one_line
 
 from .axis import Axis
 from .overlay import Table, overlay
@@ -59,7 +58,7 @@ class Assembly:
         try:
             check(scenario)
         except RefusedScenario as found:
-            refused = one_line(found.reason)
+            refused = found.reason
         except ScenarioError:
             self._explain(positions)
         digests = [digest for _, digest in sections.values()]

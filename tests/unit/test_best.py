@@ -330,7 +330,7 @@ def test_the_least_memory_that_is_named_is_enough_and_less_is_not():
 
 @pytest.mark.parametrize(
     ("vram", "said"),
-    [(0.0, "--vram 0: expected GiB"), (-1.0, "--vram -1:"), (float("nan"), "--vram nan"), (1e6, "1e+06")],
+    [(0.5, "--vram=0.5: expected GiB"), (-1.0, "--vram=-1.0: "), (float("nan"), "--vram=nan: "), (1e6, "=1000000.0: ")],
 )
 def test_memory_that_no_gpu_has_is_one_sentence(vram, said, capsys):
     assert cli.dispatch(["best", "flux.1-dev-rtx4090-layerwise", f"--vram={vram}"]) == 2

@@ -1,6 +1,8 @@
 """The command line: every verb, exit codes, one line per error, and what `--help` may import."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from offsim.engine.simulate import DeadlockError
 from offsim.results.layout import seconds
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_scenario
+from tests.malformed.mutations import good, toml
 
 SCENARIOS = catalogue.names("scenarios")
 HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
@@ -207,6 +210,26 @@ BAD = {
     "empty name": ["show", ""],
     "more GPUs than there are": ["run", "TOO-MANY"],
     "missing grid": ["sweep", "nope.toml"],
+    "workers that are no integer": ["sweep", "--workers=1.5"],
+    "workers that are no number": ["sweep", "--workers=0x10"],
+    "too many workers": ["sweep", "--workers", "1" * 5000],
+    "endless memory": ["best", "SMALL", "--vram=1e400"],
+    "a time that is no number": ["calibrate", "--dry-run", "--limit-s=nan"],
+    "a time before now": ["calibrate", "--dry-run", "--limit-s=-1"],
+    "steps of thousands of digits": ["program", "SMALL", "--steps", "1" * 5000],
+    "a billion steps": ["program", "SMALL", "--steps", "0-999999999"],
+    "no step": ["program", "SMALL", "--steps", ""],
+    "a long name": ["show", "x" * 100_000],
+    "a long file": ["run", "x" * 100_000 + ".toml"],
+    "a long flag": ["run", "SMALL", "--" + "x" * 100_000],
+    "a long verb": ["x" * 100_000],
+    "a long value": ["sweep", "--workers", "x" * 100_000],
+    "a name that moves the cursor": ["show", "\x1b[2J\u202e\n"],
+    "a file whose name is no UTF-8": ["run", "\udcff.toml"],
+    "a flag that is no UTF-8": ["run", "SMALL", "--\udcff"],
+    "trace onto the scenario": ["run", "SMALL", "--trace", "SMALL"],
+    "trace onto a device": ["run", "SMALL", "--trace", "/dev/null"],
+    "trace through a link": ["run", "SMALL", "--trace", "/dev/stdout"],
 }
 
 
@@ -217,6 +240,23 @@ def test_bad_input_is_one_line_and_code_2(capsys, small, tmp_path, arguments):
     code, out, err = run(capsys, *(words.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "")
     assert err.startswith("offsim: ") and err.count("\n") == 1
+    assert err[:-1].isprintable() and len(err) <= 500
+
+
+def test_numbers_are_refused_with_the_words_that_files_get(capsys):
+    _, _, err = run(capsys, "sweep", "--workers=1.5")
+    assert err == "offsim: --workers=1.5: expected an integer from 1 to 1024\n"
+    _, _, err = run(capsys, "best", "nope", "--vram=nan")
+    assert err == "offsim: --vram=nan: expected a number above 0 and up to 10000\n"
+
+
+def test_a_trace_replaces_a_trace_and_nothing_else(capsys, small, tmp_path):
+    path = tmp_path / "trace.json"
+    for _ in range(2):
+        assert run(capsys, "run", small, "--trace", str(path))[0] == 0
+    path.write_text("precious")
+    assert run(capsys, "run", small, "--trace", str(path))[0] == 2
+    assert path.read_text() == "precious"
 
 
 def test_a_wrong_name_gets_a_suggestion(capsys):
@@ -260,6 +300,80 @@ def test_a_reader_that_went_away_is_no_error(argument):
         started.stdout.close()
         assert started.stderr.read() == b""
         assert started.wait(60) == 141
+
+
+HOSTILE = "\x1b[31m\x07\x9b31m\u202e\u200b\n caf\xe9 \u65e5\u672c [red]x[/red] :wine_glass:"
+VISIBLE = r"\x1b[31m\x07\x9b31m\u202e\u200b"
+ORDINARY = "caf\xe9 \u65e5\u672c [red]x[/red] :wine_glass:"
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A scenario whose every free text would move a terminal's cursor."""
+    document = good()
+    document["node"]["title"] = document["title"] = HOSTILE
+    document["node"]["gpu"]["attention"][HOSTILE] = document["node"]["gpu"]["attention"]["default"]
+    document["workload"]["attention_backend"] = HOSTILE
+    document["model"]["text_encoder"]["name"] = HOSTILE
+    for number, blocks in enumerate(document["model"]["blocks"]):
+        blocks["name"] = f"{HOSTILE}{number}"
+    path = tmp_path / "hostile.toml"
+    path.write_text(toml(document))
+    return str(path)
+
+
+@pytest.mark.parametrize("words", [["run"], ["program", "--check"], ["best", "--quiet"]])
+@pytest.mark.parametrize("colour", [False, True])
+def test_what_files_say_moves_no_terminal(capsys, monkeypatch, hostile, words, colour):
+    if colour:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "300")
+    code, out, err = run(capsys, words[0], hostile, *words[1:])
+    assert (code, err) == (0, "")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out) if colour else out
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert "\x1b[31m" not in out
+    assert words[0] == "best" or VISIBLE in shown
+    assert words[0] != "run" or ORDINARY in shown
+
+
+@pytest.mark.parametrize("words", [["run"], ["best", "--quiet"]])
+def test_json_is_ascii_and_says_the_same(capsys, hostile, words):
+    _, out, _ = run(capsys, words[0], hostile, *words[1:], "--json")
+    assert out.isascii() and all(c.isprintable() or c == "\n" for c in out)
+    assert words[0] == "best" or any(HOSTILE in str(text) for text in values_of(json.loads(out)))
+
+
+def values_of(document):
+    """Every text in a JSON document, keys too."""
+    if isinstance(document, dict | list):
+        for entry in [*document, *(document.values() if isinstance(document, dict) else ())]:
+            yield from values_of(entry)
+    else:
+        yield document
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("words", [["run"], ["run", "--json"], ["program", "--steps", "0"]])
+def test_no_encoding_of_the_terminal_is_too_small(hostile, encoding, words):
+    result = process(words[0], hostile, *words[1:], env=os.environ | {"PYTHONIOENCODING": encoding}, encoding=encoding)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout
+
+
+@pytest.mark.parametrize("words", ["scenarios", "--help", "show h100-pcie", "run {small} --json"])
+def test_a_full_device_is_told(words, small):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "offsim", *words.format(small=small).split()]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (2, "offsim: standard output: no space left on device\n")
+
+
+@pytest.mark.parametrize(("closed", "words", "code"), [(">&-", "scenarios", 0), ("2>&-", "run nope", 2)])
+def test_closed_outputs_are_no_error(closed, words, code):
+    command = f"'{sys.executable}' -m offsim {words} {closed}"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", "")
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

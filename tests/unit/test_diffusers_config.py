@@ -9,6 +9,7 @@ import pytest
 from offsim.scenario.diffusers import from_diffusers_config
 from offsim.scenario.load import load_model
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import shown
 
 Config = dict[str, Any]
 
@@ -187,7 +188,7 @@ def test_text_encoder_and_vae_stay_unknown(tmp_path: Path) -> None:
 
 def test_an_unknown_class_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     message = error(tmp_path, {**WAN, "_class_name": "UNet2DModel"})
-    assert "config.json: _class_name='UNet2DModel'; allowed are CogVideoXTransformer3DModel, " in message
+    assert "config.json: _class_name='UNet2DModel': allowed are CogVideoXTransformer3DModel, " in message
 
 
 def test_a_config_without_a_class_is_refused(tmp_path: Path) -> None:
@@ -195,25 +196,25 @@ def test_a_config_without_a_class_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_class_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    assert "_class_name=['a']; allowed are " in error(tmp_path, {"_class_name": ["a"]})
+    assert "_class_name=['a']: allowed are " in error(tmp_path, {"_class_name": ["a"]})
 
 
 def test_a_missing_key_is_named_with_what_it_must_be(tmp_path: Path) -> None:
     config = {key: value for key, value in WAN.items() if key != "ffn_dim"}
     message = error(tmp_path, config)
-    assert message.endswith(": ffn_dim: missing; WanTransformer3DModel needs an integer of at least 1")
+    assert message.endswith(": ffn_dim: missing; WanTransformer3DModel needs an integer from 1 to 1000000")
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "40", True])
 def test_a_size_that_is_no_positive_integer_is_refused(value: object, tmp_path: Path) -> None:
     message = error(tmp_path, {**WAN, "num_layers": value})
-    assert message.endswith(f"config.json: num_layers={value!r}: expected an integer of at least 1")
+    assert f"config.json: num_layers={shown(value)}: expected an integer from 1 to 1000" in message
 
 
 @pytest.mark.parametrize("value", [2, [1, 2], [1, 2, 0], None])
 def test_a_patch_that_is_no_triple_is_refused(value: object, tmp_path: Path) -> None:
     message = error(tmp_path, {**WAN, "patch_size": value})
-    assert f"patch_size={value!r}: expected three integers of at least 1" in message
+    assert f"patch_size={shown(value)}: expected an array of 3, each an integer from 1 to 256" in message
 
 
 def test_image_keys_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -233,5 +234,40 @@ def test_a_json_list_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match=r"config\.json: No such file"):
+    with pytest.raises(ScenarioError, match=r"config\.json: no such file"):
         from_diffusers_config(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("num_attention_heads", "1000000000", "=1000000000: expected an integer from 1 to 1000000"),
+        ("num_attention_heads", "-" + "1" * 5000, "=-inf: expected an integer"),
+        ("num_layers", "1001", "=1001: expected an integer from 1 to 1000"),
+        ("ffn_dim", "1" * 400, "=inf: expected an integer"),
+        ("ffn_dim", "NaN", "=nan: expected an integer"),
+        ("patch_size", "[true, 2, 2]", "=[true, 2, 2]: expected an array of 3"),
+        ("patch_size", "[1, 2, 1000]", "=[1, 2, 1000]: expected an array of 3"),
+        ("text_dim", "[4096]", "=[4096]: expected an integer"),
+        ("attention_head_dim", "100000", "=4000000: expected an integer from 1 to 1000000"),
+        ("_class_name", f'"{"x" * 100_000}"', "=" + repr("x" * 57 + "...") + ": allowed are CogVideoX"),
+    ],
+)
+def test_a_value_that_no_model_may_have_is_refused_by_its_key(key: str, text: str, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path, {**WAN, key: "HERE"})
+    path.write_text(path.read_text().replace('"HERE"', text))
+    with pytest.raises(ScenarioError) as caught:
+        from_diffusers_config(path)
+    assert f"{key}{words}" in str(caught.value)
+    assert len(str(caught.value)) < 480 and str(caught.value).startswith(f"{path}: ")
+
+
+def test_an_mlp_ratio_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
+    assert "mlp_ratio=inf: expected a number" in error(tmp_path, {**HUNYUAN, "mlp_ratio": float("inf")})
+
+
+def test_a_name_that_is_too_long_or_strange_still_makes_a_model(tmp_path: Path) -> None:
+    assert from_diffusers_config(write(tmp_path / "1", {**WAN, "_name_or_path": "x" * 1000})).name == "x" * 100
+    assert from_diffusers_config(write(tmp_path / "2", {**WAN, "_name_or_path": ["x"]})).name == "my-checkpoint"
+    (tmp_path / "2" / "My_Checkpoint" / "transformer" / "config.json").rename(tmp_path / "a\x1b[31m.json")
+    assert from_diffusers_config(tmp_path / "a\x1b[31m.json").title == "WanTransformer3DModel of a\\x1b[31m.json"

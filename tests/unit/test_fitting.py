@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
-from offsim.results.fitting import fitted, pieces
+from offsim.results.fitting import FittedTable, fitted, lines, pieces
 from offsim.results.layout import new_table
 
 WORDS = st.lists(st.text("abc-_./", min_size=1, max_size=30), min_size=1, max_size=8).map(" ".join)
@@ -51,3 +52,16 @@ def test_an_optional_column_goes_only_where_the_others_do_not_fit():
     row = ("name", "unbreakableword", "+1.25 %")
     assert "unbreakableword" in "\n".join(shown([row], 30, optional=("words",)))
     assert "unbreakableword" not in "\n".join(shown([row], 25, optional=("words",)))
+
+
+def test_characters_of_two_columns_count_as_two():
+    assert list(lines("\u65e5\u672c \u65e5\u672c", 5)) == [(0, 2), (3, 5)]
+
+
+def test_what_would_move_the_cursor_counts_as_what_is_shown_for_it():
+    table = FittedTable("\x1b[31m")
+    table.add_row("\x07", Text("\u202e"))
+    assert [(column.header, list(column.cells)) for column in table.columns] == [
+        (r"\x1b[31m", [r"\x07"]),
+        ("", [r"\u202e"]),
+    ]

@@ -141,6 +141,14 @@ def test_a_file_may_extend_sixteen_others_and_no_more(tmp_path: Path) -> None:
     assert "extended more than 16 times" in error_of(tmp_path / "29.toml")
 
 
+def test_a_chain_of_files_is_as_large_as_one_may_be_and_no_larger(tmp_path: Path) -> None:
+    (tmp_path / "0.toml").write_text(GOOD.read_text())
+    for i in (1, 2, 3):
+        (tmp_path / f"{i}.toml").write_text(f'extends = "{i - 1}.toml"\n#' + "x" * 140_000)
+    assert load_scenario(tmp_path / "2.toml")
+    assert "2.toml: extends='1.toml': with all that it extends larger than 0.3 MB" in error_of(tmp_path / "3.toml")
+
+
 @pytest.mark.parametrize("name", COMMAND_LINE)
 def test_the_command_line_answers_in_one_line_and_exits_with_2(name: str) -> None:
     path = FOLDER / f"{name}.toml"

@@ -77,7 +77,10 @@ def test_a_range_has_both_ends_and_integers_stay_integers(key, rest, expected):
         ("from = 1, to = 4, count = 4, scale = 'cubic'", "axes.it.scale='cubic'"),
         ("from = 1, to = 4, count = 4, values = [1]", "axes.it.values: unknown key"),
         ("from = 1, to = 1000000000, step = 1", "makes 1,000,000,000 values; at most 100,000"),
+        ("from = 0, to = 1e30, step = 1e-300", "axes.it.step=1e-300: makes 1,000,000,000"),
         ("from = 1, to = inf, step = 1", "axes.it.to=inf"),
+        ('values = ["\\u001b[31m"]', "axes.it.values[0]='\\x1b[31m': expected text on one line"),
+        (f'values = ["{"x" * 101}"]', "expected text on one line, at most 100 characters"),
         ("values = [1], when = 3", "axes.it.when=3: expected a table"),
         ("values = [1], when = { 'policy.version' = 'v1' }", "nothing sets policy.version"),
         ("values = [1], when = { 'workload.gpus' = 1 }", "workload.gpus is set by axes.it, which must come before"),
@@ -88,6 +91,18 @@ def test_a_wrong_axis_is_an_error_that_names_file_and_key(rest, said):
         grid_of(f'it = {{ key = "workload.gpus", {rest} }}')
     assert said in str(caught.value)
     assert str(caught.value).startswith("small.toml: axes.it")
+
+
+def test_axes_and_conditions_are_bounded():
+    def axis(name, point, count):
+        points = "".join(f"{{ label = '{i}', {point.format(i)} }}, " for i in range(count))
+        return f"{name} = [{points}]\n"
+
+    with pytest.raises(ScenarioError, match=r"axes: 33 axes; at most 32"):
+        grid_of("".join(axis(f"a{i}", "policy = 'fsdp'", 1) for i in range(33)))
+    conditions = "policy = 'fsdp', when = {{ 'workload.gpus' = {} }}"
+    with pytest.raises(ScenarioError, match=r"axes: 302 different conditions; at most 300"):
+        grid_of(axis("a", conditions, 151) + axis("b", conditions, 151))
 
 
 def test_an_axis_with_a_condition_stands_on_one_empty_point_elsewhere():

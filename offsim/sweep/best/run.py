@@ -79,7 +79,7 @@ def _checked(vram_gib: float, scenario: Scenario) -> float:
     context = scenario.node.gpu.context.value / GIB
     if not context < vram_gib <= 10_000:
         raise ScenarioError(
-            f"--vram {vram_gib:g}: expected GiB per GPU, above the {context:.2f} that the CUDA context takes and "
+            f"--vram={vram_gib:g}: expected GiB per GPU, above the {context:.2f} that the CUDA context takes and "
             "up to 10000"
         )
     return vram_gib
