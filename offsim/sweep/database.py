@@ -15,7 +15,7 @@ from zlib import crc32
 from msgspec.msgpack import Encoder
 
 from offsim.scenario.scenario import ScenarioError
-from offsim.scenario.wording import LONGEST_LIST, LONGEST_VALUE, cut, one_line
+from offsim.scenario.wording import LONGEST_LIST, LONGEST_VALUE, cut, file_name, one_line
 
 from .column import KINDS, Column
 
@@ -87,7 +87,7 @@ def reading(database: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except (Unreadable, sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
-        raise ScenarioError(one_line(f"{database}: {_wrong(error)}; {advice}")) from None
+        raise ScenarioError(f"{file_name(database)}: {one_line(_wrong(error))}; {advice}") from None
 
 
 def _wrong(error: Exception) -> str:

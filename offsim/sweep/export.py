@@ -12,14 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from offsim.scenario.files import check_possible, check_replaceable, replacing
+from offsim.scenario.files import check_replaceable, replacing
 from offsim.scenario.scenario import ScenarioError
-from offsim.scenario.wording import one_line
+from offsim.scenario.wording import file_name, one_line
 
 from .column import Column
 from .csv_file import write_csv
 from .database import connect, contents, lines, reading
-from .folder import DATABASE, DATABASES, JOURNALS, check_files
+from .folder import DATABASE, DATABASES, JOURNALS, check_files, check_folder
 
 BATCH = 10_000
 """Rows in memory at once, and in one row group of Parquet."""
@@ -38,7 +38,7 @@ def export_command(folder: Path, to: Path) -> str:
     """Write the rows in `folder` to a new file; returns what was done. Raises ScenarioError."""
     writer = WRITERS.get(to.suffix)
     if writer is None:
-        raise ScenarioError(f"--to {to}: expected a file that ends in {' or '.join(WRITERS)}")
+        raise ScenarioError(f"--to {file_name(to)}: expected a file that ends in {' or '.join(WRITERS)}")
     _check_new(to)
     database = _database(folder)
     with reading(database, ADVICE), closing(_read_only(database)) as connection:
@@ -47,30 +47,30 @@ def export_command(folder: Path, to: Path) -> str:
         rows = Rows(columns, (line.cells for line in lines(connection, columns)), about)
         count = _write(to, writer, rows)
     wanted = about.get("combinations", str(count))
-    return one_line(f"{count:,} rows{'' if wanted == str(count) else f' of {wanted}'} written to {to}") + "\n"
+    return f"{count:,} rows{'' if wanted == str(count) else f' of {wanted}'} written to {one_line(str(to))}\n"
 
 
 def _check_new(to: Path) -> None:
     """Say before the work that a file cannot be written, or that there is one."""
     try:
         if os.path.lexists(to):
-            raise ScenarioError(f"--to {to}: exists; choose another name")
+            raise ScenarioError(f"--to {file_name(to)}: exists; choose another name")
         check_replaceable(to)
     except OSError as error:
-        raise ScenarioError(f"--to {to}: {error.strerror}") from None
+        raise ScenarioError(f"--to {file_name(to)}: {error.strerror}") from None
 
 
 def _database(folder: Path) -> Path:
     """The database of a sweep's folder, where nothing but files has its names."""
     database = folder / DATABASE
     try:
-        check_possible(folder)
+        check_folder(folder)
         check_files(folder, DATABASES)
         if database.is_file():
             return database
     except OSError as error:
-        raise ScenarioError(one_line(f"{error.filename or folder}: {error.strerror}; {ADVICE}")) from None
-    raise ScenarioError(one_line(f"{folder}: has no {DATABASE}; {ADVICE}"))
+        raise ScenarioError(f"{file_name(error.filename or folder)}: {error.strerror}; {ADVICE}") from None
+    raise ScenarioError(f"{file_name(folder)}: has no {DATABASE}; {ADVICE}")
 
 
 def _read_only(database: Path) -> sqlite3.Connection:
@@ -93,7 +93,7 @@ def _write(to: Path, writer: Writer, rows: Rows) -> int:
         with replacing(to) as file:
             return writer(file, rows)
     except OSError as error:
-        raise ScenarioError(one_line(f"--to {to}: cannot be written: {error.strerror or error}")) from None
+        raise ScenarioError(f"--to {file_name(to)}: cannot be written: {error.strerror or error}") from None
 
 
 def _csv(file: BinaryIO, rows: Rows) -> int:

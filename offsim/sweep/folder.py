@@ -4,6 +4,7 @@ The lock is SQLite's own, on an empty file beside the database: where the databa
 ends with its process, however that ends, and no worker inherits it.
 """
 
+import errno
 import os
 import re
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from offsim.scenario.files import PART, check_own, check_possible
 from offsim.scenario.scenario import ScenarioError
-from offsim.scenario.wording import one_line
+from offsim.scenario.wording import file_name
 
 from .database import connect
 from .grid import Grid
@@ -23,11 +24,23 @@ DATABASE, LOCK, GRID = "results.sqlite", ".lock", "grid.toml"
 TABLE, ANSWER = "results.csv", "answer.txt"
 JOURNALS = ("-wal", "-shm", "-journal")
 DATABASES = {DATABASE, *(f"{DATABASE}{journal}" for journal in JOURNALS)}
+LONGEST_PATH = 504
+"""Bytes of a database's absolute path: SQLite has 512 for it and what it puts behind."""
 OURS = {*DATABASES, LOCK, *(f"{LOCK}{journal}" for journal in JOURNALS), GRID, TABLE, ANSWER}
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError for a folder that cannot have a database, before anything is made there."""
+    check_possible(folder)
+    length = len(os.fsencode((folder / DATABASE).absolute()))
+    if length > LONGEST_PATH:
+        reason = f"a path of {length} bytes with its {DATABASE}, and SQLite opens none of more than {LONGEST_PATH}"
+        raise OSError(errno.ENAMETOOLONG, reason, str(folder))
 
 
 def make_folder(grid: Grid, out: Path | None) -> Path:
     """A new folder, or `out` if no one else has anything there; raises ScenarioError and OSError."""
+    check_folder(out or _first(grid))
     return _numbered(_first(grid)) if out is None else _given(out)
 
 
@@ -36,12 +49,11 @@ def _first(grid: Grid) -> Path:
 
 
 def _given(out: Path) -> Path:
-    check_possible(out)
     if out.exists() and not out.is_dir():
-        raise ScenarioError(f"--out={out}: is a file; choose a new folder with --out")
+        raise ScenarioError(f"--out={file_name(out)}: is a file; choose a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     if not _has_database(out) and not _only_ours(out):
-        raise ScenarioError(f"--out={out}: folder is not empty; choose a new one with --out")
+        raise ScenarioError(f"--out={file_name(out)}: folder is not empty; choose a new one with --out")
     return out
 
 
@@ -60,12 +72,11 @@ def _numbered(folder: Path) -> Path:
 
 def folder_to_resume(grid: Grid, out: Path | None) -> Path:
     """The folder given, or the latest one of this grid; raises ScenarioError and OSError."""
-    if out is not None:
-        check_possible(out)
+    check_folder(out or _first(grid))
     folder = _latest(_first(grid)) if out is None else out
     if folder is None or not _resumable(folder):
         raise ScenarioError(
-            f"--resume: no sweep to resume in {folder or _first(grid)}; leave --resume out, "
+            f"--resume: no sweep to resume in {file_name(folder or _first(grid))}; leave --resume out, "
             "or name its folder with --out"
         )
     return folder
@@ -117,7 +128,7 @@ def locked(folder: Path) -> Iterator[None]:
             # The file stays: were it removed, another process might lock the old one and a third a new one.
             yield
     except sqlite3.Error as error:
-        raise ScenarioError(one_line(f"{path}: cannot be locked ({error}); choose another --out")) from None
+        raise ScenarioError(f"{file_name(path)}: cannot be locked ({error}); choose another --out") from None
 
 
 def _lock(connection: sqlite3.Connection, folder: Path) -> None:
@@ -126,7 +137,9 @@ def _lock(connection: sqlite3.Connection, folder: Path) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
-        raise ScenarioError(f"{folder}: another sweep is writing here; wait for it or choose another --out") from None
+        raise ScenarioError(
+            f"{file_name(folder)}: another sweep is writing here; wait for it or choose another --out"
+        ) from None
 
 
 def remove_database(folder: Path) -> None:

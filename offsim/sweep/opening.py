@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from offsim.scenario.scenario import ScenarioError
-from offsim.scenario.wording import one_line
+from offsim.scenario.wording import file_name, one_line
 
 from .column import columns_of
 from .database import Contents, connect, contents, create, holds_nothing, reading
@@ -62,7 +62,7 @@ def _folder(grid: Grid, out: Path | None, *, resume: bool) -> Path:
         return folder
     except OSError as error:
         where, what = error.filename or out, error.strerror or error
-        raise ScenarioError(one_line(f"{where}: {what}; or choose another --out")) from None
+        raise ScenarioError(f"{file_name(where)}: {what}; or choose another --out") from None
 
 
 def _is_free(folder: Path, *, resume: bool) -> bool:
@@ -76,7 +76,7 @@ def _is_free(folder: Path, *, resume: bool) -> bool:
         if resume:
             return False
         contents(connection)
-    raise ScenarioError(f"--out={folder}: folder is not empty, it has a sweep; go on with it with --resume")
+    raise ScenarioError(f"--out={file_name(folder)}: folder is not empty, it has a sweep; go on with it with --resume")
 
 
 def _create(folder: Path, grid: Grid, *, resume: bool) -> Store:
@@ -103,7 +103,7 @@ def _reopen(folder: Path, grid: Grid) -> Store:
         known = contents(connection)
         difference = _difference(known, grid)
         if difference:
-            raise ScenarioError(one_line(f"{folder}: cannot be resumed: {difference}; {NEW_FOLDER}"))
+            raise ScenarioError(f"{file_name(folder)}: cannot be resumed: {one_line(difference)}; {NEW_FOLDER}")
         store = Store(folder, grid, connection, known.columns)
         store.begin()
         return store

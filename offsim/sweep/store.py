@@ -14,7 +14,7 @@ from zlib import crc32
 
 from offsim.scenario.files import replacing
 from offsim.scenario.scenario import ScenarioError
-from offsim.scenario.wording import one_line
+from offsim.scenario.wording import file_name
 
 from .column import Column, columns_of
 from .csv_file import write_csv
@@ -143,4 +143,4 @@ def unwritten(path: Path, error: OSError | sqlite3.Error, count: int) -> str:
         kept = f"what was stored is kept ({count:,} rows): make room and go on with --resume, or choose another --out"
     else:
         kept = "nothing was stored: make room, or choose another --out"
-    return one_line(f"{path}: cannot be written: {what}; {kept}")
+    return f"{file_name(path)}: cannot be written: {what}; {kept}"

@@ -395,7 +395,10 @@ def test_a_folder_and_a_file_may_have_any_name(tmp_path, monkeypatch, capsys, na
     assert name.isprintable() or ascii(name)[1:-1] in (tmp_path / name / "answer.txt").read_text()
 
 
-@pytest.mark.parametrize("out", ["\0", "a\0b", "n" * 300, "/".join(["n" * 200] * 30), "/dev/null", "/proc/nowhere", ""])
+@pytest.mark.parametrize(
+    "out",
+    ["\0", "a\0b", "n" * 300, "/".join(["n" * 200] * 30), "/".join(["n" * 200] * 3), "/dev/null", "/proc/nowhere", ""],
+)
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_folder_that_cannot_be_is_an_error_before_the_sweep(tmp_path, monkeypatch, grid, out, resume):
     monkeypatch.chdir(tmp_path)
@@ -403,6 +406,15 @@ def test_a_folder_that_cannot_be_is_an_error_before_the_sweep(tmp_path, monkeypa
     Path("somebody's").write_text("a file")
     refusal(grid, Path(out), resume=resume)
     assert {path.name for path in tmp_path.iterdir()} == {"full", "somebody's"}
+
+
+def test_a_path_that_is_as_long_as_sqlite_opens_one_is_no_error(tmp_path, grid, results):
+    room = folder.LONGEST_PATH - len(str(tmp_path / "results.sqlite"))
+    out = tmp_path / ("n" * 200) / ("n" * (room - 202))
+    fill(out, grid, results)
+    assert len(str(out / "results.sqlite")) == folder.LONGEST_PATH
+    with pytest.raises(ScenarioError, match="SQLite opens none of more than 504"):
+        fill(Path(f"{out}n"), grid, results)
 
 
 def test_a_read_only_folder_is_exported_by_others_than_its_owner(out):
