@@ -225,12 +225,12 @@ def test_a_wrong_name_gets_a_suggestion(capsys):
 
 
 def test_a_bad_trace_path_is_refused_before_simulating(capsys, monkeypatch, small):
-    monkeypatch.setattr("offsim.results.predict.predict", lambda _: pytest.fail("simulated"))
+    monkeypatch.setattr("offsim.results.predict.predict", lambda *_: pytest.fail("simulated"))
     assert run(capsys, "run", small, "--trace", "/no/such/place.json")[0] == 2
 
 
 def test_a_deadlock_says_what_waits_without_a_traceback(capsys, monkeypatch, small):
-    def stuck(_):
+    def stuck(*_):
         raise DeadlockError("the program cannot finish:\n  rank 0 host: waits")
 
     monkeypatch.setattr("offsim.results.predict.predict", stuck)
@@ -239,14 +239,14 @@ def test_a_deadlock_says_what_waits_without_a_traceback(capsys, monkeypatch, sma
 
 
 def test_a_bug_shows_its_traceback_and_asks_for_a_report(capsys, monkeypatch, small):
-    monkeypatch.setattr("offsim.results.predict.predict", lambda _: 1 / 0)
+    monkeypatch.setattr("offsim.results.predict.predict", lambda *_: 1 / 0)
     code, _, err = run(capsys, "run", small)
     assert code == 1
     assert "ZeroDivisionError" in err and "please report" in err
 
 
 def test_an_interrupt_is_quiet(capsys, monkeypatch, small):
-    def interrupt(_):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("offsim.results.predict.predict", interrupt)
