@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing, redirect_stdout, suppress
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
@@ -132,7 +132,7 @@ class Range:
 
     def _resumed(self, out: Path) -> list[str]:
         try:
-            with redirect_stdout(StringIO()):
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                 code = sweep_command(str(self.grid), out, 1, True, resume=(out / DATABASE).exists())
         except ScenarioError as error:
             return [f"cannot go on: {error}"]
