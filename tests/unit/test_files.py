@@ -1,5 +1,6 @@
 """Files that users name: nothing hangs, nothing is followed, nothing is half written."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -97,3 +98,9 @@ def test_folders_and_missing_folders_are_named(tmp_path: Path) -> None:
         check_replaceable(tmp_path)
     with pytest.raises(OSError, match="no directory"):
         check_replaceable(tmp_path / "missing" / "a")
+
+
+def test_what_cannot_be_written_is_named_as_the_user_named_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as caught, replacing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (caught.value.filename, list(tmp_path.iterdir())) == (str(tmp_path / "a"), [])

@@ -1,6 +1,7 @@
 """Sample files survive what can happen to them."""
 
 import json
+import os
 
 import msgspec
 import pytest
@@ -103,3 +104,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ScenarioError, match=r"file: .*give another --out"):
         SampleFile(tmp_path / "file" / "samples.jsonl").lock()
+
+
+def test_what_stands_in_place_of_samples_is_neither_waited_for_nor_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to("victim")
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (("link", "is a link"), ("pipe", "not a regular file"), (".", "is a directory")):
+        with pytest.raises(ScenarioError, match=why):
+            SampleFile(tmp_path / name).lock()
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    with pytest.raises(ScenarioError, match="not a regular file"):
+        SampleFile(tmp_path / "pipe").header()
+
+
+def test_samples_that_nest_without_end_are_no_samples(file):
+    file.path.write_bytes(b'{"mode":' + b"[" * 100_000 + b"\n" + b"[" * 100_000 + b"\n")
+    for read in (file.header, file.samples):
+        with pytest.raises(ScenarioError, match="not a file of samples"):
+            read()
