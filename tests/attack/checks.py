@@ -11,8 +11,9 @@ from .execution import LIMIT, Answer
 FINE, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 2, 130, 141
 MOST_MEMORY = 1e9
 LONGEST = 500
-ANNOUNCEMENT = re.compile(r"about [\d.,]+ (s|min|h)")
+ANNOUNCEMENT = re.compile(r"up to about [\d.,]+ (s|min|h) left")
 """How a command says that it will take long."""
+PROGRESS = re.compile(r"^offsim: [a-z]+: .* after \d+ s(, up to about [\d.,]+ (s|min|h) left)?$")
 RAISED = re.compile(r"^(?:\w+\.)*(\w+)(?=: |$)", re.MULTILINE)
 """The line of a traceback that names its error."""
 FRAME = re.compile(r'File "[^"]*?((?:offsim|calibration)/[^"]+)", line \d+, in (\S+)')
@@ -24,7 +25,7 @@ ABOVE = 1 + 1e-9
 def faults(case: Case, answer: Answer) -> Iterator[str]:
     """What is wrong with an answer, each in a few words that are the same for the same fault."""
     out, err = answer.stdout.decode("utf-8", "replace"), answer.stderr.decode("utf-8", "replace")
-    yield from _limits(answer)
+    yield from _limits(case, answer)
     if "Traceback" in err or "Traceback" in out:
         yield f"traceback: {signature(err or out)}"
     elif answer.code is not None and answer.code not in _codes(case):
@@ -41,9 +42,11 @@ def _codes(case: Case) -> tuple[int, ...]:
     return (FINE, BAD_INPUT, INTERRUPTED, *((BROKEN_PIPE,) if case.stdout == "gone" else ()))
 
 
-def _limits(answer: Answer) -> Iterator[str]:
+def _limits(case: Case, answer: Answer) -> Iterator[str]:
     early = answer.early.decode("utf-8", "replace")
-    if answer.stopped == "hangs" or ((answer.stopped or answer.seconds > LIMIT) and not ANNOUNCEMENT.search(early)):
+    silenced = "--quiet" in case.arguments
+    long = answer.stopped == "takes long" or answer.seconds > LIMIT
+    if answer.stopped == "hangs" or (long and not silenced and not ANNOUNCEMENT.search(early)):
         yield f"time: {answer.stopped or 'takes long'}"
     if answer.peak > MOST_MEMORY:
         yield "memory: over 1 GB"
@@ -63,7 +66,7 @@ def _plain(text: str) -> str:
 
 def _message(case: Case, err: str) -> Iterator[str]:
     """One line that names what is wrong."""
-    lines = [line for line in err.split("\n") if line and not ANNOUNCEMENT.search(line)]
+    lines = [line for line in err.split("\n") if line and not PROGRESS.match(line)]
     if len(lines) != 1:
         yield f"{len(lines)} lines for a message"
         return

@@ -17,13 +17,18 @@ from types import FrameType
 from typing import NamedTuple
 
 from .case import ELSEWHERE, PRECIOUS, WORK, Case, File
+from .sessions import is_busy, members
 
 LIMIT = 10.0
 """Seconds of processor time."""
 SAYS_SO = 1.5
 """Seconds within which a case that takes longer must have said how long it takes."""
+SAYS_SO_AT_MOST = 5.0
+"""The same on the clock, beside others that are busy."""
 PATIENCE = 60.0
 """Seconds on the clock after which a case hangs."""
+AGAIN = 0.5
+"""Seconds between two looks: the exception of one may be lost in a destructor or the like."""
 STATUS, RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -131,16 +136,16 @@ def _within_limits(case: Case, err: Path) -> tuple[int | None, float, int, bytes
 
     def on_time(number: int, frame: FrameType | None) -> None:
         nonlocal early
-        if number == signal.SIGALRM:
-            raise Stop("hangs")
-        if not early:
-            early = err.read_bytes() or b"-"
-            signal.setitimer(signal.ITIMER_PROF, LIMIT - SAYS_SO)
-            return
-        raise Stop("takes long")
+        passed = time.monotonic() - begun_at
+        early = early or err.read_bytes() or b"-"
+        if passed > PATIENCE:
+            raise Stop("takes long" if is_busy(os.getsid(0), before + LIMIT) else "hangs")
+        if _processor_seconds() - begun > LIMIT:
+            raise Stop("takes long")
 
     stopped, code = "", None
-    begun = _processor_seconds()
+    begun, begun_at = _processor_seconds(), time.monotonic()
+    before = sum(member.seconds for member in members(os.getsid(0)))
     RESET_PEAK.write_text("5")
     with _timers(on_time):
         try:
@@ -168,8 +173,8 @@ def _exit_code(case: Case) -> int:
 def _timers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     for number in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, handler)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-    signal.setitimer(signal.ITIMER_PROF, SAYS_SO)
+    signal.setitimer(signal.ITIMER_REAL, SAYS_SO_AT_MOST, AGAIN)
+    signal.setitimer(signal.ITIMER_PROF, SAYS_SO, AGAIN)
     try:
         yield
     finally:

@@ -12,8 +12,9 @@ from random import Random
 from typing import BinaryIO
 
 from .case import WORK, Case
-from .execution import LIMIT, PATIENCE, SAYS_SO, Answer, lay_out
+from .execution import LIMIT, PATIENCE, SAYS_SO_AT_MOST, Answer, lay_out
 from .kinds import KINDS
+from .sessions import is_busy, lives
 from .trial import Verdict, all_faults
 
 ROOT = Path(__file__).parents[2]
@@ -114,34 +115,20 @@ def _waited(pid: int, err: Path, begun: float) -> tuple[int, "os._Rusage", bytes
         if done:
             return os.waitstatus_to_exitcode(status), usage, early, stopped
         passed = time.monotonic() - begun
-        if passed > 3 * SAYS_SO and not early:
+        if passed > SAYS_SO_AT_MOST and not early:
             early = err.read_bytes() or b"-"
         if passed > PATIENCE and not stopped:
-            stopped = "hangs" if _processor_seconds(pid) < LIMIT else "takes long"
+            stopped = "takes long" if is_busy(pid, LIMIT) else "hangs"
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _lives_in(stat: Path, group: int) -> bool:
-    """Whether a process is of this group, and not dead and waiting for its parent."""
-    try:
-        state, _, found, *_ = stat.read_text().rpartition(")")[2].split()
-    except OSError:
-        return False
-    return int(found) == group and state != "Z"
-
-
 def _outlives(pid: int) -> bool:
-    """Whether the group still has a process after a while; ends it."""
+    """Whether the session still has a process after a while; ends it."""
     deadline = time.monotonic() + LEAVES_WITHIN
     while time.monotonic() < deadline:
-        if not any(_lives_in(path, pid) for path in Path("/proc").glob("[0-9]*/stat")):
+        if not lives(pid):
             return False
         time.sleep(0.05)
     with suppress(ProcessLookupError):

@@ -12,13 +12,14 @@ from multiprocessing.connection import Connection
 from threading import Event
 
 from .execution import PATIENCE
-from .kinds import kind_of
-from .trial import Verdict, trial
+from .trial import Verdict, case_of, trial
 
 AT_ONCE = 2
 BATCH = 250
 """Cases of one process: what it keeps in memory must stay bounded."""
 GIVEN_UP = 1.5 * PATIENCE
+ENDS_WITHIN = 2.0
+"""Seconds for a process that is no longer asked."""
 MOST_ADDRESSES = 6 * 2**30
 """Bytes: keeps what runs away from taking the whole machine."""
 
@@ -53,9 +54,9 @@ class Worker:
 
     def close(self) -> str:
         """End the process, and all that it started; returns how it had ended."""
-        self._process.join(0)
-        ended = "hangs" if self._process.exitcode is None else f"died with {self._process.exitcode}"
         self._connection.close()
+        self._process.join(ENDS_WITHIN)
+        ended = "hangs" if self._process.exitcode is None else f"died with {self._process.exitcode}"
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid or 0, signal.SIGKILL)
         self._process.kill()
@@ -73,7 +74,8 @@ def batch(seed: int, numbers: Sequence[int], tell: Callable[[Verdict], None], st
             verdict = worker.verdict(number)
             if verdict is None:
                 ended, worker = worker.close(), Worker(seed)
-                verdict = Verdict(number, kind_of(number), None, 0.0, 0, (f"process {ended}",))
+                kind, case = case_of(seed, number)
+                verdict = Verdict(number, kind, None, 0.0, 0, (f"process {ended}",), case.arguments)
             tell(verdict)
     finally:
         worker.close()

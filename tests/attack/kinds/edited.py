@@ -17,7 +17,7 @@ def verb(random: Random, file: str = "case.toml") -> tuple[str, ...]:
     """A command that reads a scenario."""
     lines = (("run", file), ("run", file, "--json"), ("program", file), ("program", file, "--check"))
     if chance(random, 0.02):
-        return ("best", file, "--quiet", *(("--json",) if chance(random, 0.5) else ()))
+        return ("best", file, *(("--json",) if chance(random, 0.5) else ()))
     return random.choice((*lines[:2], *lines))
 
 

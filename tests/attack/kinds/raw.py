@@ -22,7 +22,7 @@ def raw(random: Random) -> Case:
     if place == "scenario":
         return Case(verb(random), (("case.toml", content),), ("case.toml",))
     if place == "grid":
-        return Case(("sweep", "case.toml", "--quiet", "--workers", "1"), (("case.toml", content),), ("case.toml",))
+        return Case(("sweep", "case.toml", "--workers", "1"), (("case.toml", content),), ("case.toml",))
     whole = scenario()
     whole[place] = "other.toml"
     files = (("case.toml", File(toml(whole).encode())), ("other.toml", content))

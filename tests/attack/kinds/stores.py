@@ -69,7 +69,7 @@ def stores(random: Random) -> Case:
     files: tuple[tuple[str, Content], ...] = (("grid.toml", File(GRID_FILE)), ("q7", store))
     if chance(random, 0.6):
         return Case(
-            ("sweep", "grid.toml", "--quiet", "--workers", "1", "--resume", "--out", "q7"),
+            ("sweep", "grid.toml", "--workers", "1", "--resume", "--out", "q7"),
             files,
             ("q7",),
             ("q7",),
@@ -87,7 +87,7 @@ def _siblings(random: Random) -> Case:
     ends = ("-backup", "-2", "-02", "-1_0", "-٣", "-", " copy", "-2.old", "-" + "9" * 50, "x", "")
     files: list[tuple[str, Content]] = [(name + end, Store(None)) for end in random.sample(ends, random.randint(1, 3))]
     files += [("grid.toml", File(GRID_FILE))]
-    return Case(("sweep", "grid.toml", "--quiet", "--workers", "1", "--resume"), tuple(files))
+    return Case(("sweep", "grid.toml", "--workers", "1", "--resume"), tuple(files))
 
 
 def _flip(random: Random, folder: Path) -> None:
