@@ -19,6 +19,8 @@ def configs(random: Random) -> Case:
     """What from_diffusers_config is given."""
     if chance(random, 0.05):
         return _no_file(random)
+    if chance(random, 0.2):
+        return _surely_wrong(random)
     found = json.dumps(_changed(random)).replace('"@digits"', "9" * random.choice(DIGITS))
     content = text(found)
     if chance(random, 0.15):
@@ -26,6 +28,17 @@ def configs(random: Random) -> Case:
     elif chance(random, 0.05):
         content = text(_constructed(random))
     return Case(("q7/config.json",), (("q7/config.json", content),), ("config.json",), entry="config")
+
+
+def _surely_wrong(random: Random) -> Case:
+    """A size that is none: the message names its key."""
+    config: dict[str, Any] = deepcopy(random.choice(PUBLISHED)[1])
+    key = random.choice(
+        [key for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)]
+    )
+    config[key] = random.choice(("40", -1, 0, 1.5, [1], {}, True, "\x1b[1m" * 1000, "x" * 10**5))
+    files = (("q7/config.json", text(json.dumps(config))),)
+    return Case(("q7/config.json",), files, ("config.json", key), entry="config")
 
 
 def _changed(random: Random) -> Any:

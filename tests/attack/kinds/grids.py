@@ -1,5 +1,6 @@
 """Grids: axes of all kinds, good and changed."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -8,8 +9,10 @@ from tests.attack.documents import scenario
 from tests.attack.pools import hostile_text
 from tests.malformed.mutations import Table, toml
 
-from .edited import change
+from .edited import change, surely_wrong
 
+Maker = Callable[[Random, Table, Table], None]
+"""Adds an axis to a grid."""
 POLICIES: tuple[Any, ...] = (
     "resident",
     "full-model",
@@ -24,26 +27,35 @@ POLICIES: tuple[Any, ...] = (
 
 def grids(random: Random) -> Case:
     """A sweep over a small grid, at times with changes or hostile labels."""
-    document = good_grid(random)
-    for _ in range(random.choice((0, 0, 1, 2))):
-        change(random, document)
+    names: tuple[str, ...] = ("case.toml",)
+    if chance(random, 0.1):
+        document = _grid(random, [_gpus, _policies])
+        names = (*names, surely_wrong(random, document))
+    else:
+        document = good_grid(random)
+        for _ in range(random.choice((0, 0, 1, 2))):
+            change(random, document)
     arguments = ["sweep", "case.toml", "--workers", "2" if chance(random, 0.01) else "1"]
-    arguments += ["--quiet"] if chance(random, 0.7) else []
+    arguments += ["--quiet"] if chance(random, 0.3) else []
     out = ["--out", "out"] if chance(random, 0.5) else []
-    return Case((*arguments, *out), (("case.toml", text(toml(document))),), ("case.toml",), ("offsim-results", "out"))
+    return Case((*arguments, *out), (("case.toml", text(toml(document))),), names, ("offsim-results", "out"))
 
 
 def good_grid(random: Random) -> Table:
     """A grid of a few combinations of the tiny scenario, rarely of very many."""
+    document = _grid(random, random.sample(MAKERS, random.randint(1, 3)))
+    if chance(random, 0.3):
+        document["title"], document["notes"] = hostile_text(random), hostile_text(random)
+    return document
+
+
+def _grid(random: Random, makers: list[Maker]) -> Table:
     base = scenario()
     base["workload"]["sequence_parallel"] = 1
     document: Table = {"schema": 1, "name": "small", "scenario": {key: base[key] for key in _sections(base)}}
-    makers = random.sample((_gpus, _policies, _steps, _tokens, _range, _drawn, _booleans, _texts), random.randint(1, 3))
     axes = document["axes"] = {}
     for maker in makers:
         maker(random, document, axes)
-    if chance(random, 0.3):
-        document["title"], document["notes"] = hostile_text(random), hostile_text(random)
     return document
 
 
@@ -98,3 +110,6 @@ def _texts(random: Random, document: Table, axes: Table) -> None:
         axes["text"] = [{"label": label, "workload": {"compile_s": i}} for i, label in enumerate(labels)]
     else:
         axes["text"] = {"key": "model.title", "values": [hostile_text(random), "second"]}
+
+
+MAKERS: tuple[Maker, ...] = (_gpus, _policies, _steps, _tokens, _range, _drawn, _booleans, _texts)

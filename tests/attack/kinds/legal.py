@@ -1,34 +1,24 @@
-"""Scenarios that are legal, field by field: near bounds, with every value of every option.
+"""Scenarios that are legal, field by field: near bounds, with every value of every option."""
 
-What each field allows is read off its type, so a new field is attacked from its first day.
-"""
-
-from math import gcd, log10
+from math import gcd
 from random import Random
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-from msgspec import Meta
+from typing import Any, get_args, get_type_hints
 
 from offsim.scenario import catalogue
-from offsim.scenario.allowed import limits, peel
 from offsim.scenario.model import Component, Model
 from offsim.scenario.node import GPU, CollectiveKind, Host, Interference, NVLink, Overheads, PCIe, Socket
-from offsim.scenario.policy import Policy
-from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Simulation
-from offsim.scenario.units import dimension_of, key_names
 from offsim.scenario.workload import Workload
 from tests.attack.case import Case, chance, text
 from tests.attack.documents import scenario
 from tests.malformed.mutations import Table, toml
 
 from .edited import verb
+from .policies import policies
+from .values import settings, vary
 
-OURS = ("gpus", "sequence_parallel", "width", "height", "frames", "tokens", "name", "blocks", "embeddings", "compile")
-"""Fields that depend on others: set by hand or not at all."""
 HEADS = 4
-BY_MODULE = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-t2v-a14b", "wan2.2-ti2v-5b")
+BY_MODULE = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-t2v-a14b")
 """Models whose modules are known one by one."""
 MACHINE: tuple[tuple[tuple[str | int, ...], type], ...] = (
     (("gpu",), GPU),
@@ -44,10 +34,10 @@ MACHINE: tuple[tuple[tuple[str | int, ...], type], ...] = (
 
 def legal(random: Random) -> Case:
     """A scenario of legal values: mostly one that runs."""
-    policy = _policy(random)
+    policy = policies(random)
     by_module = policy["name"] == "accelerate-sequential" or policy.get("level") == "leaf"
     document = _listed(random, by_module) if by_module or chance(random, 0.4) else _tiny(random)
-    _vary(random, document["workload"], Workload, random.choice((0.0, 0.1, 0.4)))
+    vary(random, document["workload"], Workload, random.choice((0.0, 0.1, 0.4)))
     if chance(random, 0.5):
         document["workload"]["step_end"] = random.choice(("stream", "device", "none"))
     document["policy"] = policy
@@ -63,10 +53,10 @@ def _tiny(random: Random) -> Table:
     """The tiny scenario with its machine and model varied."""
     document = scenario()
     document["simulation"] = {}
-    _vary(random, document["model"], Model, random.choice((0.0, 0.1)))
+    vary(random, document["model"], Model, random.choice((0.0, 0.1)))
     document["model"]["blocks"][0]["count"] = random.choice((1, 2, 4, 7, 40, 100, rarely(random, 1000)))
     for name in ("text_encoder", "vae"):
-        _vary(random, document["model"][name], Component, random.choice((0.0, 0.3)))
+        vary(random, document["model"][name], Component, random.choice((0.0, 0.3)))
         if chance(random, 0.1):
             del document["model"][name]
     gpus = random.choice((1, 1, 2, 2, 3, 4, 8, 16, rarely(random, random.choice((64, 1024)))))
@@ -104,7 +94,7 @@ def _machine(random: Random, node: Table, gpus: int) -> Table:
         table: Any = node
         for step in steps:
             table = table[step]
-        _vary(random, table, struct, random.choice((0.0, 0.0, 0.1, 0.3)))
+        vary(random, table, struct, random.choice((0.0, 0.0, 0.1, 0.3)))
     node["gpus"] = gpus
     node["collectives"]["transport"] = random.choice(("nvlink", "pcie", "host-memory"))
     half = random.randrange(gpus)
@@ -149,73 +139,3 @@ def _listed(random: Random, by_module: bool) -> Table:
     work = {"tokens": random.choice((256, 4096, 30_000)), "steps": random.choice((1, 2, 4, 10, 30))}
     gpus = random.choice((1, 1, 1, 2, 2, 4, 8))
     return {"model": model, "node": node, "workload": {"gpus": gpus, **work}}
-
-
-def _policy(random: Random) -> Table:
-    """A policy with some or all of its options set."""
-    struct = random.choice(get_args(Policy))
-    found = settings(random, struct, random.choice((0.0, 0.2, 0.6)))
-    for key in ("prefetch", "resident_layers"):
-        if key in found and chance(random, 0.8):
-            found[key] = random.choice((0, 1, 1, 2, 0.0, 0.3, 0.99)) if struct.__name__ != "FSDP" else 2
-    return {"name": struct.__struct_config__.tag, **found}
-
-
-def _vary(random: Random, table: Table, struct: type, share: float) -> None:
-    """Set a share of a struct's fields, in place of what the table has of them."""
-    hints = get_type_hints(struct, include_extras=True)
-    for key, value in settings(random, struct, share).items():
-        for field, hint in hints.items():
-            names = key_names(field, dimension_of(hint))
-            if key in names:
-                for name in names:
-                    table.pop(name, None)
-        table[key] = value
-
-
-def settings(random: Random, struct: type, share: float, only: tuple[str, ...] = ()) -> Table:
-    """A share of a struct's fields with legal values, under their keys."""
-    found = {}
-    for field, hint in get_type_hints(struct, include_extras=True).items():
-        if field in OURS or (only and field not in only) or not chance(random, share):
-            continue
-        key, factor = random.choice(list(key_names(field, dimension_of(hint)).items()))
-        value = legal_value(random, hint, factor)
-        if value is not None:
-            found[key] = value
-    return found
-
-
-def legal_value(random: Random, hint: Any, factor: float) -> Any:
-    """A value that the annotation allows, in the unit of that factor; None where only a table will do."""
-    kind = peel(hint)[0]
-    if get_origin(kind) in (Union, UnionType):
-        members = [member for member in get_args(kind) if member is not NoneType]
-        member = random.choice(members)
-        return legal_value(random, hint if len(members) == 1 and _bounded(hint) else member, factor)
-    if get_origin(kind) is Literal:
-        return random.choice(get_args(kind))
-    if kind is bool:
-        return chance(random, 0.5)
-    if kind in (int, float, Quantity, Curve):
-        return _number(random, limits(hint), kind is int, factor)
-    if get_origin(kind) is tuple and get_args(kind)[-1] is not Ellipsis:
-        return [legal_value(random, member, 1.0) for member in get_args(kind)]
-    return None
-
-
-def _bounded(hint: Any) -> bool:
-    return bool(peel(hint)[1])
-
-
-def _number(random: Random, bounds: Meta, whole: bool, factor: float) -> float:
-    """At a bound, next to it, or anywhere between on a logarithmic scale."""
-    low = bounds.ge if bounds.ge is not None else bounds.gt or 0
-    high = bounds.le if bounds.le is not None else bounds.lt or 1e30
-    step = 1 if whole else (high - low) * 1e-9
-    start = low if bounds.gt is None else low + step
-    end = high if bounds.lt is None else high - step
-    between = 10 ** random.uniform(log10(max(start, end * 1e-12, 1e-300)), log10(end))
-    value = random.choice((start, end, start + step, between, between, between))
-    value = min(max(value, start), end)
-    return round(value) if whole else value / factor
