@@ -29,7 +29,7 @@ def grids(random: Random) -> Case:
     """A sweep over a small grid, at times with changes or hostile labels."""
     names: tuple[str, ...] = ("case.toml",)
     if chance(random, 0.1):
-        document = _grid(random, [_gpus, _policies])
+        document = _grid(random, [_gpus, _booleans])
         names = (*names, surely_wrong(random, document))
     else:
         document = good_grid(random)

@@ -131,6 +131,8 @@ def _tampered(random: Random, folder: Path) -> None:
     """Some statements of SQL on a random table and column."""
     with closing(sqlite3.connect(folder / DATABASE)) as connection, suppress(sqlite3.Error), connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if not tables:
+            return
         table = random.choice(tables)
         columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
         column = random.choice(columns)
