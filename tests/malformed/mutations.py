@@ -59,7 +59,7 @@ def good() -> Table:
 
 def mutations() -> Iterator[Malformed]:
     """Every bad document."""
-    for steps, value in _places(good()):
+    for steps, value in places(good()):
         if isinstance(value, dict):
             yield from _bad_tables(steps, value)
         elif isinstance(value, list):
@@ -74,12 +74,12 @@ def mutations() -> Iterator[Malformed]:
             yield from _replaced(steps, {"a date for something else": datetime.date(2026, 1, 31)})
 
 
-def _places(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
+def places(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
     """Everything in a document, with the keys and indices that lead there."""
     yield steps, value
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, entry in entries:
-        yield from _places(entry, (*steps, step))
+        yield from places(entry, (*steps, step))
 
 
 def _name(steps: Steps) -> str:
@@ -201,9 +201,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\u{ord(c):04X}" for c in value) + '"'
+        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08X}" for c in value) + '"'
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(entry)}" for key, entry in value.items()) + "}"
-    return value.isoformat() if isinstance(value, datetime.date) else repr(value)
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else repr(value)
