@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
+from offsim.scenario.faults import one_message
 from offsim.scenario.scenario import ScenarioError
 
 
 def run_script(main: Callable[[], int | None]) -> None:
-    """Run `main` and exit with what it returns, or with 2 and one sentence where it raises ScenarioError."""
+    """Run `main` and exit with what it returns, or with 2 and one sentence where the input is at fault."""
     try:
         sys.exit(main())
-    except ScenarioError as error:
-        print(f"offsim: {error}", file=sys.stderr)
+    except (ScenarioError, OSError) as error:
+        print(f"offsim: {one_message(error)}", file=sys.stderr)
         sys.exit(2)

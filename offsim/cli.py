@@ -19,10 +19,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from offsim.cli_arguments import Gibibytes, Workers
 from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write, write_json
-from offsim.scenario.documents import reason
-from offsim.scenario.faults import Place
+from offsim.scenario.faults import Place, one_message
 from offsim.scenario.scenario import ScenarioError
-from offsim.scenario.wording import LONGEST_MESSAGE, cut, file_name, one_line, visible
+from offsim.scenario.wording import one_line, visible
 from offsim.signals import INTERRUPTED, interrupted
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
@@ -269,27 +268,20 @@ def dispatch(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (CycloptsError, ScenarioError, OSError) as error:
-        _tell(one_message(error))
+        _tell(_without_name(error) + one_message(error))
         return BAD_INPUT
     except Exception as error:
         return _report_bug(error)
     return code
 
 
-def one_message(error: Exception) -> str:
-    """What went wrong as one printable line, however long the arguments and names are that it quotes."""
-    text = f"{_where(error)}{reason(error)}" if isinstance(error, OSError) else str(error)
-    return cut(one_line(" ".join(text.split())), LONGEST_MESSAGE)
-
-
-def _where(error: OSError) -> str:
-    """The file that an error is about; standard output if that is what fails, whoever wrote to it."""
-    if error.filename:
-        return f"{file_name(error.filename)}: "
-    try:
-        write("")
-    except OSError:
-        return "standard output: "
+def _without_name(error: Exception) -> str:
+    """What fails if that is standard output, whoever wrote to it: such an error names no file."""
+    if isinstance(error, OSError) and not error.filename:
+        try:
+            write("")
+        except OSError:
+            return "standard output: "
     return ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from calibration.probes.kernels_time import packed_bytes
 from calibration.samples import Sample
 from offsim.scenario.quantity import Curve
+from offsim.scenario.scenario import ScenarioError
 
 Point = tuple[float, float]
 LONGEST = 0.03
@@ -18,7 +19,9 @@ KEY_TILE = 128
 
 
 def curve(points: list[Point], source: str) -> Curve:
-    """Sizes and rates as the node holds them."""
+    """Sizes and rates as the node holds them; raises ScenarioError where there are none."""
+    if not points:
+        raise ScenarioError(f"too little measured for a profile: no size without a power limit ({source})")
     return Curve(tuple(sorted(points)), "measured", source)
 
 

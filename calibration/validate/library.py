@@ -5,16 +5,14 @@ compared is a mode's forward relative to the interleaved forwards without offloa
 Left out: the traced first forward, which is kept but not compared.
 """
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
 
+from calibration.replays.lines import read_lines
 from offsim.scenario.policy import DiffusersGroup, Policy
-from offsim.scenario.scenario import ScenarioError
 
 from .records import NODES, nodes_under, steady_resident
 
@@ -102,18 +100,10 @@ def read_library(root: Path = NODES) -> tuple[list[LibraryRecord], list[tuple[st
     failures: list[tuple[str, str, str]] = []
     for folder, profile in nodes_under(root):
         for path in sorted(folder.glob(PATTERN)):
-            of_file = File(folder.name, profile, list(_lines(path)))
+            of_file = File(folder.name, profile, list(read_lines(path)))
             records += of_file.records()
             failures += of_file.failures()
     return records, failures
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            yield json.loads(text)
-        except ValueError as error:
-            raise ScenarioError(f"{path}: line {number} is no JSON object ({error})") from None
 
 
 class File:

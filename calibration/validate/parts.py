@@ -7,7 +7,6 @@ ranks is compared. It scores nothing.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from msgspec import structs
 
 from calibration.parts import Part, parts_of
 from calibration.replays.cases import Case
+from calibration.replays.lines import read_lines
 from calibration.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
@@ -50,8 +50,7 @@ def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
 
 
 def _lines(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    paths = sorted(folder.glob(pattern))
-    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for path in sorted(folder.glob(pattern)) for line in read_lines(path)]
 
 
 def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:

@@ -5,7 +5,6 @@ experts, of the resident run the steps that begin after its first 0.2 s, in whic
 their ratio, since both drift together with the chip's temperature.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from calibration.replays.cases import Case
+from calibration.replays.lines import read_lines
 from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import ScenarioError
 
@@ -193,11 +193,7 @@ def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:
 
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("replays*.jsonl")):
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                yield json.loads(text)
-            except ValueError as error:
-                raise ScenarioError(f"{path}: line {number} is no JSON object ({error})") from None
+        yield from read_lines(path)
 
 
 def class_of(case: Case, copy_share: float) -> str:

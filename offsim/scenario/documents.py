@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .faults import Place
+from .faults import Place, reason
 from .files import read_within
-from .wording import cut, first_lower
+from .wording import cut
 
 MOST_BYTES = 300_000
 """The largest profile has 21 kB, and a grid that lists 10,000 numbers of 17 digits 200 kB. The worst file of this size
@@ -100,8 +100,3 @@ def _is_deeper(document: Any, most: int) -> bool:
 
 def _entries(container: Any) -> Any:
     return container.values() if isinstance(container, dict) else container if isinstance(container, list) else ()
-
-
-def reason(error: Exception) -> str:
-    """Why a file could not be read, without its name: `no such file or directory`."""
-    return first_lower(getattr(error, "strerror", None) or str(error))

@@ -5,10 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from .scenario import ScenarioError
-from .wording import LONGEST_MESSAGE, cut, file_name, one_line, shown
+from .wording import LONGEST_MESSAGE, cut, file_name, first_lower, one_line, shown
 
 LONGEST_KEY = 80
 ABSENT: Any = object()
+
+
+def one_message(error: Exception) -> str:
+    """What went wrong as one printable line, however long the names and values are that it quotes."""
+    text = str(error)
+    if isinstance(error, OSError):
+        text = f"{file_name(error.filename)}: {reason(error)}" if error.filename else reason(error)
+    return cut(one_line(" ".join(text.split())), LONGEST_MESSAGE)
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read, without its name: `no such file or directory`."""
+    return first_lower(getattr(error, "strerror", None) or str(error))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import msgspec
 
 from . import catalogue
 from .decode import describe, normalise
-from .documents import MOST_BYTES, read_toml, reason
-from .faults import Place
+from .documents import MOST_BYTES, read_toml
+from .faults import Place, reason
 from .model import Model
 from .node import Node
 from .policy import Policy

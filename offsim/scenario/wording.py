@@ -35,9 +35,12 @@ def cut(text: str, longest: int) -> str:
 
 
 def file_name(path: Path | str) -> str:
-    """A path as messages name it; of a long one the end, which tells more."""
+    """A path as messages name it; of a long one its start, and its end, which tells more."""
     text = one_line(str(path))
-    return text if len(text) <= LONGEST_PATH else "..." + text[3 - LONGEST_PATH :]
+    if len(text) <= LONGEST_PATH:
+        return text
+    start = LONGEST_PATH // 4
+    return f"{text[:start]}...{text[start + 3 - LONGEST_PATH :]}"
 
 
 def first_lower(text: str) -> str:

@@ -12,7 +12,17 @@ from offsim.scenario.wording import file_name, one_line
 
 from .column import columns_of
 from .database import Contents, connect, contents, create, holds_nothing, reading
-from .folder import DATABASE, OURS, check_files, folder_to_resume, locked, make_folder, remove_database, remove_unused
+from .folder import (
+    DATABASE,
+    DEFAULT_ROOT,
+    OURS,
+    check_files,
+    folder_to_resume,
+    locked,
+    make_folder,
+    remove_database,
+    remove_unused,
+)
 from .grid import Grid
 from .row import offsim_version
 from .store import NEW_FOLDER, Store, unwritten
@@ -61,7 +71,7 @@ def _folder(grid: Grid, out: Path | None, *, resume: bool) -> Path:
         check_files(folder, OURS)
         return folder
     except OSError as error:
-        where, what = error.filename or out, error.strerror or error
+        where, what = error.filename or out or DEFAULT_ROOT, error.strerror or error
         raise ScenarioError(f"{file_name(where)}: {what}; or choose another --out") from None
 
 

@@ -1,0 +1,31 @@
+"""Measurements as they are kept: a JSON object a line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from offsim.scenario.faults import Place, reason
+from offsim.scenario.files import read_within
+
+MOST_BYTES = 20_000_000
+"""Of a file: the largest that was measured has 90 kB."""
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every line of a file; raises ScenarioError for one that is none."""
+    for number, line in enumerate(_content(path).splitlines(), 1):
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Place(path).fault(f"line {number} is no JSON object ({reason(error)})") from None
+        if not isinstance(found, dict):
+            raise Place(path).fault(f"line {number} is no JSON object")
+        yield found
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_within(path, MOST_BYTES)
+    except OSError as error:
+        raise Place(path).fault(reason(error)) from None
