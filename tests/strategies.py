@@ -1,25 +1,22 @@
-"""Hypothesis strategies for scenarios: small Wan-like models on random nodes under every policy.
+"""Hypothesis strategies for nodes: random links, hosts, GPUs and collectives, every option of a profile among them.
 
-Numbers are rounded, so that a failing example can be read. `small_scenarios` is the general one; what a
-property needs (one GPU, no overheads, alike ranks) is a parameter.
+Numbers are rounded, so that a failing example can be read. What a property needs (one GPU, no overheads, alike ranks,
+no clock) is a parameter. Scenarios are in tests/scenario_strategies.py.
 """
-
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import get_args
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
-from msgspec.structs import replace
 
-from offsim.scenario.architectures.wan import wan
-from offsim.scenario.model import BlockList, Model
 from offsim.scenario.node import (
     GPU,
+    UNPACKING,
+    Clock,
     CollectiveKind,
     Collectives,
+    Energy,
     Host,
     Interference,
+    Knee,
     Node,
     NVLink,
     Overheads,
@@ -27,13 +24,11 @@ from offsim.scenario.node import (
     Socket,
     Switch,
 )
-from offsim.scenario.operations import parameter_count
-from offsim.scenario.policy import FSDP, FullModel, Placing, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
 from offsim.scenario.quantity import Curve, Quantity
-from offsim.scenario.scenario import Scenario, Simulation, check
-from offsim.scenario.workload import Workload
 
 OVERHEADS = ("launch", "copy", "event", "collective", "allocation", "synchronize")
+SHAPES = ("256x768", "64x192", "5120x5120", "4x64", "4x16", "40x128", "4x64-ragged", "4x16x16", "12x128x512")
+"""Products and attentions of the models of tests/scenario_strategies.py that may be measured by shape."""
 
 
 def runs(count: int, length: int) -> list[tuple[int, ...]]:
@@ -66,40 +61,70 @@ def factors(low: float, high: float) -> SearchStrategy[Quantity]:
     return st.integers(round(low * 100), round(high * 100)).map(lambda x: quantity(x / 100))
 
 
+def whole(low: int, high: int, unit: float = 1.0) -> SearchStrategy[Quantity]:
+    """Whole numbers of a unit."""
+    return st.integers(low, high).map(lambda x: quantity(x * unit))
+
+
+def maybe(strategy: SearchStrategy) -> SearchStrategy:
+    """None, or something."""
+    return st.one_of(st.none(), strategy)
+
+
+def traffic_curves(low: float, high: float) -> SearchStrategy[Curve]:
+    """Rates in GB/s by bytes."""
+    pairs = st.lists(rates(low, high), min_size=2, max_size=2)
+    return pairs.map(lambda found: curve((1e4, found[0].value), (1e8, found[1].value)))
+
+
 @st.composite
-def models(draw: DrawFn, experts: int | None = None, most: int = 6) -> Model:
-    """1 to `most` blocks of the wan architecture, 4 to 40 heads."""
-    heads, head_dim = draw(st.sampled_from([(4, 64), (40, 128), (12, 128), (8, 64), (4, 16)]))
-    sizes = {"hidden": heads * head_dim, "heads": heads, "head_dim": head_dim, "ffn": 4 * heads * head_dim}
-    parameters = parameter_count(wan(SimpleNamespace(**sizes, text_hidden=None)))
-    count = draw(st.integers(1, most))
-    block = BlockList(name="blocks", count=count, architecture="wan", parameters=parameters, tensors=27, **sizes)
-    experts = experts or draw(st.sampled_from([2, 1]))
-    return Model(
-        name="small",
-        title="Small",
-        blocks=(block,),
-        other_parameters=draw(st.sampled_from([1000, parameters])),
-        source="made up by a test",
-        experts=experts,
-        boundary_ratio=0.875 if experts == 2 else None,
-        flow_shift=draw(st.sampled_from([1.0, 5.0, 12.0])),
-        guidance=draw(st.sampled_from(["cfg", "distilled"])),
-        text_tokens=draw(st.sampled_from([16, 512])),
+def clocks(draw: DrawFn) -> Clock:
+    """A power limit that kernels of hundreds of watts come to, with or without a burst."""
+    limit = draw(whole(100, 700))
+    burst = draw(maybe(st.integers(0, 200).map(lambda x: quantity(limit.value + x))))
+    return Clock(
+        limit=limit,
+        idle=draw(whole(20, 90)),
+        window=draw(whole(20, 50, 1e-3)),
+        power_exponent=draw(factors(1, 3)),
+        energy=Energy(
+            gemm=draw(whole(1, 30, 1e-13)),
+            attention=draw(whole(1, 30, 1e-13)),
+            byte=draw(whole(1, 200, 1e-12)),
+            relayout=draw(maybe(whole(1, 200, 1e-12))),
+        ),
+        knee=Knee(gemm=draw(factors(0.3, 1)), attention=draw(factors(0.3, 1)), relayout=draw(factors(0.3, 1))),
+        collective=draw(whole(0, 100)),
+        copy=draw(whole(0, 100)),
+        burst=burst,
+        averaging=None if burst is None else draw(whole(1, 800, 1e-3)),
     )
 
 
 @st.composite
-def gpus(draw: DrawFn) -> GPU:
-    """One accelerator; attention and products in the same range."""
-    tflops = st.integers(1, 800).map(lambda x: x * 1e12)
+def gpus(draw: DrawFn, clock: bool = True) -> GPU:
+    """One accelerator; attention and products in the same range, no slow ones under a clock that is often looked at."""
+    limit = draw(maybe(clocks())) if clock else None
+    tflops = st.integers(1 if limit is None else 200, 800).map(lambda x: x * 1e12)
+    flops = st.tuples(tflops, tflops).map(lambda pair: curve((64, pair[0]), (4096, pair[1])))
+    measured = draw(st.dictionaries(st.sampled_from(SHAPES), flops, max_size=3)) if draw(st.booleans()) else {}
+    products = {shape: table for shape, table in measured.items() if shape in SHAPES[:3]}
+    other = {"other": draw(flops)} if draw(st.booleans()) else {}
     return GPU(
         name="GPU",
-        memory=quantity(80 * 2**30),
-        context=quantity(2**30),
-        gemm=curve((64, draw(tflops)), (4096, draw(tflops))),
-        attention={"default": curve((512, draw(tflops)), (8192, draw(tflops)))},
+        memory=draw(whole(16, 80, 2.0**30)),
+        context=draw(whole(0, 2, 2.0**30)),
+        gemm=draw(flops),
+        attention={"default": draw(flops), **other},
         memory_bandwidth=draw(rates(500, 4000)),
+        relayout_bandwidth=draw(maybe(rates(300, 4000))),
+        gemm_shapes=products,
+        attention_shapes={shape: table for shape, table in measured.items() if shape not in products},
+        elementwise=draw(maybe(traffic_curves(500, 4000))),
+        relayout=draw(maybe(traffic_curves(300, 4000))),
+        unpack=draw(st.one_of(st.just(UNPACKING), rates(100, 1000).map(lambda rate: curve((8.0, rate.value))))),
+        workspace=draw(maybe(whole(0, 2, 2.0**25))),
+        clock=limit,
     )
 
 
@@ -111,28 +136,36 @@ def links(draw: DrawFn, latency: bool = True) -> PCIe:
         d2h=draw(rates(5, 60)),
         duplex=draw(factors(1, 2)),
         latency=draw(times(30)) if latency else quantity(0.0),
+        further_call=draw(maybe(times(5))) if latency else None,
     )
 
 
-def _sockets(draw: DrawFn, count: int, number: int) -> tuple[Socket, ...]:
-    """GPUs in equal runs over sockets of one rate."""
-    read, write = draw(rates(10, 200)), draw(rates(10, 200))
-    share = draw(factors(1, 2)).value
-    total = quantity(max(read.value, write.value) * share)
-    parts = runs(count, count // number)
-    return tuple(Socket(gpus=part, read=read, write=write, total=total) for part in parts)
+@st.composite
+def sockets(draw: DrawFn, count: int, number: int, alike: bool) -> tuple[Socket, ...]:
+    """GPUs in runs over sockets: equal ones of one rate, or (not alike) each with its own."""
+    length = count // number if alike else draw(st.integers(count // number, count - number + 1))
+    parts = runs(count, length)
+    found = []
+    for part in parts:
+        if not found or not alike:
+            read, write = draw(rates(10, 200)), draw(rates(10, 200))
+            total = quantity(max(read.value, write.value) * draw(factors(1, 2)).value)
+        found.append(Socket(gpus=part, read=read, write=write, total=total))
+    return tuple(found)
 
 
 @st.composite
-def hosts(draw: DrawFn, count: int, sockets: int) -> Host:
-    """Host memory with one or two sockets."""
+def hosts(draw: DrawFn, count: int, number: int, alike: bool, crosses: bool) -> Host:
+    """Host memory with one or more sockets."""
+    crossing = rates(10, 60)
     return Host(
-        memory=quantity(512 * 2**30),
-        sockets=_sockets(draw, count, sockets),
+        memory=draw(whole(64, 512, 2.0**30)),
+        sockets=draw(sockets(count, number, alike)),
         pageable_h2d=draw(rates(2, 12)),
         pageable_d2h=draw(rates(2, 17)),
         fresh_d2h=draw(rates(1, 3)),
-        cross_socket=draw(rates(10, 60)),
+        cross_socket=draw(crossing if crosses and number > 1 else maybe(crossing)),
+        pinned_rounding=draw(st.sampled_from(["power-of-two", "none"])),
     )
 
 
@@ -144,6 +177,7 @@ def collective_kinds(draw: DrawFn, top: float, latency: bool = True) -> Collecti
         rate=curve((1e4, small.value), (1e8, large.value)),
         latency=draw(times(60)) if latency else quantity(0.0),
         weight=draw(factors(0.1, 3)),
+        link_cost=draw(st.one_of(st.just(quantity(1.0)), factors(1, 3))),
     )
 
 
@@ -151,7 +185,7 @@ def collective_kinds(draw: DrawFn, top: float, latency: bool = True) -> Collecti
 def overheads(draw: DrawFn) -> Overheads:
     """Host overheads of up to 20 microseconds, sometimes with a short queue."""
     costs = {name: draw(times(20)) for name in OVERHEADS}
-    return Overheads(**costs, queue_depth=draw(st.sampled_from([1, 3, 20, 1000])))
+    return Overheads(**costs, queue_depth=draw(st.sampled_from([1000, 20, 3, 1, 150, 48])))
 
 
 def no_overheads() -> Overheads:
@@ -170,20 +204,25 @@ def interferences(draw: DrawFn) -> tuple[Interference, ...]:
     return tuple(Interference(victim=v, aggressor=a, slowdown=draw(factors(0, 0.5))) for v, a in chosen)
 
 
-def _switches(draw: DrawFn, count: int, sockets: int, alike: bool) -> tuple[Switch, ...]:
-    """No switch, one per pair, or (not alike) one for the first GPUs of each socket."""
+@st.composite
+def switches(draw: DrawFn, count: int, sockets: int, alike: bool) -> tuple[Switch, ...]:
+    """No switch, one per pair, one for all, or (not alike) one for the first GPUs of each socket, each of its own."""
     if count == 1:
         return ()
-    shape = draw(st.sampled_from(["none", "pairs"] if alike else ["none", "pairs", "some", "some"]))
-    if shape == "none":
-        return ()
-    h2d, d2h = draw(rates(2, 60)), draw(rates(2, 60))
+    shape = draw(st.sampled_from(["none", "pairs", "all"] if alike else ["none", "pairs", "all", "some", "some"]))
     size = count // sockets
-    if shape == "pairs":
-        groups = runs(count, min(2, size))
-    else:
-        groups = [(socket * size,) for socket in range(draw(st.integers(1, sockets)))]
-    return tuple(Switch(gpus=group, h2d=h2d, d2h=d2h) for group in groups)
+    groups = {
+        "none": [],
+        "pairs": runs(count, min(2, size)),
+        "all": [tuple(range(count))],
+        "some": [(socket * size,) for socket in range(draw(st.integers(1, sockets)))],
+    }[shape]
+    found = []
+    for group in groups:
+        if not found or not alike:
+            h2d, d2h = draw(rates(2, 60)), draw(rates(2, 60))
+        found.append(Switch(gpus=group, h2d=h2d, d2h=d2h))
+    return tuple(found)
 
 
 @st.composite
@@ -195,112 +234,28 @@ def nodes(
     uniform: bool = False,
     free_host: bool = False,
     latency: bool = True,
+    clock: bool = True,
 ) -> Node:
     """A node of `count` GPUs.
 
     alike: topology makes every rank the same. uniform: every pair of ranks too. free_host: commands cost the
-    host thread nothing.
+    host thread nothing. latency, clock: whether copies have a fixed part, and whether there may be a power limit.
     """
-    sockets = 1 if count % 2 or uniform else draw(st.integers(1, 2))
+    number = 1 if count == 1 or uniform or (alike and count % 2) else draw(st.integers(1, 2))
     transport = draw(st.sampled_from(["nvlink", "pcie", "host-memory"]))
-    top = 300 if transport == "nvlink" else 40
-    kinds = collective_kinds(top, latency)
+    kinds = collective_kinds(300 if transport == "nvlink" else 40, latency)
+    nvlink = st.builds(NVLink, send=rates(100, 450), receive=rates(100, 450))
+    collectives = st.builds(Collectives, transport=st.just(transport), all_to_all=kinds, all_gather=kinds)
     return Node(
         name="node",
         title="Node",
         gpus=count,
-        gpu=draw(gpus()),
+        gpu=draw(gpus(clock)),
         pcie=draw(links(latency)),
-        host=draw(hosts(count, sockets)),
+        host=draw(hosts(count, number, alike, transport != "nvlink")),
         overheads=no_overheads() if free_host else draw(overheads()),
-        switches=() if uniform else _switches(draw, count, sockets, alike),
-        nvlink=NVLink(send=draw(rates(100, 450)), receive=draw(rates(100, 450))),
-        collectives=Collectives(transport=transport, all_to_all=draw(kinds), all_gather=draw(kinds)),
+        switches=() if uniform else draw(switches(count, number, alike)),
+        nvlink=draw(nvlink if transport == "nvlink" else maybe(nvlink)),
+        collectives=draw(collectives if count > 1 or transport == "nvlink" else maybe(collectives)),
         interference=() if draw(st.booleans()) else draw(interferences()),
     )
-
-
-def workloads(count: int) -> SearchStrategy[Workload]:
-    """1-4 steps on `count` GPUs, with every way to run guidance and to end a step."""
-    cfg = ["sequential", "batched", "none"] + (["split"] if count > 1 else [])
-    return st.builds(
-        Workload,
-        gpus=st.just(count),
-        tokens=st.sampled_from([1000, 64, 8192, 40000]),
-        steps=st.sampled_from([4, 3, 2, 1]),
-        cfg=st.sampled_from(cfg),
-        all_to_all_calls=st.sampled_from([2, 4, 8]),
-        weight_dtype=st.sampled_from(["bf16", "fp32"]),
-        step_end=st.sampled_from(["stream", "device", "none"]),
-        compile=st.sampled_from([0.0, 0.001]),
-    )
-
-
-@st.composite
-def layerwise(draw: DrawFn, blocks: int, version: str | None = None) -> SGLangLayerwise:
-    """SGLang's layerwise offload, any version, with parameters that this version has."""
-    version = version or draw(st.sampled_from(["v0", "v1", "v2", "v3"]))
-    counts = st.one_of(st.integers(0, blocks), st.sampled_from([0.2, 0.5, 0.99]))
-    return SGLangLayerwise(
-        version=version,
-        prefetch=0 if version == "v0" else draw(counts),
-        resident_layers=draw(counts) if version == "v3" else 0,
-        residency=draw(st.sampled_from(["leading", "strided"])) if version == "v3" else "leading",
-        pinned=draw(st.sampled_from([True, True, False])),
-        hook_synchronize=draw(st.sampled_from([False, False, True])),
-        hook_cost=draw(st.sampled_from([0.0, 1e-5])),
-    )
-
-
-@st.composite
-def scheduled(draw: DrawFn, blocks: int) -> ScheduledLayerwise:
-    """Layerwise with options that no system offers."""
-    return ScheduledLayerwise(
-        prefetch=draw(st.integers(1, blocks)),
-        resident_layers=draw(st.one_of(st.integers(0, blocks), st.sampled_from([0.2, 0.5]))),
-        residency=draw(st.sampled_from(["leading", "strided"])),
-        placement=draw(st.sampled_from(get_args(Placing)[::-1])),
-        chunks=draw(st.integers(1, 6)),
-        copy_streams=draw(st.integers(1, 3)),
-        transfer_dtype=draw(st.sampled_from(["stored", "int4"])),
-        sharded=draw(st.booleans()),
-        across_switch=draw(st.sampled_from(["held", "prefetched", "fetched"])),
-    )
-
-
-def policies(blocks: int) -> SearchStrategy[Policy]:
-    """Every policy with random parameters."""
-    full_model = st.builds(FullModel, version=st.sampled_from(["pageable", "pinned"]))
-    fsdp = st.builds(FSDP, prefetch=st.integers(1, 8))
-    # Hypothesis tries the first choice most: the richest policy, not the emptiest.
-    others = (fsdp, full_model, layerwise(blocks, "v0"), st.just(Resident()))
-    return st.one_of(scheduled(blocks), layerwise(blocks), *others)
-
-
-@st.composite
-def small_scenarios(
-    draw: DrawFn,
-    *,
-    count: SearchStrategy[int] | None = None,
-    node: Callable[[int], SearchStrategy[Node]] = nodes,
-    policy: Callable[[int], SearchStrategy[Policy]] = policies,
-    simulation: Simulation | None = None,
-    unused_gpus: bool = True,
-    most_blocks: int = 6,
-) -> Scenario:
-    """A scenario that passes its own check; nothing is folded or skipped unless `simulation` says so."""
-    gpus_used = draw(st.sampled_from([2, 1, 4]) if count is None else count)
-    spare = draw(st.integers(0, 4 - gpus_used)) if unused_gpus else 0
-    model = draw(models(most=most_blocks))
-    chosen = draw(policy(model.block_count))
-    if isinstance(chosen, ScheduledLayerwise) and gpus_used == 1:
-        chosen = replace(chosen, sharded=False)
-    scenario = Scenario(
-        model=model,
-        workload=draw(workloads(gpus_used)),
-        node=draw(node(gpus_used + spare)),
-        policy=chosen,
-        simulation=simulation or Simulation(fold=False, steady_state=False, block_period=False),
-    )
-    check(scenario)
-    return scenario

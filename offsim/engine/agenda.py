@@ -29,6 +29,8 @@ class Agenda:
     def __init__(self) -> None:
         self.now = 0.0
         """Seconds."""
+        self.skipped = 0.0
+        """Seconds that were left out so far: the real instant is so much later than now."""
         self._number = 0
         self._due: list[Callback] = []
         self._later: list[Alarm] = []

@@ -14,6 +14,7 @@ from offsim.program.timeline import Timeline
 
 from .host import HostThread
 from .issue import LONGEST_PERIOD, PassagePlan
+from .left_out import LeftOut, Pattern
 from .network import Network
 from .queue import Chunk, instant_tolerance
 from .state import Mark, State, close, empty_state, look
@@ -28,6 +29,8 @@ class Period(NamedTuple):
     """Of the parts that were at work, from the first one at its begin to the last one at its end; before them, how many
     parts before the block the first one is."""
     repeat: Repeat
+    patterns: list[Pattern]
+    """Of each host's streams."""
 
 
 class BlockSkips:
@@ -50,7 +53,8 @@ class BlockSkips:
             self._blocks = []
             return
         at, settled = self.network.agenda.now, all(one.settled for one in chunks)
-        mark = Mark(block, at, self._block_state(chunks, block), settled)
+        notes = tuple([host.record.length for host in self.hosts])
+        mark = Mark(block, at, self._block_state(chunks, block), notes, settled)
         if self._again(chunks, mark):
             self._blocks = []
         else:
@@ -99,17 +103,21 @@ class BlockSkips:
         if issued - period < last:
             issued = max(issued, self._paced(chunks, places, before, mark))
         alone = (min(last, issued - 1) - max(places)) // period
-        if mark.state.same_hosts(before.state, mark.at):
+        if mark.state.same_hosts(before.state, mark.at) and self._hosts_alike(plan, places, period, before):
             together = (last - max(*places, self._furthest_host(chunks))) // period
         times = min(max(alone, together), self._room(chunks, before.number, block, mark.at - before.at))
         if times <= 0:
             return False
-        tracks = self._tracks(chunks, before.number, block, together=together > alone)
+        tracks = self._tracks(chunks, before.number, block)
         repeat = _repeat(chunks[0], before, mark, min(places), times)._replace(tracks=tracks)
-        self._skip(chunks, (before.number, block), repeat, together=together > alone)
+        patterns = self._patterns(chunks, before.number, mark)
+        if together > alone:
+            self._move_hosts_on(chunks, before, mark, repeat)
+        else:
+            self._leave_out(chunks, (before.number, block), repeat, patterns)
         if in_time >= 0 and before.settled:
             looks = self._looks(plan, before.number, min(places) - period, places)
-            self._known.append(Period(before, mark, looks, repeat))
+            self._known.append(Period(before, mark, looks, repeat, patterns))
         return True
 
     def _move_on_as(self, chunks: Sequence[Chunk], known: Period, mark: Mark) -> bool:
@@ -119,7 +127,7 @@ class BlockSkips:
         """
         plan, block, at = chunks[0].plan, mark.number, mark.at
         period, seconds = known.repeat.parts, known.repeat.period
-        ahead = Mark(block + period, at + seconds, mark.state, mark.settled)
+        ahead = Mark(block + period, at + seconds, mark.state, mark.notes, mark.settled)
         if ahead.number >= len(plan.parts) or not mark.settled:
             return False
         now = self._blocks_in_work(chunks, block, ahead.number)
@@ -140,28 +148,58 @@ class BlockSkips:
             resumes=at - instant_tolerance(at),
             lag=self.timeline.real(at) - self.timeline.real(known.before.at),
             where=(chunks[0].number, min(now)),
-            tracks=self._tracks(chunks, block, ahead.number, together=False),
+            tracks=self._tracks(chunks, block, ahead.number),
         )
-        self._skip(chunks, (block, ahead.number), repeat, together=False)
+        self._leave_out(chunks, (block, ahead.number), repeat, known.patterns)
         return True
 
     def _looks(self, plan: PassagePlan, block: int, first: int, places: Sequence[int]) -> tuple[int, ...]:
         """See Period: `first` is at work at the begin, `places` are at the end."""
         return (block - first, *plan.likes(first, max(places) + 1))
 
-    def _skip(self, chunks: Sequence[Chunk], blocks: tuple[int, int], repeat: Repeat, *, together: bool) -> None:
-        """Move everything on by periods, each as long as from one block to another."""
-        for host, chunk in zip(self.hosts, chunks, strict=True):
-            host.move_on(chunk, *blocks, repeat.times, together=together)
-            if not together:
-                host.come_sooner(repeat.times * repeat.period)
-        self.timeline.repeats.append(repeat)
+    def _move_hosts_on(self, chunks: Sequence[Chunk], before: Mark, mark: Mark, repeat: Repeat) -> None:
+        """Move streams and hosts on by periods, each as long as from one mark to the other."""
+        for host, chunk, first in zip(self.hosts, chunks, before.notes, strict=True):
+            host.move_on(chunk, (before.number, mark.number), repeat.times)
+            host.record.again(first, repeat.times, repeat.period, parts=repeat.parts)
+        self._left_out(repeat)
 
-    def _tracks(self, chunks: Sequence[Chunk], before: int, block: int, *, together: bool) -> frozenset[str]:
+    def _leave_out(
+        self, chunks: Sequence[Chunk], blocks: tuple[int, int], repeat: Repeat, patterns: Sequence[Pattern]
+    ) -> None:
+        """Move streams on by periods, each as long as from one block to another; hosts have issued all of that."""
+        begin = self.network.agenda.now + self.network.agenda.skipped
+        for host, chunk, pattern in zip(self.hosts, chunks, patterns, strict=True):
+            left_out = {
+                name: LeftOut(host.rank.streams[name].done, repeat.times, begin, repeat.period, pattern[name])
+                for name in chunk.per_period(*blocks)
+            }
+            host.stay(left_out, repeat.times * repeat.period)
+        self._left_out(repeat)
+
+    def _left_out(self, repeat: Repeat) -> None:
+        """Say that something was."""
+        self.timeline.repeats.append(repeat)
+        self.network.agenda.skipped += repeat.times * repeat.period
+
+    def _patterns(self, chunks: Sequence[Chunk], before: int, mark: Mark) -> list[Pattern]:
+        """When in the period from block `before` to the mark each stream's commands were done, by host."""
+        return [
+            {
+                name: [mark.at - end for end in host.rank.streams[name].ends[-count:]]
+                for name, count in chunk.per_period(before, mark.number).items()
+            }
+            for host, chunk in zip(self.hosts, chunks, strict=True)
+        ]
+
+    def _tracks(self, chunks: Sequence[Chunk], before: int, block: int) -> frozenset[str]:
         """The tracks that go on meanwhile."""
-        chunk = chunks[0]
-        streams = [name for name in chunk.starts if chunk.plan.per_period(name, before, block)]
-        return frozenset((*streams, "H2D engine", "D2H engine", *(("host",) if together else ())))
+        return frozenset((*chunks[0].per_period(before, block), "H2D engine", "D2H engine"))
+
+    def _hosts_alike(self, plan: PassagePlan, places: Sequence[int], period: int, before: Mark) -> bool:
+        """Whether what hosts still have to issue of their blocks looks like what they had a period before, too."""
+        first = min(*places, *(host.part for host in self.hosts))
+        return plan.last_alike(first, period, settled=before.settled) >= min(places)
 
     def _furthest_host(self, chunks: Sequence[Chunk]) -> int:
         """The block that the furthest host issues; beyond the last one if it is in another section."""
@@ -172,8 +210,9 @@ class BlockSkips:
         """The blocks at which the streams are; None if one is busy with something that does not move on."""
         found = []
         for host, chunk in zip(self.hosts, chunks, strict=True):
+            moving = chunk.per_period(before, block)
             for name, stream in host.rank.streams.items():
-                if name in chunk.starts and chunk.plan.per_period(name, before, block):
+                if name in moving:
                     found.append(chunk.plan.part_at(name, stream.done - chunk.starts[name]))
                 elif stream.busy and not stream.waits:
                     return None
@@ -186,11 +225,10 @@ class BlockSkips:
         """
         found, now = len(chunks[0].plan.parts), self.network.agenda.now
         for host, chunk in zip(self.hosts, chunks, strict=True):
-            counts = {name: chunk.plan.per_period(name, before, block) for name in chunk.starts}
-            moving = [name for name, count in counts.items() if count]
-            found = min([found, *(host.rank.streams[name].room(moving) // counts[name] for name in moving)])
+            counts = chunk.per_period(before, block)
+            found = min([found, *(host.rank.streams[name].room(counts) // count for name, count in counts.items())])
             for name, stream in host.rank.streams.items():
-                if name not in moving and stream.starts_at < now + found * seconds:
+                if name not in counts and stream.starts_at < now + found * seconds:
                     found = int((stream.starts_at - now) / seconds)
         return found
 

@@ -46,8 +46,6 @@ class Device:
         """The simulated ranks of each group."""
         self.at_mark: Callable[[Chunk, int], None] | None = None
         """Called where the compute stream begins a section (block -1) or a block."""
-        self.check_host: Callable[[], None] = nothing
-        """Called where a stream has to wait for the host."""
         self._copies: dict[tuple[str, str], Classes] = {}
         self._channels: dict[tuple[str, str], Channel] = {}
 

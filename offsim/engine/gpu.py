@@ -186,7 +186,7 @@ class GPU:
         assert work is not None
         self._since = self.agenda.now
         pieces, of_class, clock = work.pieces, self._beside.of_class, self._clock_factor
-        while elapsed > 0 and work.index < len(pieces):
+        while work.index < len(pieces) and (elapsed > 0 or work.left <= LEAST):  # Kernels of no rows take no time.
             factor, shares = of_class.get(pieces[work.index].kernel_class, UNSLOWED)
             factor *= clock
             spent = min(elapsed, work.left * factor)

@@ -1,29 +1,29 @@
 """The host thread of one rank: issues commands in order and runs ahead until something blocks it.
 
 Its clock runs ahead of the simulation's: commands carry the instant at which they are issued, so a launch costs no
-event. It blocks on synchronisation, on pageable copies, and when a stream holds `queue_depth` commands.
+event. It blocks on synchronisation, on pageable copies, and when a stream holds `queue_depth` commands. Where blocks
+are left out that it had issued before, its clock falls behind the simulation's: what it does next, it did meanwhile.
 """
 
 from collections.abc import Callable, Generator
 from functools import partial
+from math import inf
 from typing import Any
 
 from simpy import Event
 
 from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
-from offsim.program.spans import Span, Window
+from offsim.program.spans import Window
 from offsim.scenario.node import Overheads
 
 from .agenda import Alarm, cancel
 from .environment import PromptEnvironment, fire
+from .host_record import HostRecord
 from .issue import Plans
-from .part_plan import HostSpan, Piece
-from .queue import Chunk, Passed, Place, Queue, sooner
+from .left_out import LeftOut
+from .part_plan import Piece
+from .queue import Chunk, Passed, Place, instant_tolerance
 from .rank import Rank
-
-
-class CaughtUpLateError(Exception):
-    """Something waited for a host that issues late because blocks were skipped: the skip was not exact."""
 
 
 class HostThread:
@@ -40,7 +40,9 @@ class HostThread:
         self.clock = 0.0
         self.awaiting: Command | str = ""
         """What it is blocked by; "" if by nothing."""
-        self._blocked_at = 0.0
+        self._reached: list[float] = []
+        """Instants at which what it is blocked by was there; infinite while it is not."""
+        self.record = HostRecord(env.agenda, rank.index, rank.timeline)
         self.number = 0
         """The section that is being issued."""
         self.part = 0
@@ -50,8 +52,6 @@ class HostThread:
         """The passages of the last two sections."""
         self.passed: list[Passed] = []
         """Every section that it has begun to issue."""
-        self.catching_up = False
-        """After a skip: it issues late what it would have issued meanwhile."""
         self._asleep: Alarm | None = None
         """Until its own clock comes."""
         self.depth = overheads.queue_depth
@@ -59,12 +59,6 @@ class HostThread:
         self.at_begin: Callable[[int], int] | None = None
         """Called where it begins a section: how many sections, from this one on, it leaves out."""
         self.process = env.process(self._run())
-        rank.check_host = self._check
-
-    def _check(self) -> None:
-        """A stream has to wait for this host: only right if it issues when it should."""
-        if self.catching_up:
-            raise CaughtUpLateError
 
     def _run(self) -> Generator[Event, Any, None]:
         sections = self.program.sections
@@ -73,7 +67,9 @@ class HostThread:
             if skipped:
                 self.number += skipped
                 continue
-            passed = Passed(self.number, self.clock)
+            # What the record has no instant for, since it was while something was left out, has that of its end.
+            passed = Passed(self.number, max(self.clock, self.agenda.now))
+            self.record.edge(self.number, self.clock)
             self.passed.append(passed)
             self.chunks = [chunk for chunk in self.chunks if chunk.passed in self.passed[-2:]]
             plans = self.plans.of_section(sections[self.number].commands)
@@ -83,7 +79,8 @@ class HostThread:
                 self.chunks.append(chunk)
                 yield from self._issue(chunk)
                 self.rank.end_passage(chunk)
-            passed.end = self.clock
+            passed.end = max(self.clock, self.agenda.now)
+            self.record.edge(self.number, self.clock, ends=True)
             self.number += 1
         yield from self._drain()
 
@@ -96,7 +93,7 @@ class HostThread:
             chunk.released.append([])
             while self.piece < len(parts[self.part].pieces):
                 while not roomy and (full := self._full(chunk)) is not None:
-                    yield from self._make_room(*full)
+                    yield from self._make_room(chunk, full)
                 piece = parts[self.part].pieces[self.piece]
                 self._release(chunk, piece)
                 if piece.blocker is not None:
@@ -109,14 +106,27 @@ class HostThread:
         for stream in self.rank.streams.values():
             if not stream.idle:
                 self.awaiting = f"the end of stream {stream.name!r}"
-                yield self._reached(stream, stream.issued)
+                self._reached = [inf]
+                yield self._arrival(0, (stream, stream.issued))
         self.awaiting = ""
 
-    def _reached(self, stream: Queue, place: int) -> Event:
-        """Fires when so many commands of a stream are done."""
-        event = self.env.event()
-        stream.reached(place, partial(fire, event))
+    def _arrival(self, number: int, place: Place) -> Event:
+        """Fires when a place on a stream is reached, the one of that number among those that it waits for."""
+        event, (stream, count) = self.env.event(), place
+        stream.reached(count, partial(fire, event), note=partial(self._note_reached, number, place))
         return event
+
+    def _note_reached(self, number: int, place: Place) -> None:
+        stream, count = place
+        self._reached[number] = stream.reached_at(count)
+
+    def _waits_for(self, place: Place) -> bool:
+        """Whether a place on a stream is reached after its own clock: it may have fallen behind the simulation's."""
+        stream, count = place
+        if stream.done < count:
+            return True
+        late = self.clock < self.agenda.now and stream.just_left_out
+        return late and stream.reached_at(count) > self.clock + instant_tolerance(self.agenda.now)
 
     @property
     def state(self) -> tuple[int, str]:
@@ -135,36 +145,35 @@ class HostThread:
         for name, end in piece.ends:
             streams[name].released(starts[name] + begins.get(name, 0) + end)
         for work in piece.work:
-            self._note_work(work)
+            start = self.clock + work.offset
+            self.record.work(chunk, self.part, work.number, start, start + work.duration)
         self.clock += piece.cost
 
     def _place(self, chunk: Chunk, name: str, count: int) -> int:
         """Commands of a stream until `count` of the current part are done, since the start."""
         return chunk.starts[name] + chunk.plan.begins[self.part].get(name, 0) + count
 
-    def _note_work(self, work: HostSpan) -> None:
-        start = self.clock + work.offset
-        span = Span(self.rank.index, "host", "host", work.name, start, start + work.duration)
-        self.rank.timeline.named.append(span)
+    def _wait(self, places: list[Place], awaiting: Command | str) -> Generator[Event, Any, None]:
+        """Wait until places on streams are reached; the wait has begun in the record."""
+        self.awaiting = awaiting
+        pending = [i for i, (stream, count) in enumerate(places) if stream.done < count]
+        self._reached = [inf if i in pending else place[0].reached_at(place[1]) for i, place in enumerate(places)]
+        events = [self._arrival(i, places[i]) for i in pending]
+        if events:
+            yield self.env.all_of(events) if len(events) > 1 else events[0]
+        self.awaiting = ""
+        last = max(self._reached)
+        self.clock, same = max(self.clock, last), instant_tolerance(self.agenda.now)
+        cause = next(stream.name for (stream, _), at in zip(places, self._reached, strict=True) if at >= last - same)
+        self.record.waited(self.clock, cause)
 
     def _block(self, chunk: Chunk, piece: Piece) -> Generator[Event, Any, None]:
         """Wait for what a piece's last command waits for."""
-        command, self._blocked_at = piece.blocker, self.clock
-        assert command is not None
-        places = self._awaited(chunk, piece)
-        pending = [(stream, place) for stream, place in places if stream.done < place]
-        if pending:
-            self.awaiting = command
-            events = [self._reached(stream, place) for stream, place in pending]
-            yield self.env.all_of(events) if len(events) > 1 else events[0]
-            self.awaiting = ""
-            if self.catching_up and self.clock > self.agenda.now:
-                raise CaughtUpLateError
-            self.clock = max(self.clock, self.agenda.now)
-            self._note_blocked(command, places)
-        elif self.catching_up:
-            raise CaughtUpLateError
-        self.catching_up = False
+        command = chunk.plan.passage[self.part].hook_at(piece.number)
+        places = [place for place in self._awaited(chunk, piece) if self._waits_for(place)]
+        if places:
+            self.record.wait(chunk, self.part, piece.number, self.clock)
+            yield from self._wait(places, command)
         if command.__class__ is Synchronize:
             self.clock += self._return_cost
 
@@ -180,41 +189,30 @@ class HostThread:
         stream = self.rank.stream(command.target if isinstance(command, Synchronize) else command.stream)
         return [(stream, stream.issued)]
 
-    def _note_blocked(self, command: Command, places: list[Place]) -> None:
-        """Name the stream that was waited for: of several, the one that drained last."""
-        start = self._blocked_at
-        if self.clock > start:
-            cause = max((stream for stream, _ in places), key=lambda stream: stream.drained_at).name
-            span = Span(self.rank.index, "host", "blocked", _title(command), start, self.clock, cause=cause)
-            self.rank.timeline.named.append(span)
-
     def _has_room_for(self, chunk: Chunk) -> bool:
-        """Whether all of a passage fits behind what its streams still have to do."""
+        """Whether all of a passage fits behind what its streams still have to do, by the host's clock."""
+        if self.clock < self.agenda.now:
+            return False
         ahead = [(stream.issued - stream.done, chunk.plan.counts[name]) for name, stream in chunk.streams.items()]
         return all(open_ + new <= self.depth for open_, new in ahead)
 
     def _full(self, chunk: Chunk) -> Place | None:
         """A stream without room for the next piece, and how many of its commands must be done first."""
+        late = self.clock < self.agenda.now
         for name, end in chunk.plan.parts[self.part].pieces[self.piece].ends:
-            stream, place = self.rank.streams[name], self._place(chunk, name, end) - self.depth
-            if stream.done < place:
-                return stream, place
+            stream, count = self.rank.streams[name], self._place(chunk, name, end) - self.depth
+            if stream.done < count or (late and self._waits_for((stream, count))):
+                return stream, count
         return None
 
-    def _make_room(self, stream: Queue, place: int) -> Generator[Event, Any, None]:
-        """Block until so many commands are done; what drains until the host's own clock counts."""
+    def _make_room(self, chunk: Chunk, place: Place) -> Generator[Event, Any, None]:
+        """Block until so many commands of a stream are done; what drains until the host's own clock counts."""
         if self.clock > self.agenda.now:
             yield self._sleep()
             return
-        self.catching_up = False
-        start = self.clock
-        self.awaiting = f"room in the queue of {stream.name!r}"
-        yield self._reached(stream, place)
-        self.awaiting = ""
-        self.clock = max(self.clock, self.agenda.now)
-        if self.clock > start:
-            name, rank = f"queue of {stream.name} full", self.rank.index
-            self.rank.timeline.named.append(Span(rank, "host", "host", name, start, self.clock))
+        name = place[0].name
+        self.record.wait(chunk, self.part, -1, self.clock, name=f"queue of {name} full")
+        yield from self._wait([place], f"room in the queue of {name!r}")
 
     def _sleep(self) -> Event:
         """Fires when the simulation comes to its own clock."""
@@ -226,45 +224,41 @@ class HostThread:
         self._asleep = None
         fire(event)
 
-    def move_on(self, chunk: Chunk, before: int, block: int, times: int, *, together: bool) -> None:
-        """Take `times` periods, each as long as from one block to another, as done.
+    def move_on(self, chunk: Chunk, blocks: tuple[int, int], times: int) -> None:
+        """Take `times` periods, each as long as from one block to another, as done: the host moves on as streams do."""
+        parts = times * (blocks[1] - blocks[0])
+        # What comes now was released when its like, so many parts before, was.
+        chunk.released[:0] = [[] for _ in range(parts)]
+        self.part += parts
+        counts = chunk.per_period(*blocks)
+        for name, count in counts.items():
+            self.rank.streams[name].move_on(times * count, {*counts, ""})
 
-        `together`: the host moves on as the streams do; else it has issued all of this already.
+    def stay(self, left_out: dict[str, LeftOut], seconds: float) -> None:
+        """Take what is left out of each stream as done: the host had issued it all, and goes on meanwhile.
+
+        The clock stands still where so many seconds are left out: what was to come, comes sooner.
         """
-        plan = chunk.plan
-        if together:
-            parts = times * (block - before)
-            # What comes now was released when its like, so many parts before, was.
-            chunk.released[:0] = [[] for _ in range(parts)]
-            self.part += parts
-        counts = {name: times * plan.per_period(name, before, block) for name in chunk.starts}
-        moving = {name for name, count in counts.items() if count} | ({""} if together else set())
-        for name in moving - {""}:
-            self.rank.streams[name].move_on(counts[name], moving)
-
-    def come_sooner(self, seconds: float) -> None:
-        """The clock stands still where so many seconds are skipped: what was to come, comes sooner."""
+        for name, left in left_out.items():
+            stream = self.rank.streams[name]
+            stream.left_out.append(left)
+            stream.move_on(left.last - left.first, left_out)
         now = self.agenda.now
-        if not self._still_waits(now + seconds):
-            self.catching_up = True
         ahead = {ahead.chunk for stream in self.rank.streams.values() for ahead in stream.ahead}
         for chunk in ahead.union(self.chunks):
             chunk.come_sooner(now, seconds)
         for stream in self.rank.streams.values():
             stream.come_sooner()
-        for passed in self.passed[-2:]:
-            passed.come_sooner(now, seconds)
-        self.clock, self._blocked_at = sooner(self.clock, now, seconds), sooner(self._blocked_at, now, seconds)
+        for passed in reversed(self.passed):
+            if not passed.come_sooner(now, seconds):
+                break
+        self.record.stay(seconds)
+        self.clock -= seconds
+        self._reached = [at - seconds for at in self._reached]
         if self._asleep is not None:
             call = self._asleep[2]
             cancel(self._asleep)
             self._asleep = self.agenda.at(self.clock, call)
-
-    def _still_waits(self, until: float) -> bool:
-        """Whether it has nothing to do until then: what it waits for has not happened, or its clock is later."""
-        if self._asleep is not None:
-            return self.clock >= until
-        return any(stream.awaited_by("") for stream in self.rank.streams.values())
 
     def finish(self) -> None:
         """Once the run is over: write the section windows, and let go of the rank."""
@@ -275,9 +269,3 @@ class HostThread:
             )
         self.rank.let_go()
         self.chunks, self.at_begin = [], None
-
-
-def _title(command: Command) -> str:
-    if isinstance(command, Synchronize):
-        return f"synchronize {command.scope} {command.target}".strip()
-    return getattr(command, "name", type(command).__name__)

@@ -61,7 +61,8 @@ class Item:
 class HostSpan(NamedTuple):
     """Host work within a piece."""
 
-    name: str
+    number: int
+    """Which of its part's commands."""
     offset: float
     duration: float
 
@@ -69,10 +70,15 @@ class HostSpan(NamedTuple):
 class Piece:
     """Commands that the host issues one after the other without blocking, except at the end."""
 
-    __slots__ = ("blocker", "cost", "ends", "event", "work")
+    __slots__ = ("blocker", "cost", "ends", "event", "number", "work")
 
     def __init__(
-        self, cost: float, ends: tuple[Place, ...], work: tuple[HostSpan, ...], blocker: Synchronize | Copy | None
+        self,
+        cost: float,
+        ends: tuple[Place, ...],
+        work: tuple[HostSpan, ...],
+        blocker: Synchronize | Copy | None,
+        number: int,
     ) -> None:
         self.cost = cost
         """Host seconds of all of them."""
@@ -80,7 +86,9 @@ class Piece:
         """Streams that it adds to, with the place behind its last command."""
         self.work = work
         self.blocker = blocker
-        """What the host waits for at the end."""
+        """What the host waits for at the end, by the names of the first part that looks like this."""
+        self.number = number
+        """Which of its part's commands that is."""
         self.event: Awaited | None = None
         """Of a synchronisation with an event."""
 
@@ -100,7 +108,7 @@ class PartPlan:
         for number, command in enumerate((*part.before, *own, *part.after)):
             stream = stream_of(command)
             if stream is None:
-                self._read_host(command)
+                self._read_host(number, command)
             else:
                 self._read(number, command, stream)
         self._close()
@@ -121,25 +129,25 @@ class PartPlan:
         self.items.setdefault(stream, []).append(item)
         added = self._added[stream] = self._added.get(stream, 0) + 1
         if isinstance(command, Copy) and command.host_memory != "pinned":
-            self._close(command)
+            self._close(command, number)
         elif added >= self._longest:
             self._close()
 
-    def _read_host(self, command: Command) -> None:
+    def _read_host(self, number: int, command: Command) -> None:
         """What only the host does, or waits for."""
         if isinstance(command, Synchronize):
-            self._close(command)
+            self._close(command, number)
             return
         if isinstance(command, HostWork):
-            self._work.append(HostSpan(command.name, self._offset, command.duration))
+            self._work.append(HostSpan(number, self._offset, command.duration))
         self._offset += self._costs.of(command)
 
-    def _close(self, blocker: Synchronize | Copy | None = None) -> None:
+    def _close(self, blocker: Synchronize | Copy | None = None, number: int = -1) -> None:
         """End the current piece."""
         if blocker is None and not self._offset and not self._added and not self._work:
             return
         ends = tuple((stream, len(self.items[stream])) for stream in self._added)
-        piece = Piece(self._offset, ends, tuple(self._work), blocker)
+        piece = Piece(self._offset, ends, tuple(self._work), blocker, number)
         if isinstance(blocker, Synchronize) and blocker.scope == "event":
             piece.event = next(self._awaited)
         self.pieces.append(piece)

@@ -11,6 +11,7 @@ from offsim.program.commands import Command, Copy, Part, Record
 
 from .agenda import Agenda, Callback
 from .issue import PassagePlan
+from .left_out import LeftOut
 from .part_plan import Awaited
 
 Label = tuple[Part, int]
@@ -40,10 +41,13 @@ class Passed:
         self.section = section
         self.begin = self.end = self.compute_end = begin
 
-    def come_sooner(self, now: float, seconds: float) -> None:
-        """What of it is still to come, comes so much sooner."""
+    def come_sooner(self, now: float, seconds: float) -> bool:
+        """What of it is still to come, comes so much sooner; whether anything was."""
+        if max(self.begin, self.end) <= now:
+            return False
         self.begin, self.end = sooner(self.begin, now, seconds), sooner(self.end, now, seconds)
         self.compute_end = sooner(self.compute_end, now, seconds)
+        return True
 
 
 class Chunk:
@@ -92,6 +96,11 @@ class Chunk:
                 ends = [at + piece.cost for at, piece in zip(instants, pieces, strict=False)]
                 instants[:] = [at - seconds if end > now else at for at, end in zip(instants, ends, strict=True)]
 
+    def per_period(self, before: int, block: int) -> dict[str, int]:
+        """Commands from one part to another, by stream that has any."""
+        counts = {name: self.plan.per_period(name, before, block) for name in self.starts}
+        return {name: count for name, count in counts.items() if count}
+
     @property
     def settled(self) -> bool:
         """Whether all events have fired that it waits for and earlier passages recorded."""
@@ -135,13 +144,15 @@ class Ahead:
 class Waiter:
     """Somebody who waits until `place` commands of a stream are done."""
 
-    __slots__ = ("go_on", "place", "stream")
+    __slots__ = ("go_on", "note", "place", "stream")
 
-    def __init__(self, place: int, go_on: Callback, stream: str) -> None:
+    def __init__(self, place: int, go_on: Callback, stream: str, note: Callback | None) -> None:
         self.place = place
         self.go_on = go_on
         self.stream = stream
         """The stream that waits; "" for a host."""
+        self.note = note
+        """Called at once, before anything else happens."""
 
 
 class Queue:
@@ -156,7 +167,10 @@ class Queue:
         """Commands that the host has released so far; some of them may carry a later instant."""
         self.busy = False
         self.started = 0.0
-        self.drained_at = 0.0
+        self.ends: list[float] = []
+        """When each command was done that was not left out."""
+        self.left_out: list[LeftOut] = []
+        """Where its host stayed behind."""
         self.ahead: list[Ahead] = []
         """Passages with commands left."""
         self._running: Label = (Part(()), 0)
@@ -169,9 +183,9 @@ class Queue:
         """A passage's commands: they start as its pieces are released."""
         self.ahead.append(Ahead(chunk, self.name))
 
-    def reached(self, place: int, go_on: Callback, stream: str = "") -> None:
+    def reached(self, place: int, go_on: Callback, stream: str = "", note: Callback | None = None) -> None:
         """Have somebody (a stream, or a host) called when `place` commands are done."""
-        self._waiters.append(Waiter(place, go_on, stream))
+        self._waiters.append(Waiter(place, go_on, stream, note))
         if place < self._awaited:
             self._awaited = place
 
@@ -190,6 +204,26 @@ class Queue:
         if self.busy or self.done == self.issued:
             return inf
         return self.ahead[0].issued(self.done - self.ahead[0].start)
+
+    @property
+    def just_left_out(self) -> bool:
+        """Whether what was left out last was so at this instant."""
+        real = self.agenda.now + self.agenda.skipped
+        return bool(self.left_out) and self.left_out[-1].end > real - instant_tolerance(real)
+
+    def reached_at(self, place: int) -> float:
+        """When `place` commands were done, which have just been: now, or earlier if that was left out.
+
+        What was done before something was left out, was done where that began at the latest.
+        """
+        at = self.agenda.now
+        for left in reversed(self.left_out):
+            if place > left.last:
+                break
+            at = left.reached(place) - self.agenda.skipped
+            if place > left.first:
+                break
+        return at
 
     def room(self, moving: Collection[str]) -> int:
         """How many commands may be taken as done before a stream that waits, and does not move, had to go on."""
@@ -237,6 +271,8 @@ class Queue:
         waiters, self._waiters, self._awaited = self._waiters, [], NO_END
         for waiter in waiters:
             if waiter.place <= self.done:
+                if waiter.note is not None:
+                    waiter.note()
                 self.agenda.soon(waiter.go_on)
             else:
                 self._waiters.append(waiter)

@@ -4,7 +4,7 @@ from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives
-from .device import Device, nothing
+from .device import Device
 from .environment import PromptEnvironment
 from .fabric import Fabric
 from .folding import FoldedFabric
@@ -67,4 +67,4 @@ class Rank(Device):
             stream.let_go()
         self.streams.clear()
         self._issued.clear()
-        self.at_mark, self.check_host = None, nothing
+        self.at_mark = None

@@ -9,7 +9,8 @@ from .agenda import Agenda
 from .collective import Collectives, FabricRoutes
 from .environment import PromptEnvironment
 from .garbage import no_garbage_collection
-from .host import CaughtUpLateError, HostThread
+from .host import HostThread
+from .left_out import CaughtUpLateError
 from .network import Network
 from .prepared import Prepared
 from .rank import Rank

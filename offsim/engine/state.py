@@ -34,6 +34,8 @@ class Mark(NamedTuple):
     number: int
     at: float
     state: State
+    notes: tuple[int, ...]
+    """How many each host has made."""
     settled: bool = False
     """Of a block: whether waits for what earlier passages recorded are over."""
 

@@ -39,18 +39,18 @@ class StepSkips:
         """
         before, at, [host] = self._begin, self.network.agenda.now, self.hosts
         self._begin = None
-        if self.program.sections[section].step is None or not host.rank.stream(COMPUTE).idle:
+        step, late = self.program.sections[section].step, host.clock < at
+        if step is None or late or not host.rank.stream(COMPUTE).idle:
             return 0
-        now = self._begin = Mark(section, at, self._begin_state(host))
+        now = self._begin = Mark(section, at, self._begin_state(host), (host.record.length,))
         if before is None or not self._same_section(section, before.number):
             return 0
         if not (now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at)):
             return 0
-        count = self._alike_after(section) + 1
+        count = self._last_alike(section) + 1 - section
         seconds, same = self.timeline.real(at) - self.timeline.real(before.at), instant_tolerance(at)
-        self.timeline.repeats.append(
-            Repeat(section - 1, count, seconds, before.at + same, at + same, by_end=True, resumes=at - same)
-        )
+        repeat = Repeat(section - 1, count, seconds, before.at + same, at + same, by_end=True, resumes=at - same)
+        self._left_out(repeat, before)
         self._begin = self._step = None
         return count
 
@@ -70,28 +70,36 @@ class StepSkips:
         self._step = None
         if self.program.sections[section].step is None:
             return
-        now = self._step = Mark(section, at, self._section_state(section))
+        notes = tuple([host.record.length for host in self.hosts])
+        now = self._step = Mark(section, at, self._section_state(section), notes)
         if before is None or not self._same_section(section, before.number):
             return
-        count = self._alike_after(max(host.number for host in self.hosts))
-        if count and now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at):
+        # Everything from the section before this one to what hosts will then be in looks the same.
+        count = self._last_alike(section) - max(host.number for host in self.hosts)
+        if count > 0 and now.state.same_device(before.state, at) and now.state.same_hosts(before.state, at):
+            seconds, same = self.timeline.real(at) - self.timeline.real(before.at), instant_tolerance(at)
+            repeat = Repeat(section - 1, count, seconds, before.at - same, at - same, resumes=at - same)
+            self._left_out(repeat, before)
             self._skip_sections(section, count)
-            seconds = self.timeline.real(at) - self.timeline.real(before.at)
-            same = instant_tolerance(at)
-            begin, end = before.at - same, at - same
-            self.timeline.repeats.append(Repeat(section - 1, count, seconds, begin, end, resumes=end))
             self._step = None
+
+    def _left_out(self, repeat: Repeat, before: Mark) -> None:
+        """Say that sections were: hosts did again what they have done since then."""
+        for host, first in zip(self.hosts, before.notes, strict=True):
+            host.record.again(first, repeat.times, repeat.period, sections=1)
+        self.timeline.repeats.append(repeat)
+        self.network.agenda.skipped += repeat.times * repeat.period
 
     def _same_section(self, one: int, other: int) -> bool:
         sections = self.program.sections
         return other == one - 1 and sections[one].commands is sections[other].commands
 
-    def _alike_after(self, section: int) -> int:
-        """How many sections after this one have the very same commands."""
+    def _last_alike(self, section: int) -> int:
+        """The last section after this one up to which all have the very same commands."""
         last = section
         while last + 1 < len(self.program.sections) and self._same_section(last + 1, last):
             last += 1
-        return last - section
+        return last
 
     def _section_state(self, section: int) -> State:
         state = empty_state(self.network)
@@ -106,6 +114,7 @@ class StepSkips:
         """What has been issued of section `first` and later ones now belongs to sections `count` later."""
         for host in self.hosts:
             host.number += count
-            for passed in host.passed[-2:]:
-                if passed.section >= first:
-                    passed.section += count
+            for passed in reversed(host.passed):
+                if passed.section < first:
+                    break
+                passed.section += count

@@ -17,6 +17,7 @@ from .collective import LastTransfer, Meeting
 from .device import Device, nothing
 from .environment import PromptEnvironment
 from .gpu import Work
+from .left_out import CaughtUpLateError
 from .network import Batch
 from .part_plan import KERNELS, RECORD, WAIT, Item
 from .queue import Ahead, Chunk, Queue, instant_tolerance
@@ -62,17 +63,16 @@ class Stream(Queue):
         """The host has issued the first `place` commands."""
         self.issued = place
         if self._arrival is not None:
-            self.device.check_host()
             arrival, self._arrival = self._arrival, None
             arrival.succeed()
 
     def _run(self) -> Generator[Event, Any, None]:
         while True:
             while not self.ahead or self.done == self.issued:
-                if self.ahead:
-                    self.device.check_host()
                 self._arrival = self.env.event()
                 yield self._arrival
+            if self.starts_at < self.agenda.now - instant_tolerance(self.agenda.now):
+                raise CaughtUpLateError
             self._rest = self.env.event()
             self._go_on()
             yield self._rest
@@ -91,7 +91,6 @@ class Stream(Queue):
             item = ahead.items[place]
             issued = ahead.released[part][item.piece] + item.offset
             if issued > now:
-                device.check_host()
                 self._issue = self.agenda.at(issued, self._issued)
                 return
             self.started, self.busy = now, True
@@ -157,7 +156,7 @@ class Stream(Queue):
             del self.ahead[0]
             if self.name == COMPUTE:
                 ahead.chunk.passed.compute_end = self.agenda.now
-        self.drained_at = self.agenda.now
+        self.ends.append(self.agenda.now)
         if self._awaited <= self.done:
             self._wake()
 

@@ -165,6 +165,13 @@ class Part(NamedTuple):
         own = len(self.before) + len(self.after)
         return own if self.template is None else own + len(self.template.commands)
 
+    def hook_at(self, number: int) -> Command:
+        """Its command `number`, which is none of the template's."""
+        inside = number - len(self.before)
+        if inside < 0 or self.template is None:
+            return self.before[number]
+        return self.after[inside - len(self.template.commands)]
+
     def name_at(self, number: int) -> str:
         """What a span of its command `number` is called."""
         inside = number - len(self.before)
@@ -177,6 +184,8 @@ class Part(NamedTuple):
 
 def name_of(command: Command) -> str:
     """What a command's span is called."""
+    if isinstance(command, Synchronize):
+        return f"synchronize {command.scope} {command.target}".strip()
     return str(getattr(command, "name", "") or getattr(command, "event", ""))
 
 

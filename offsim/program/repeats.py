@@ -36,8 +36,7 @@ class Repeat(NamedTuple):
     """Whether spans belong to it that end in (begin, after], not those that start in [begin, after): what is at work
     at its end was so at its begin."""
     tracks: frozenset[str] = frozenset()
-    """Of blocks: the tracks that went on. Without `host`, host threads had issued all of it before, and what they did
-    meanwhile is recorded as if they had done it afterwards."""
+    """Of blocks: the tracks that went on."""
 
     def covers(self, span: Span) -> bool:
         """Whether a span of the record stands for its repetitions too."""
@@ -80,7 +79,7 @@ class Boundary(NamedTuple):
 
 def boundary_of(repeat: Repeat, spans: Sequence[Span]) -> Boundary:
     """What is at work between repetitions of blocks; nothing, of sections."""
-    going = [span for span in spans if span.track in repeat.tracks and span.track != "host"]
+    going = [span for span in spans if span.track in repeat.tracks]
     begun = [span for span in going if span.start < repeat.begin < span.end]
     left = [span for span in going if span.start < repeat.resumes < span.end]
     return Boundary(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .commands import StreamProgram
+from .host_track import HostTrack
 from .repeats import Boundary, Repeat, boundary_of, repetitions
 from .spans import Journal, Named, Row, Span, Window
 
@@ -22,6 +23,8 @@ class Timeline:
     """Simulated rank -> how many identical ranks it stands for."""
     named: list[Span] = field(default_factory=list)
     journal: Journal = field(default_factory=Journal)
+    hosts: dict[int, HostTrack] = field(default_factory=dict)
+    """Of simulated ranks, all that their host threads did; spans of a host have only what that waited for."""
     windows: list[Window] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
@@ -87,14 +90,15 @@ class Timeline:
         """Start and end of a step in the record's time.
 
         The host's clock where the step ends with a synchronisation (what a progress bar shows); else from the compute
-        stream's end of the previous section to its own, since the host has long run ahead.
+        stream's end of the previous section to its own, since the host has long run ahead. No two steps overlap.
         """
         windows = self._windows()
         window = windows[rank, section]
+        earlier = max((w.compute_end for (r, s), w in windows.items() if r == rank and s < section), default=None)
         if window.compute_end <= window.end + 1e-9:
-            return window.start, window.end
-        earlier = [w.compute_end for (r, s), w in windows.items() if r == rank and s < section]
-        return max(earlier, default=window.start), window.compute_end
+            start = window.start if earlier is None else max(window.start, earlier)
+            return start, max(start, window.end)
+        return window.start if earlier is None else earlier, window.compute_end
 
     def delay_at(self, instant: float) -> float:
         """How much later an instant of the record really is: the skipped repeats before it."""
@@ -103,7 +107,8 @@ class Timeline:
     def shifted_spans(self, program: StreamProgram | None = None) -> Iterator[Span]:
         """All spans at their real instants, repeated ones included, under their own names if `program` is given."""
         boundaries = [boundary_of(repeat, self.spans) for repeat in self.repeats]
-        recorded = [(span, self._placed(span, boundaries)) for span in self.spans]
+        spans = (span for span in self.spans if span.track != "host" or span.rank not in self.hosts)
+        recorded = [(span, self._placed(span, boundaries)) for span in spans]
         placed = [*recorded]
         for repeat, boundary in zip(self.repeats, boundaries, strict=True):
             if repeat.parts:
@@ -115,6 +120,8 @@ class Timeline:
             placed += repetitions(repeat, placed, {})
         for _, span in placed:
             yield span
+        for rank, track in self.hosts.items():
+            yield from track.spans(rank)
 
     def _placed(self, span: Span, boundaries: list[Boundary]) -> Span:
         """A span at its real instants: later, and longer if something was left out while it lasted."""

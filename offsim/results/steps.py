@@ -19,6 +19,8 @@ from offsim.program.timeline import Timeline
 COPY_KINDS = ("H2D", "D2H")
 HOST = "host"
 """Among waits: nothing was issued."""
+EQUALLY_LONG = 1e-9
+"""Relative difference of steps that are as long as each other."""
 Delays = tuple[tuple[str, float], ...]
 """(culprit, seconds)."""
 
@@ -245,14 +247,18 @@ def _tracks(timeline: Timeline) -> dict[int, RankTracks]:
 
 
 def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) -> tuple[float, Losses, Attribution]:
-    """The longest step over the ranks, where its time went, and whom that is charged to."""
+    """The longest step over the ranks, where its time went, and whom that is charged to.
+
+    Of ranks that take equally long but for rounding, the first.
+    """
     durations = {rank: timeline.step_seconds(rank, section) for rank in tracks}
-    rank = max(durations, key=lambda r: durations[r])
+    longest = max(durations.values())
+    rank = next(rank for rank, seconds in durations.items() if seconds >= longest * (1 - EQUALLY_LONG))
     attribution = Attribution(tracks[rank])
     losses = attribution.window(*timeline.step_bounds(rank, section))
     for repeat in timeline.repeats_within(section):
         losses += attribution.window(repeat.begin, repeat.after, repeat.times)
-    return durations[rank], losses, attribution
+    return longest, losses, attribution
 
 
 def traffic(

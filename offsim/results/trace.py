@@ -163,21 +163,10 @@ def section_events(
     """Sections by the host's clock, and the most device memory that each reaches, held from start to end."""
     peaks = section_peaks(scenario, program)
     for rank in timeline.represented:
+        windows = timeline.hosts[rank].windows()
         for number, section in enumerate(program.sections):
-            start, end = section_window(timeline, rank, number)
-            yield _slice(section.name, section.phase, rank, threads[STEPS], (start, end), {})
-            yield _counter("most allocated in section [GiB]", rank, start, round(peaks[number] / 2**30, 4))
-
-
-def section_window(timeline: Timeline, rank: int, section: int) -> tuple[float, float]:
-    """Start and end of a section on the host's real clock, repeated sections included."""
-    window = timeline.window(rank, section)
-    start = timeline.real(window.start)
-    length = window.end - window.start + sum(r.times * r.period for r in timeline.repeats_within(window.section))
-    for repeat in timeline.repeats:
-        if not repeat.parts and repeat.section == window.section:
-            start += (section - repeat.section) * repeat.period
-    return start, start + length
+            yield _slice(section.name, section.phase, rank, threads[STEPS], windows[number], {})
+            yield _counter("most allocated in section [GiB]", rank, windows[number][0], round(peaks[number] / 2**30, 4))
 
 
 def section_peaks(scenario: Scenario, program: StreamProgram) -> list[float]:

@@ -153,6 +153,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"other_parameters={self.other_parameters:,}: these embeddings have {derived:,}")
         if self.experts == 2 and self.boundary_ratio is None:
             raise ValueError("boundary_ratio: missing; experts = 2 needs it")
+        if self.text_encoder is not None and self.vae is not None and self.text_encoder.name == self.vae.name:
+            raise ValueError(f"vae.name={shown(self.vae.name)}: the text encoder has this name; give it another")
         names = [blocks.name for blocks in self.blocks]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

@@ -41,6 +41,8 @@ class Task:
     awaited: "Task | None" = None
     state: str = "new"
     """new, queued (for an engine, multiprocessors or a kernel's end), latency, running, done."""
+    begun: float = 0.0
+    """When it came to the head of its stream."""
     until: float = inf
     """End of a latency."""
     pieces: list[list[object]] = field(default_factory=list)
@@ -91,7 +93,7 @@ class Rank:
 
 
 class Reference:
-    """One run; `finished` of every rank are the (stream, name, end) of its work."""
+    """One run; `finished` of every rank are the (stream, name, end) of its work that takes any time."""
 
     def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
         self.scenario, self.program = scenario, program
@@ -109,6 +111,8 @@ class Reference:
             while any(self._host(rank) or self._device(rank) for rank in self.ranks):
                 pass
             self._share()
+            if any(map(self._ended, self._flows())):
+                continue  # Some have no bytes.
             following = min(self._instants(), default=inf)
             if following == inf:
                 return self.ranks
@@ -178,6 +182,7 @@ class Reference:
     def _head(self, rank: Rank, name: str, tasks: list[Task]) -> bool:
         task = tasks[0]
         before = task.state
+        task.begun = self.now if before == "new" else task.begun
         command = task.command
         if isinstance(command, Record):
             task.state = "done"
@@ -193,7 +198,7 @@ class Reference:
             self._collective(rank, task, command)
         if task.state == "done":
             del tasks[0]
-            if isinstance(command, Compute | Copy | Collective):
+            if isinstance(command, Compute | Copy | Collective) and self.now > task.begun:
                 rank.finished.append((name, command.name, self.now))
         return task.state != before
 

@@ -24,10 +24,13 @@ from offsim.program.timeline import Timeline
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import (
     GPU,
+    Clock,
     CollectiveKind,
     Collectives,
+    Energy,
     Host,
     Interference,
+    Knee,
     Node,
     NVLink,
     PCIe,
@@ -87,7 +90,7 @@ def run_steps(*steps: tuple[Command, ...], node: Node = NODE, groups=ONE, simula
 
 def on(timeline: Timeline, track: str, rank: int = 0) -> list[tuple[str, float, float]]:
     """(name or kind, start, end) of a track's spans."""
-    spans = [span for span in timeline.spans if span.track == track and span.rank == rank]
+    spans = [span for span in timeline.shifted_spans() if span.track == track and span.rank == rank]
     return [(span.name or span.kind, span.start, span.end) for span in sorted(spans, key=lambda s: s.start)]
 
 
@@ -114,6 +117,25 @@ def test_a_copy_and_a_kernel_run_side_by_side():
     timeline = run(kernels(2), h2d("copy"))
     assert on(timeline, "compute") == [("kernels", 0, 2)]
     assert on(timeline, "H2D engine") == [("copy", 0, 1)]
+
+
+def test_kernels_of_no_rows_take_no_time_under_a_power_limit():
+    """A model without text tokens has some."""
+    limit = Clock(
+        limit=quantity(700.0),
+        idle=quantity(100.0),
+        window=quantity(1.0),
+        power_exponent=quantity(2.0),
+        energy=Energy(gemm=NOW, attention=NOW, byte=NOW),
+        knee=Knee(*[quantity(1.0)] * 3),
+        collective=NOW,
+        copy=NOW,
+    )
+    node = replace(NODE, gpu=replace(NODE.gpu, clock=limit))
+    assert on(run(kernels(0, 2, 0, 0, 1, 0), kernels(0), kernels(1), node=node), "compute") == [
+        ("kernels", 0, 3),
+        ("kernels", 3, 4),
+    ]
 
 
 def test_two_copies_of_one_direction_run_one_after_the_other():

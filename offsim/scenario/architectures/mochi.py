@@ -51,5 +51,7 @@ def _attention(block: Sizes) -> Operations:
 
 def _image_out(block: Sizes) -> Operations:
     d = block.hidden
-    assert width(block) == d, "Mochi's attention is as wide as its video stream"
+    if width(block) != d:
+        wide = f"{block.heads} x head_dim={block.head_dim}"
+        raise ValueError(f"heads={wide} is {width(block)}: Mochi's attention is as wide as hidden={d}")
     return stream_out(block, d, "image", gated_feed_forward(d, block.ffn, "image"), bias=True)
