@@ -68,6 +68,7 @@ class HostThread:
                 self.number += skipped
                 continue
             # What the record has no instant for, since it was while something was left out, has that of its end.
+            self.rank.timeline.check_length()
             passed = Passed(self.number, max(self.clock, self.agenda.now))
             self.record.edge(self.number, self.clock)
             self.passed.append(passed)

@@ -71,6 +71,9 @@ class Named(NamedTuple):
 Row = tuple[Track, Part | Named, int, float, float, float, Delayed]
 """A span as it was noted: track, part, number (which name it as `part.name_at(number)`), start, end, bytes, delays."""
 
+FIELDS = 7
+"""Of a row, which a journal holds end to end."""
+
 
 class Journal:
     """Spans and events as an engine notes them: end to end in two lists, a command by its part and its number there.
@@ -84,6 +87,11 @@ class Journal:
         self.events: list[Any] = []
         """Of each record: rank, part, number, instant."""
 
+    @property
+    def length(self) -> int:
+        """How many spans it has."""
+        return len(self.spans) // FIELDS
+
     def read_spans(self) -> Iterator[Span]:
         """All spans; the journal has none afterwards."""
         rows = self.rows()
@@ -94,7 +102,7 @@ class Journal:
 
     def rows(self) -> Iterator[Row]:
         """All spans as they were noted."""
-        return zip(*[iter(self.spans)] * 7, strict=True)
+        return zip(*[iter(self.spans)] * FIELDS, strict=True)
 
     def read_events(self) -> Iterator[tuple[tuple[int, str], float]]:
         """((rank, event), instant) of every record; the journal has none afterwards."""

@@ -7,10 +7,15 @@ record holds the step (or blocks of it) once with how often it repeats; `step_se
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from offsim.scenario.scenario import ScenarioError
+
 from .commands import StreamProgram
 from .host_track import HostTrack
 from .repeats import Boundary, Repeat, boundary_of, repetitions
 from .spans import Journal, Named, Row, Span, Window
+
+MOST_SPANS = 4_000_000
+"""That a simulation notes, each in about 100 bytes: 250 times what a request takes in which steps are left out."""
 
 
 @dataclass
@@ -46,6 +51,14 @@ class Timeline:
         yield from self.journal.rows()
         for rank, track, kind, name, start, end, bytes_, delays, cause in self.named:
             yield (rank, track, kind, cause), Named(name), 0, start, end, bytes_, delays
+
+    def check_length(self) -> None:
+        """Raise ScenarioError if the record has become longer than it may."""
+        if self.journal.length > MOST_SPANS:
+            raise ScenarioError(
+                f"more than {MOST_SPANS:,} commands would be simulated one by one: ask for fewer workload.steps, "
+                "or leave fold, steady_state and block_period of [simulation] on"
+            )
 
     @property
     def instants(self) -> dict[tuple[int, str], float]:

@@ -18,7 +18,8 @@ from offsim.program.commands import COMPUTE, Allocate, Free, Section, StreamProg
 from offsim.program.spans import Span
 from offsim.program.timeline import Timeline
 from offsim.scenario.files import check_replaceable, replacing
-from offsim.scenario.scenario import Scenario
+from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.wording import file_name
 
 from .memory import Levels
 from .predict import Prediction
@@ -28,6 +29,8 @@ STEPS = "steps"
 HOST = "host"
 ENGINES = ("H2D engine", "D2H engine")
 SOURCES = ("H2D", "D2H", "collective")
+MOST_COMMANDS = 800_000
+"""Of all ranks in a trace: 120 MB, and 1 GB of memory while it is made."""
 BEGINNING = b'{"displayTimeUnit":'
 """Of every trace that was written here."""
 SAME_INSTANT = 1e-9
@@ -35,7 +38,13 @@ SAME_INSTANT = 1e-9
 
 
 def write_trace(prediction: Prediction, path: Path) -> None:
-    """Write the trace as compact JSON; raises OSError where that fails."""
+    """Write the trace as compact JSON; raises OSError where that fails, ScenarioError where it is too long."""
+    commands = sum(len(section.commands) for section in prediction.program.sections)
+    if commands * len(prediction.timeline.represented) > MOST_COMMANDS:
+        raise ScenarioError(
+            f"--trace {file_name(path)}: {commands:,} commands on each of {len(prediction.timeline.represented)} "
+            f"simulated ranks, where a trace has at most {MOST_COMMANDS:,}: ask for fewer workload.steps"
+        )
     with replacing(path) as file:
         file.write(msgspec.json.encode(chrome_trace(prediction)))
 

@@ -37,9 +37,10 @@ from offsim.scenario.node import (
     Socket,
     Switch,
 )
-from offsim.scenario.policy import Resident
-from offsim.scenario.scenario import Scenario, Simulation
+from offsim.scenario.policy import Resident, SGLangLayerwise
+from offsim.scenario.scenario import Scenario, ScenarioError, Simulation
 from offsim.scenario.workload import Workload
+from tests.golden.tiny import tiny_scenario
 from tests.strategies import curve, no_overheads, quantity
 
 LINK = quantity(100.0)
@@ -435,3 +436,15 @@ def test_a_step_that_began_otherwise_is_not_taken_as_repeated():
     timeline = run_steps(synchronised, (kernels(5),), *[synchronised] * 4, node=node)
     start, end = timeline.step_bounds(0, timeline.recorded_section(4))
     assert end - start == pytest.approx(1.01)
+
+
+@pytest.mark.parametrize("shortcuts", [True, False])
+def test_a_record_that_grows_too_long_is_refused_while_it_grows(monkeypatch, shortcuts):
+    monkeypatch.setattr("offsim.program.timeline.MOST_SPANS", 500)
+    simulation = Simulation(steady_state=shortcuts, block_period=shortcuts)
+    scenario = replace(tiny_scenario(SGLangLayerwise(), steps=200), simulation=simulation)
+    if shortcuts:
+        assert len(simulate(scenario).spans) < 500
+        return
+    with pytest.raises(ScenarioError, match=r"more than 500 commands .* fewer workload.steps"):
+        simulate(scenario)

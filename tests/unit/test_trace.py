@@ -12,7 +12,7 @@ from offsim.results.predict import Prediction, predict
 from offsim.results.trace import chrome_trace, write_trace
 from offsim.scenario.load import load_scenario
 from offsim.scenario.policy import FSDP, FullModel, SGLangLayerwise
-from offsim.scenario.scenario import Scenario, Simulation
+from offsim.scenario.scenario import Scenario, ScenarioError, Simulation
 from tests.golden.tiny import tiny_scenario
 
 POLICIES = [
@@ -162,3 +162,11 @@ def test_each_simulated_rank_is_a_process_that_says_how_many_it_stands_for():
 
     assert processes(folded) == ["rank 0 (stands for 4 equal ranks)"]
     assert processes(full) == ["rank 0", "rank 1", "rank 2", "rank 3"]
+
+
+def test_a_trace_of_too_many_commands_is_refused_unwritten(tmp_path, monkeypatch):
+    prediction = predict(tiny_scenario(SGLangLayerwise(), steps=3))
+    monkeypatch.setattr("offsim.results.trace.MOST_COMMANDS", 10)
+    with pytest.raises(ScenarioError, match=r"a trace has at most 10: ask for fewer workload.steps"):
+        write_trace(prediction, tmp_path / "trace.json")
+    assert not list(tmp_path.iterdir())
