@@ -21,7 +21,8 @@ KEY_TILE = 128
 def curve(points: list[Point], source: str) -> Curve:
     """Sizes and rates as the node holds them; raises ScenarioError where there are none."""
     if not points:
-        raise ScenarioError(f"too little measured for a profile: no samples of kernels under {1e3 * LONGEST:.0f} ms ({source})")
+        short = f"under {1e3 * LONGEST:.0f} ms"
+        raise ScenarioError(f"too little measured for a profile: no samples of kernels {short} ({source})")
     return Curve(tuple(sorted(points)), "measured", source)
 
 
