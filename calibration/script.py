@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from offsim.scenario.faults import one_message
 from offsim.scenario.scenario import ScenarioError
+from offsim.sweep.announce import say
 
 
 def run_script(main: Callable[[], int | None]) -> None:
@@ -12,5 +13,5 @@ def run_script(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except (ScenarioError, OSError) as error:
-        print(f"offsim: {one_message(error)}", file=sys.stderr)
+        say(one_message(error))
         sys.exit(2)

@@ -9,7 +9,6 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,6 +22,7 @@ from offsim.scenario.faults import Place, one_message
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import one_line, visible
 from offsim.signals import INTERRUPTED, interrupted
+from offsim.sweep.announce import announced, say
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 Switch = Annotated[bool, Parameter(negative="")]
@@ -66,7 +66,6 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     from offsim.results.tables import report
     from offsim.results.trace import check_trace, write_trace
     from offsim.scenario.load import load_scenario
-    from offsim.sweep.announce import announced
 
     if trace is not None:
         check_trace(trace)
@@ -268,7 +267,7 @@ def dispatch(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (CycloptsError, ScenarioError, OSError) as error:
-        _tell(_without_name(error) + one_message(error))
+        say(_without_name(error) + one_message(error))
         return BAD_INPUT
     except Exception as error:
         return _report_bug(error)
@@ -285,13 +284,6 @@ def _without_name(error: Exception) -> str:
     return ""
 
 
-def _tell(text: str) -> None:
-    """A line on standard error, if there is one."""
-    with suppress(OSError):
-        if sys.stderr is not None:
-            print(f"offsim: {text}", file=sys.stderr)
-
-
 def _report_bug(error: Exception) -> int:
     """What should never happen; a program that cannot finish says why itself, all else by its traceback."""
     from offsim.engine.simulate import DeadlockError
@@ -299,8 +291,8 @@ def _report_bug(error: Exception) -> int:
     if interrupted():
         return INTERRUPTED
     if isinstance(error, DeadlockError):
-        _tell(visible(str(error)))
+        say(visible(str(error)))
         return BUG
     traceback.print_exception(error)
-    _tell("this is a bug; please report it with the lines above and the scenario")
+    say("this is a bug; please report it with the lines above and the scenario")
     return BUG

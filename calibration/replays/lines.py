@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from calibration.samples import MOST_BYTES
 from offsim.scenario.faults import Place, reason
 from offsim.scenario.files import read_within
 
-MOST_BYTES = 20_000_000
-"""Of a file: the largest that was measured has 90 kB."""
+
+def lines_in(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
+    """Every line of the files of a folder that are named so, in the order of their names."""
+    for path in sorted(folder.glob(pattern)):
+        yield from read_lines(path)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from calibration.parts import Part, parts_of
 from calibration.replays.cases import Case
-from calibration.replays.lines import read_lines
+from calibration.replays.lines import lines_in
 from calibration.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
@@ -37,20 +37,16 @@ def predicted_parts(scenario: Scenario) -> list[Part]:
 
 def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
     """One table per case whose name contains `wanted`."""
-    parts = _lines(folder, "parts*.jsonl")
+    parts = list(lines_in(folder, "parts*.jsonl"))
     if not parts:
         raise ScenarioError(
             f"{folder}: no parts*.jsonl there; record them with python -m calibration.live.replays ... --parts FILE"
         )
-    cases = {line["case"]: line["scenario"] for line in _lines(folder, "replays*.jsonl") if "scenario" in line}
+    cases = {line["case"]: line["scenario"] for line in lines_in(folder, "replays*.jsonl") if "scenario" in line}
     chosen = [line for line in parts if wanted in line["case"]]
     if not chosen:
         raise ScenarioError(f"{folder}: no case there has {wanted!r} in its name")
     return [_table(msgspec.convert(cases[line["case"]], Case), folder, line, run) for line in chosen]
-
-
-def _lines(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    return [line for path in sorted(folder.glob(pattern)) for line in read_lines(path)]
 
 
 def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:

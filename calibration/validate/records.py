@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from calibration.replays.cases import Case
-from calibration.replays.lines import read_lines
+from calibration.replays.lines import lines_in
 from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import ScenarioError
 
@@ -167,7 +167,7 @@ def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
     records: list[Record] = []
     failures: list[Failure] = []
     for folder, profile in nodes_under(root):
-        for line in _lines(folder):
+        for line in lines_in(folder, "replays*.jsonl"):
             if "error" in line:
                 failures.append(Failure(folder.name, str(line["case"]), str(line["error"])))
             else:
@@ -189,11 +189,6 @@ def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:
         line.get("beside_steps", []),
         line.get("not_scored", ""),
     )
-
-
-def _lines(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("replays*.jsonl")):
-        yield from read_lines(path)
 
 
 def class_of(case: Case, copy_share: float) -> str:

@@ -67,8 +67,8 @@ class HostThread:
             if skipped:
                 self.number += skipped
                 continue
-            # What the record has no instant for, since it was while something was left out, has that of its end.
             self.rank.timeline.check_length()
+            # What the record has no instant for, since it was while something was left out, has that of its end.
             passed = Passed(self.number, max(self.clock, self.agenda.now))
             self.record.edge(self.number, self.clock)
             self.passed.append(passed)

@@ -230,10 +230,6 @@ class Queue:
         places = [waiter.place for waiter in self._waiters if waiter.stream and waiter.stream not in moving]
         return min(places, default=self.done + NO_END) - self.done - 1
 
-    def awaited_by(self, stream: str) -> bool:
-        """Whether a stream (or the host: "") waits for a command here that is not done."""
-        return any(waiter.stream == stream for waiter in self._waiters)
-
     def move_on(self, count: int, moving: Collection[str]) -> None:
         """Take `count` more commands as done; of those who wait, these streams (and hosts: "") move on too."""
         self.done += count

@@ -15,7 +15,7 @@ from .repeats import Boundary, Repeat, boundary_of, repetitions
 from .spans import Journal, Named, Row, Span, Window
 
 MOST_SPANS = 4_000_000
-"""That a simulation notes, each in about 100 bytes: 250 times what a request takes in which steps are left out."""
+"""That a simulation notes, each in about 100 bytes. The catalogue's scenarios, steps left out, note 100 to 330."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ error. What takes a few seconds says nothing.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from time import monotonic
 
@@ -43,7 +43,7 @@ def _watch(what: str, share: Callable[[], float], over: Event) -> None:
             continue
         done = share()
         if spent > LONG or (done and spent / done > LONG):
-            _say(f"offsim: {what}: {progress(done, spent)}")
+            say(f"{what}: {progress(done, spent)}")
             due = max(RARELY * spent, LONG)
 
 
@@ -68,9 +68,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _say(line: str) -> None:
-    """A line on standard error, if there is one that takes it."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):
-        return
+def say(text: str) -> None:
+    """A line on standard error, if there is one that takes it: it may be closed, before the start or since."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"offsim: {text}", file=sys.stderr, flush=True)
