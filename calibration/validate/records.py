@@ -14,8 +14,10 @@ import msgspec
 
 from calibration.replays.cases import Case
 from calibration.replays.lines import lines_in
+from offsim.scenario.faults import Place
 from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wording import shown
 
 NODES = Path(__file__).parents[1] / "nodes"
 ANOTHERS = "profile-of.txt"
@@ -171,8 +173,16 @@ def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
             if "error" in line:
                 failures.append(Failure(folder.name, str(line["case"]), str(line["error"])))
             else:
-                records.append(_record(folder.name, profile, line))
+                records.append(_checked(folder, profile, line))
     return records, failures
+
+
+def _checked(folder: Path, profile: Path, line: dict[str, Any]) -> Record:
+    try:
+        return _record(folder.name, profile, line)
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise Place(folder).fault(f"replays: case {shown(line.get('case'))}: {said}") from None
 
 
 def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:

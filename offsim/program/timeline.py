@@ -12,6 +12,7 @@ from offsim.scenario.scenario import ScenarioError
 from .commands import StreamProgram
 from .host_track import HostTrack
 from .repeats import Boundary, Repeat, boundary_of, repetitions
+from .section_index import SectionIndex
 from .spans import Journal, Named, Row, Span, Window
 
 MOST_SPANS = 4_000_000
@@ -34,6 +35,7 @@ class Timeline:
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
     measured: dict[tuple[int, str], float] = field(default_factory=dict)
+    _index: SectionIndex | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def spans(self) -> list[Span]:
@@ -74,21 +76,24 @@ class Timeline:
     def window(self, rank: int, section: int) -> Window:
         """The window in the record that stands for a section: its own, or the one it repeats."""
         recorded = self.recorded_section(section)
-        return self._windows()[rank, recorded]
+        return self._by_section().windows[rank, recorded]
 
-    def _windows(self) -> dict[tuple[int, int], Window]:
-        return {(window.rank, window.section): window for window in self.windows}
+    def _by_section(self) -> SectionIndex:
+        found = self._index
+        if found is None or found.size != (len(self.windows), len(self.repeats)):
+            found = self._index = SectionIndex(self.windows, self.repeats)
+        return found
 
     def recorded_section(self, section: int) -> int:
         """The section whose record stands for `section`."""
-        for repeat in self.repeats:
-            if not repeat.parts and repeat.section < section <= repeat.section + repeat.times:
+        for repeat in self._by_section().steps:
+            if repeat.section < section <= repeat.section + repeat.times:
                 return repeat.section
         return section
 
     def repeats_within(self, section: int) -> list[Repeat]:
         """Blocks of a recorded section that stand for more than themselves."""
-        return [repeat for repeat in self.repeats if repeat.parts and repeat.section == section]
+        return self._by_section().within.get(section, [])
 
     def step_seconds(self, rank: int, section: int) -> float:
         """How long a recorded step really took, its repeated blocks included."""
@@ -105,9 +110,8 @@ class Timeline:
         The host's clock where the step ends with a synchronisation (what a progress bar shows); else from the compute
         stream's end of the previous section to its own, since the host has long run ahead. No two steps overlap.
         """
-        windows = self._windows()
-        window = windows[rank, section]
-        earlier = max((w.compute_end for (r, s), w in windows.items() if r == rank and s < section), default=None)
+        index = self._by_section()
+        window, earlier = index.windows[rank, section], index.earlier.get((rank, section))
         if window.compute_end <= window.end + 1e-9:
             start = window.start if earlier is None else max(window.start, earlier)
             return start, max(start, window.end)
