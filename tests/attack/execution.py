@@ -132,16 +132,19 @@ def attempt(case: Case, root: Path) -> Answer:
 
 
 def _within_limits(case: Case, err: Path) -> tuple[int | None, float, int, bytes, str]:
-    early = b""
+    early, over, raised_at = b"", False, -AGAIN
 
     def on_time(number: int, frame: FrameType | None) -> None:
-        nonlocal early
+        nonlocal early, raised_at
         passed = time.monotonic() - begun_at
+        # Two timers end here: one that follows the other's exception at once would be raised in its `except`.
+        if over or passed - raised_at < AGAIN / 2:
+            return
         early = early or err.read_bytes() or b"-"
-        if passed > PATIENCE:
-            raise Stop("takes long" if is_busy(os.getsid(0), before + LIMIT) else "hangs")
-        if _processor_seconds() - begun > LIMIT:
-            raise Stop("takes long")
+        if passed > PATIENCE or _processor_seconds() - begun > LIMIT:
+            raised_at = passed
+            hangs = passed > PATIENCE and not is_busy(os.getsid(0), before + LIMIT)
+            raise Stop("hangs" if hangs else "takes long")
 
     stopped, code = "", None
     begun, begun_at = _processor_seconds(), time.monotonic()
@@ -150,7 +153,9 @@ def _within_limits(case: Case, err: Path) -> tuple[int | None, float, int, bytes
     with _timers(on_time):
         try:
             code = _exit_code(case)
+            over = True
         except Stop as stop:
+            over = True
             stopped = str(stop)
     return code, _processor_seconds() - begun, _peak(), early, stopped
 
