@@ -20,6 +20,8 @@ from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import shown
 
 NODES = Path(__file__).parents[1] / "nodes"
+Runs = list[list[float]]
+"""Seconds of every step of every run."""
 ANOTHERS = "profile-of.txt"
 """Names the node whose profile stands for a folder's."""
 SETTLING = 0.2
@@ -59,15 +61,15 @@ class Record(NamedTuple):
     node: str
     profile: Path
     case: Case
-    policy_steps: list[list[float]]
+    policy_steps: Runs
     """Per repetition [s]."""
-    resident_steps: list[list[float]]
+    resident_steps: Runs
     peak_allocated: float | None = None
     memory_not_scored: str = ""
     """Why the peak does not count."""
     host_read: float | None = None
     """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
-    beside_steps: list[list[float]] = []
+    beside_steps: Runs = []
     """Of the policy that took turns with this one, where there was one [s]."""
     not_scored: str = ""
     """Why the case does not count."""
@@ -191,14 +193,19 @@ def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:
         node,
         profile,
         case,
-        line["policy_steps"],
-        line["resident_steps"],
-        line.get("peak_allocated"),
-        line.get("memory_not_scored", ""),
-        median(line["host_read_Bps"]) if line.get("host_read_Bps") else None,
-        line.get("beside_steps", []),
-        line.get("not_scored", ""),
+        _decoded(line["policy_steps"], Runs),
+        _decoded(line["resident_steps"], Runs),
+        _decoded(line.get("peak_allocated"), float | None),
+        _decoded(line.get("memory_not_scored", ""), str),
+        median(reads) if (reads := _decoded(line.get("host_read_Bps") or [], list[float])) else None,
+        _decoded(line.get("beside_steps", []), Runs),
+        _decoded(line.get("not_scored", ""), str),
     )
+
+
+def _decoded(value: Any, kind: Any) -> Any:
+    """A value of a replay's line; ValidationError (a ValueError) if it is of another type."""
+    return msgspec.convert(value, kind)
 
 
 def class_of(case: Case, copy_share: float) -> str:

@@ -84,7 +84,7 @@ def _success(case: Case, out: str, err: str) -> Iterator[str]:
         yield f"warning: {_plain(err)[:100]}"
     if NO_NUMBER.search(out):
         yield "nan or inf on stdout"
-    if "--json" not in case.arguments or case.stdout != "pipe":
+    if "--json" not in case.arguments or "--version" in case.arguments or case.stdout != "pipe":
         if case.entry == "offsim" and "run" in case.arguments and _over_hundred(out):
             yield "law: a share above 100 %"
         return

@@ -1,5 +1,6 @@
 """Command lines: wrong verbs and flags, odd numbers, too much and too little."""
 
+from itertools import pairwise
 from random import Random
 
 from tests.attack.case import Case, Content, File, chance
@@ -83,7 +84,10 @@ def lines(random: Random) -> Case:
         words.append("--nonsense")
     if chance(random, 0.02):
         words = [*words, *([random.choice(OPERANDS)] * random.choice((50, 5000)))]
-    return Case(tuple(words), (*FILES, ("store", Store(None))), outputs=("offsim-results", "rows.csv", "out", "t.json"))
+    # A file that is asked for by name may have any of the words' names.
+    asked = [word for before, word in pairwise(words) if before in ("--trace", "--out", "--to")]
+    outputs = ("offsim-results", "rows.csv", "out", "t.json", *asked)
+    return Case(tuple(words), (*FILES, ("store", Store(None))), outputs=outputs)
 
 
 def _disturb(random: Random, words: list[str], verb: str) -> None:
