@@ -35,7 +35,8 @@ class Timeline:
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
     measured: dict[tuple[int, str], float] = field(default_factory=dict)
-    _index: SectionIndex | None = field(default=None, init=False, repr=False, compare=False)
+    # Not init=False: compiled by mypyc, an attribute that __init__ does not set is never set.
+    _index: SectionIndex | None = field(default=None, repr=False, compare=False)
 
     @property
     def spans(self) -> list[Span]:
