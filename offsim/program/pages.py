@@ -23,10 +23,10 @@ S = TypeVar("S", bound=Struct)
 
 @cache
 def pages() -> dict[str, Page[Any]]:
-    """Every policy's page under the policy's name, in the order of names. Raises TypeError for a module without one."""
-    names = sorted(module.name for module in iter_modules(systems.__path__))
-    found = [_page_in(import_module(f"{systems.__name__}.{name}")) for name in names]
-    return {policy_name(page.parameters): page for page in sorted(found, key=lambda page: policy_name(page.parameters))}
+    """Every policy's page under the policy's name, in the order of lists. Raises TypeError for a module without one."""
+    modules = (import_module(f"{systems.__name__}.{module.name}") for module in iter_modules(systems.__path__))
+    named = {policy_name(page.parameters): page for page in map(_page_in, modules)}
+    return dict(sorted(named.items(), key=lambda entry: (entry[1].listed, entry[0])))
 
 
 def _page_in(module: ModuleType) -> Page[Any]:

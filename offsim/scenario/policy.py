@@ -4,11 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-Placement = Literal["resident", "swap", "sharded", "chain"]
-"""resident: always on the device. swap: moved in for its phase and out again. sharded: streamed by layer. chain: one of
-several components that push each other out."""
-FreePlacement = Literal["resident", "swap", "sharded"]
-"""Of a component that moves by itself."""
+Placement = Literal["resident", "swap", "sharded"]
+"""resident: always on the device. swap: moved in for its phase and out again. sharded: streamed by layer."""
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", kw_only=True):

@@ -30,6 +30,8 @@ class Page(Generic[P]):
 
     parameters: type[P]
     """The struct that the `policy` table of a scenario becomes; its tag is the policy's name."""
+    listed: int = 100
+    """Where it stands in lists and searches: lower numbers first, then by name."""
     replayed_as: Replayed | None = None
     """Which measured runs its errors come from; None: it was never compared, and results say so."""
 

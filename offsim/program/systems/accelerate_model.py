@@ -22,15 +22,17 @@ from ..offloading.page import Ladder, LaunchLine, Page
 class AccelerateModel(Policy, frozen=True, tag="accelerate-model"):
     """diffusers' enable_model_cpu_offload: one component on the device at a time, moved by module.to()."""
 
-    text_encoder: Literal["chain"] = "chain"
+    # No placement like the others': these components move when the next one in the chain does.
+    text_encoder: Literal["chain"] = "chain"  # type: ignore[assignment]
     """In the chain of components that push each other out."""
-    vae: Literal["chain"] = "chain"
+    vae: Literal["chain"] = "chain"  # type: ignore[assignment]
 
 
 class AccelerateModelPage(Page[AccelerateModel]):
     """Components push each other out."""
 
     parameters = AccelerateModel
+    listed = 70
 
     def program(self, scenario: Scenario, policy: AccelerateModel) -> PolicyProgram:
         return ModelOffloadProgram(scenario)

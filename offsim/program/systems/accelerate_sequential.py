@@ -32,6 +32,7 @@ class AccelerateSequentialPage(Page[AccelerateSequential]):
     """Every module's own tensors come when it runs."""
 
     parameters = AccelerateSequential
+    listed = 80
     replayed_as = "library"
 
     def program(self, scenario: Scenario, policy: AccelerateSequential) -> PolicyProgram:

@@ -36,6 +36,7 @@ class FSDPPage(Page[FSDP]):
     """One unit per block, sharded over all ranks."""
 
     parameters = FSDP
+    listed = 40
     replayed_as = "streams"
 
     def program(self, scenario: Scenario, policy: FSDP) -> PolicyProgram:

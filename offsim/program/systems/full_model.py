@@ -39,6 +39,7 @@ class FullModelPage(Page[FullModel]):
     """Experts are swapped whole."""
 
     parameters = FullModel
+    listed = 30
     replayed_as = "streams"
 
     def program(self, scenario: Scenario, policy: FullModel) -> PolicyProgram:

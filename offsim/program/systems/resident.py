@@ -27,6 +27,7 @@ class ResidentPage(Page[Resident]):
     """No offloading."""
 
     parameters = Resident
+    listed = 10
     replayed_as = "streams"
 
     def program(self, scenario: Scenario, policy: Resident) -> PolicyProgram:

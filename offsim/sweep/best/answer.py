@@ -131,12 +131,19 @@ def _best(choices: Sequence[Choice]) -> Renderable:
             str(number),
             words(choice.candidate.scenario.policy) + change,
             seconds(found.steady),
-            f"{seconds(found.total)}\n[{_four(choice.low)}-{_four(choice.high)}]",
+            f"{seconds(found.total)}\n{_interval(choice)}",
             gib(found.peak_allocated),
             f"{host / 2**30:,.0f}",
             binds(found),
         )
     return table
+
+
+def _interval(choice: Choice) -> str:
+    """The interval of a total; of a policy that no run was compared with, at most that of its inputs."""
+    compared = kind_of(choice.prediction.scenario, choice.prediction.program)
+    interval = f"[{_four(choice.low)}-{_four(choice.high)}]" if compared or choice.low < choice.high else ""
+    return interval if compared else f"{interval} inputs only".lstrip()
 
 
 def _four(value: float) -> str:

@@ -28,6 +28,7 @@ class DiffusersGroupPage(Page[DiffusersGroup]):
     """Groups of blocks or of leaf modules; kernels are the scenario's (the library runs workload.kernels = "eager")."""
 
     parameters = DiffusersGroup
+    listed = 60
     replayed_as = "library"
 
     def program(self, scenario: Scenario, policy: DiffusersGroup) -> PolicyProgram:

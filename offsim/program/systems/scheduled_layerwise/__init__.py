@@ -27,6 +27,7 @@ class ScheduledLayerwisePage(Page[ScheduledLayerwise]):
     """When, in which pieces and in which form blocks come is free."""
 
     parameters = ScheduledLayerwise
+    listed = 50
     replayed_as = "streams"
 
     def program(self, scenario: Scenario, policy: ScheduledLayerwise) -> PolicyProgram:

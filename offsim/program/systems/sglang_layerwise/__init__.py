@@ -29,6 +29,7 @@ class SGLangLayerwisePage(Page[SGLangLayerwise]):
     """Block lists are streamed layer by layer; older versions need SGLang of that time."""
 
     parameters = SGLangLayerwise
+    listed = 20
     replayed_as = "streams"
 
     def program(self, scenario: Scenario, policy: SGLangLayerwise) -> PolicyProgram:
