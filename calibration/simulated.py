@@ -14,10 +14,10 @@ from msgspec import structs
 from offsim.engine.host_costs import HostCosts
 from offsim.engine.simulate import simulate
 from offsim.program.commands import Collective, Command, StreamProgram
+from offsim.program.systems.resident import Resident
 from offsim.scenario.load import load_model
 from offsim.scenario.model import Model
 from offsim.scenario.node import Node, Overheads
-from offsim.scenario.policy import Resident
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 

@@ -62,10 +62,10 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
         Write a trace for Perfetto or chrome://tracing to this file.
     """
     from offsim.engine.watch import Watch
+    from offsim.program.load import load_scenario
     from offsim.results.predict import as_json, predict
     from offsim.results.tables import report
     from offsim.results.trace import check_trace, write_trace
-    from offsim.scenario.load import load_scenario
 
     if trace is not None:
         check_trace(trace)
@@ -99,8 +99,8 @@ def program(scenario: str, /, *, steps: str | None = None, check: Switch = False
     """
     from offsim.program.build import build
     from offsim.program.check import problems
+    from offsim.program.load import load_scenario
     from offsim.program.text import format_program
-    from offsim.scenario.load import load_scenario
 
     question = load_scenario(scenario)
     chosen = None if steps is None else parse_steps(steps, question.steps)

@@ -14,24 +14,21 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from msgspec.structs import replace
 
+from offsim.program.load import check_scenario
+from offsim.program.systems.accelerate_model import AccelerateModel
+from offsim.program.systems.accelerate_sequential import AccelerateSequential
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.scheduled_layerwise.parameters import Placing, ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.scenario.architectures import ARCHITECTURES
 from offsim.scenario.model import DTYPE_BYTES, BlockList, Component, Dtype, Embeddings, Model
 from offsim.scenario.node import Node
 from offsim.scenario.operations import parameter_count
-from offsim.scenario.policy import (
-    FSDP,
-    AccelerateModel,
-    AccelerateSequential,
-    DiffusersGroup,
-    FullModel,
-    Placement,
-    Placing,
-    Policy,
-    Resident,
-    ScheduledLayerwise,
-    SGLangLayerwise,
-)
-from offsim.scenario.scenario import Scenario, Simulation, check
+from offsim.scenario.policy import Placement, Policy
+from offsim.scenario.scenario import Scenario, Simulation
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import outside_parameters
 from tests.strategies import maybe, nodes
@@ -287,7 +284,7 @@ def small_scenarios(
     workload = draw(workloads(pipeline, machine, gpus))
     scenario = Scenario(pipeline, workload, machine, draw(policy(pipeline, workload)))
     scenario = replace(scenario, simulation=FULL if simulation is None else draw(simulation))
-    check(scenario)
+    check_scenario(scenario)
     return scenario
 
 

@@ -13,12 +13,12 @@ from rich.table import Table
 
 from calibration.inventory import refuse_busy_gpus
 from offsim.cli_catalogue import emit, write
+from offsim.program.load import load_scenario_on
 from offsim.results.layout import gib, new_table, seconds, spaced
 from offsim.results.predict import Prediction, as_json, predict
 from offsim.results.steps import StepRow, step_rows
 from offsim.results.tables import LOSS_NAMES
 from offsim.scenario.files import replacing
-from offsim.scenario.load import load_scenario_on
 from offsim.scenario.scenario import Scenario, ScenarioError
 from offsim.scenario.wording import file_name, shown
 

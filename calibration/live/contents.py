@@ -11,7 +11,7 @@ from zlib import crc32
 
 import torch
 
-from offsim.program.policies.hooks import EXPERT_NAMES, weights_of
+from offsim.program.offloading.hooks import EXPERT_NAMES, weights_of
 from offsim.scenario.scenario import Scenario
 
 BASE_ELEMENTS = 2**24

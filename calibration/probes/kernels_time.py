@@ -8,7 +8,7 @@ from calibration.bench import Bench
 from calibration.inventory import Inventory
 from calibration.samples import Config
 from offsim.program.commands import COMPUTE, Allocate, Command, Compute, Kernel
-from offsim.program.policies.transfer import BF16_BITS, unpacking
+from offsim.program.systems.scheduled_layerwise.transfer import BF16_BITS, unpacking
 
 from .probe import Mode, Probe, Readings
 from .shapes import KEPT_OUT, cross_attentions, grid, products, self_attentions

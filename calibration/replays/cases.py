@@ -14,11 +14,14 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, structs
 
+from offsim.program.load import check_scenario
+from offsim.program.pages import as_declared, decodable
+from offsim.program.systems.resident import Resident
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.model import Dtype, Model
 from offsim.scenario.node import Node
-from offsim.scenario.policy import Policy, Resident
-from offsim.scenario.scenario import Scenario, check
+from offsim.scenario.policy import Policy
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
 ListName = Literal["cases", "ideas"]
@@ -80,12 +83,18 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
         )
         machine = load_node(node) if isinstance(node, str) else node
         scenario = Scenario(_model(self.shape, self.blocks, self.experts), work, machine, policy, name=self.name)
-        check(scenario)
+        check_scenario(scenario)
         return scenario
 
     def raw(self) -> dict[str, Any]:
         """The case as its line in a replay file has it."""
         return dict(msgspec.to_builtins(self))
+
+
+def case_of(raw: Any) -> Case:
+    """A case from plain data; msgspec.ValidationError if it is not one."""
+    decoded: Case = msgspec.convert(raw, decodable(Case))
+    return as_declared(decoded, Case)
 
 
 @cache
@@ -103,5 +112,5 @@ def load_cases(kind: str | None = None, name: ListName = "cases") -> list[Case]:
     """A list, or its part for one kind of node."""
     path = Path(__file__).with_name(f"{name}.toml")
     raw = tomllib.loads(path.read_text(encoding="utf-8"))["case"]
-    cases = msgspec.convert(raw, list[Case])
+    cases = [case_of(entry) for entry in raw]
     return [case for case in cases if kind in (None, case.kind)]

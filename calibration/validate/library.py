@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import msgspec
-
 from calibration.replays.lines import read_lines
-from offsim.scenario.policy import DiffusersGroup, Policy
+from offsim.program.pages import policy_of
+from offsim.scenario.policy import Policy
 
 from .records import NODES, nodes_under, steady_resident
 
@@ -76,7 +75,7 @@ class LibraryRecord(NamedTuple):
     @property
     def kind(self) -> str:
         """pageable: every weight moves through pageable memory, blocking. streamed: weights of blocks don't."""
-        return "streamed" if isinstance(self.policy, DiffusersGroup) and self.policy.stream else "pageable"
+        return "streamed" if getattr(self.policy, "stream", False) else "pageable"
 
     @property
     def seconds(self) -> float:
@@ -137,7 +136,7 @@ class File:
             profile=self.profile,
             shape=self.shape,
             mode=line["mode"],
-            policy=msgspec.convert(line["policy"], Policy),
+            policy=policy_of(line["policy"]),
             tokens=line["tokens"],
             mode_s=line["mode_s"],
             resident_s=line["resident_s"],

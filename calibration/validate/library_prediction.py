@@ -19,15 +19,17 @@ from msgspec import structs
 from offsim.program.block import kernel_of, layout_of
 from offsim.program.build import build
 from offsim.program.commands import Compute, HostWork
+from offsim.program.load import check_scenario
+from offsim.program.systems.resident import Resident
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.architectures import ARCHITECTURES, outside_operations
 from offsim.scenario.load import load_node
 from offsim.scenario.model import BlockList, Embeddings, Model
 from offsim.scenario.node import Node
 from offsim.scenario.operations import Elementwise, parameter_count
-from offsim.scenario.policy import AccelerateSequential, DiffusersGroup, Policy, Resident
+from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Curve, Quantity
-from offsim.scenario.scenario import Scenario, check
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
 from .library import LibraryRecord, Shape
@@ -101,7 +103,7 @@ def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy, steps: in
     """So many forwards of the library's Wan, each drained before the next."""
     work = Workload(tokens=tokens, steps=steps, cfg="none", step_end="device", kernels="eager")
     scenario = Scenario(model_of(shape), work, node, policy, name="diffusers-forwards")
-    check(scenario)
+    check_scenario(scenario)
     return scenario
 
 
@@ -183,13 +185,13 @@ def with_host_costs(record: LibraryRecord, node: Node) -> Policy:
     """The policy with its hooks' cost, so that the small model takes as long as it took; and the driver's."""
     policy = record.policy
     seconds = record.small.get(record.mode, [])
-    if not isinstance(policy, DiffusersGroup | AccelerateSequential) or len(seconds) < 3 or record.small_shape is None:
+    if "hook_cost" not in policy.parameters or len(seconds) < 3 or record.small_shape is None:
         return policy
     probed = scenario_of(record.small_shape, record.small_tokens, node, structs.replace(policy, hook_cost=PROBED_HOOK))
     step = next(section for section in build(probed).sections if section.step == STEPS - 1)
     hooks = sum(isinstance(command, HostWork) and command.name == "hook" for command in step.commands)
     without = predict(structs.replace(probed, policy=policy)).steps[-1].duration
     cost = max(0.0, median(seconds[2:]) - without) / hooks
-    if isinstance(policy, AccelerateSequential):
+    if "empty_cache" in policy.parameters:
         return structs.replace(policy, hook_cost=cost, empty_cache=DRIVER_CALLS_PER_TENSOR * record.driver_s)
     return structs.replace(policy, hook_cost=cost)

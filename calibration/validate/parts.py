@@ -14,7 +14,7 @@ import msgspec
 from msgspec import structs
 
 from calibration.parts import Part, parts_of
-from calibration.replays.cases import Case
+from calibration.replays.cases import Case, case_of
 from calibration.replays.lines import lines_in
 from calibration.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
@@ -46,7 +46,7 @@ def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
     chosen = [line for line in parts if wanted in line["case"]]
     if not chosen:
         raise ScenarioError(f"{folder}: no case there has {wanted!r} in its name")
-    return [_table(msgspec.convert(cases[line["case"]], Case), folder, line, run) for line in chosen]
+    return [_table(case_of(cases[line["case"]]), folder, line, run) for line in chosen]
 
 
 def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:

@@ -10,12 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import msgspec
-
-from calibration.replays.cases import Case
+from calibration.replays.cases import Case, case_of
 from calibration.replays.lines import lines_in
 from offsim.scenario.faults import Place
-from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import shown
 
@@ -188,7 +185,7 @@ def _checked(folder: Path, profile: Path, line: dict[str, Any]) -> Record:
 
 
 def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:
-    case = msgspec.convert(line["scenario"], Case)
+    case = case_of(line["scenario"])
     return Record(
         node,
         profile,
@@ -211,11 +208,11 @@ def _decoded(value: Any, kind: Any) -> Any:
 def class_of(case: Case, copy_share: float) -> str:
     """What kind of case this is; `copy_share` is copy time of a steady step over its resident time, both predicted."""
     policy = case.policy
-    if isinstance(policy, FullModel):
+    if policy.tag == "full-model":
         return "swap"
-    if isinstance(policy, SGLangLayerwise) and (not policy.pinned or policy.hook_synchronize):
+    if not getattr(policy, "pinned", True) or getattr(policy, "hook_synchronize", False):
         return "blocking"
-    if case.kind == "x2-host-memory" and not isinstance(policy, Resident):
+    if case.kind == "x2-host-memory" and policy.tag != "resident":
         return "contended"
     if copy_share > 1.05:
         return "copy-bound"

@@ -14,13 +14,19 @@ from msgspec import structs
 
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
+from offsim.program.load import check_scenario
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.memory import out_of_memory, phase_peaks
 from offsim.results.predict import two_weights
 from offsim.results.steps import StepRow, ledger, step_rows
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import Node
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
-from offsim.scenario.scenario import RefusedScenario, Scenario, check, quantities_in_use
+from offsim.scenario.policy import Policy
+from offsim.scenario.scenario import RefusedScenario, Scenario, quantities_in_use
 from offsim.scenario.workload import Workload
 from offsim.sweep.workers import Workers
 
@@ -191,7 +197,7 @@ def scenario_of(cell: Cell, idea: Idea, gpus: int | None = None) -> Scenario:
         **own,
     )
     scenario = Scenario(load_model(MODEL), work, node, idea.policy, name=idea.name)
-    check(scenario)
+    check_scenario(scenario)
     return scenario
 
 

@@ -14,10 +14,13 @@ from rich.table import Table
 
 from calibration.replays.cases import Case
 from calibration.validate.records import NODES
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.layout import new_table, render
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.model import Dtype
-from offsim.scenario.policy import FullModel, Policy, ScheduledLayerwise, SGLangLayerwise
+from offsim.scenario.policy import Policy
 
 ASKED = ("h100-x1-a", "h200-x1-b")
 TOKENS = (4096, 8190, 16384)

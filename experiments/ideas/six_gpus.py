@@ -6,8 +6,8 @@ What remains: five GPUs for one request (one idle), four, or three requests on t
 
 from typing import Any
 
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
 from offsim.results.layout import GIB, new_table
-from offsim.scenario.policy import ScheduledLayerwise
 from offsim.scenario.scenario import RefusedScenario
 
 from .asked import PLAIN, SIZES, SPREAD, TOPOLOGIES, Cell, Idea, answered, scenario_of

@@ -30,8 +30,8 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
-from offsim.program.policies.hooks import wait_stream
-from offsim.scenario.load import parse_scenario
+from offsim.program.load import parse_scenario
+from offsim.program.offloading.hooks import wait_stream
 from offsim.scenario.scenario import Scenario
 
 HERE = Path(__file__).parent

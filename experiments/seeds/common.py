@@ -9,8 +9,8 @@ from rich.table import Table
 
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
+from offsim.program.load import parse_scenario
 from offsim.results.steps import step_rows
-from offsim.scenario.load import parse_scenario
 from offsim.scenario.scenario import Scenario
 
 HERE = Path(__file__).parent

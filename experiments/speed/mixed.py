@@ -8,12 +8,17 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from offsim.program.load import check_scenario
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.predict import predict
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.model import Model
 from offsim.scenario.node import Node
-from offsim.scenario.policy import FSDP, FullModel, Policy, Resident, SGLangLayerwise
-from offsim.scenario.scenario import Scenario, ScenarioError, check
+from offsim.scenario.policy import Policy
+from offsim.scenario.scenario import Scenario, ScenarioError
 from offsim.scenario.workload import Workload
 from offsim.sweep.workers import Workers
 
@@ -84,7 +89,7 @@ def predict_chunk(seed: int, count: int) -> int:
     while done < count:
         try:
             scenario = draw(numbers)
-            check(scenario)
+            check_scenario(scenario)
             predict(scenario)
             done += 1
         except ScenarioError:

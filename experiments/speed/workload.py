@@ -24,6 +24,7 @@ from offsim.program.commands import (
     Wait,
     Written,
 )
+from offsim.program.systems.resident import Resident
 from offsim.scenario.load import load_model
 from offsim.scenario.node import (
     GPU,
@@ -36,7 +37,6 @@ from offsim.scenario.node import (
     Socket,
     Switch,
 )
-from offsim.scenario.policy import Resident
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload

@@ -28,8 +28,8 @@ from .commands import (
     Written,
 )
 from .forwards import Forwards
-from .policies import policy_program
-from .policies.hooks import PolicyProgram
+from .offloading.hooks import PolicyProgram
+from .pages import policy_program
 
 LATENT_CHANNELS = 64
 """Of one token: 16 channels, 1 x 2 x 2 patches."""
@@ -45,7 +45,7 @@ def build(scenario: Scenario) -> StreamProgram:
     ]
     sections += _steps(scenario, policy, layout)
     sections.append(Section("decode", "decode", None, tuple(_decode(scenario, policy))))
-    title = scenario.name or f"{scenario.model.name} {policy.name}"
+    title = scenario.name or f"{scenario.model.name} {scenario.policy.tag}"
     return StreamProgram(title, tuple(sections), tuple(scenario.groups()), policy.high_priority)
 
 

@@ -24,7 +24,7 @@ from .block import (
     stretches,
 )
 from .commands import COMPUTE, Allocate, Collective, Command, Compute, Free, Part, Passage, Template
-from .policies.hooks import PolicyProgram
+from .offloading.hooks import PolicyProgram
 
 TEMPORARIES = "temporaries"
 

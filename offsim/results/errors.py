@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 
 from offsim.program.commands import Copy, StreamProgram, coarse
-from offsim.scenario.policy import DiffusersGroup
+from offsim.program.pages import page_of
 from offsim.scenario.scenario import Scenario
 
 from .predict import Prediction
@@ -18,20 +18,25 @@ ERRORS = "errors.toml"
 
 
 def total_with_error(prediction: Prediction) -> tuple[float, float]:
-    """Between which denoising times [s] 95 % of such runs would be."""
+    """Between which denoising times [s] 95 % of such runs would be; the inputs' interval if none was ever compared."""
     low, high = prediction.total_interval
-    error = error_of(kind_of(prediction.scenario, prediction.program))
+    kind = kind_of(prediction.scenario, prediction.program)
+    error = error_of(kind) if kind else 0.0
     return low * (1 - error), high * (1 + error)
 
 
 def kind_of(scenario: Scenario, program: StreamProgram) -> str:
     """What decides how well a scenario can be predicted: its copies' memory, whose code, what collectives run over.
 
-    Programs of diffusers' modes are compared with the library itself, eager kernels and hooks in Python included.
+    Empty if no run of the policy was ever compared. Policies of a library are compared with the library itself, eager
+    kernels and hooks in Python included.
     """
+    replayed_as = page_of(scenario.policy).replayed_as
+    if replayed_as is None:
+        return ""
     if _pageable(program):
         return "pageable copies"
-    if isinstance(scenario.policy, DiffusersGroup):
+    if replayed_as == "library":
         return "diffusers library"
     collectives = scenario.node.collectives
     if program.ranks == 1 or collectives is None:

@@ -11,12 +11,13 @@ from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
+from offsim.program.load import load_scenario
+from offsim.program.pages import pages
 from offsim.scenario import catalogue
-from offsim.scenario.load import load_model, load_node, load_scenario
+from offsim.scenario.load import load_model, load_node
 from offsim.scenario.model import BlockList, Model
 from offsim.scenario.node import Node
 from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
-from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import SUFFIXES, dimension_of
@@ -43,7 +44,6 @@ COMFORTABLE = 20
 UNKNOWN_AS_ZERO = ("workspace_per_pixel", "whole_per_pixel", "whole_per_frame")
 """Fields that are left out where they are zero."""
 SHOWN_APART = ("blocks", "name", "switches", "interference")
-POLICIES: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(Policy)}
 
 
 def list_table(title: str, *columns: str, optional: tuple[str, ...] = ()) -> Table:
@@ -84,7 +84,8 @@ def nodes() -> Table:
 def policies() -> Table:
     """All policies with their parameters."""
     table = list_table("Policies", "name", "what it is", "versions", "other parameters")
-    for name, kind in POLICIES.items():
+    for name, page in pages().items():
+        kind = page.parameters
         fields = get_type_hints(kind, include_extras=True)
         others = ", ".join(as_written(kind, f, default)[0] for f, _, default in policy_fields(kind()) if f != "version")
         table.add_row(name, summary(kind), ", ".join(get_args(fields.get("version"))) or "-", others)
@@ -106,7 +107,7 @@ def summary(kind: Any) -> str:
 
 def entry_names() -> dict[str, str]:
     """Every catalogue name with its kind."""
-    found = dict.fromkeys(POLICIES, "policies")
+    found = dict.fromkeys(pages(), "policies")
     for kind in ("models", "nodes", "scenarios"):
         found |= dict.fromkeys(catalogue.names(kind), kind)
     return found
@@ -267,7 +268,7 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
 
 def show_policy(name: str) -> Iterator[Renderable]:
     """A policy's parameters: what they may be and what they mean."""
-    kind = POLICIES[name]
+    kind = pages()[name].parameters
     yield pairs([("policy", name), ("what it is", summary(kind))])
     table = list_table("Parameters", "name", "allowed", "default", "meaning")
     hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
@@ -308,7 +309,7 @@ def field_docs(kind: Any) -> dict[str, str]:
 
 def show_scenario(scenario: Scenario) -> Iterator[Renderable]:
     """What a scenario asks, completed."""
-    policy = str(type(scenario.policy).__struct_config__.tag)
+    policy = scenario.policy.tag
     head = [("scenario", scenario.name), ("title", scenario.title), ("model", scenario.model.name)]
     yield pairs([*head, ("node", scenario.node.name)])
     yield pairs([("workload", ""), *plain_fields(scenario.workload)])

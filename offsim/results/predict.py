@@ -4,6 +4,7 @@ Beyond two ranks it is not known how a collective's weight against copies grows 
 link, the scenario is simulated with both extremes and every time carries the interval between them.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from offsim.engine.bounds import lower_bound
@@ -11,9 +12,8 @@ from offsim.engine.prepared import Prepared
 from offsim.engine.simulate import simulate
 from offsim.engine.watch import Watch
 from offsim.program.build import build
-from offsim.program.commands import Copy, StreamProgram, passages_of
+from offsim.program.commands import Collective, Command, Copy, StreamProgram, passages_of
 from offsim.program.timeline import Timeline
-from offsim.scenario.policy import gathers
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario, quantities_in_use
 
@@ -122,7 +122,7 @@ def _range(values: list[float]) -> tuple[float, float]:
 def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
     """Whether collectives of more than two ranks meet weight copies on a link: then both extremes are simulated."""
     node, group = scenario.node, max(len(group) for group in scenario.groups())
-    if gathers(scenario.policy):
+    if _gathers(program):
         group = scenario.workload.gpus
     shared = node.collectives is not None and node.collectives.transport != "nvlink"
     return group > 2 and shared and _copies_ahead(program)
@@ -130,14 +130,21 @@ def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
 
 def _copies_ahead(program: StreamProgram) -> bool:
     """Whether any step has copies that run beside kernels: pageable ones block the host instead."""
+    return any(isinstance(command, Copy) and command.host_memory == "pinned" for command in _around_blocks(program))
+
+
+def _gathers(program: StreamProgram) -> bool:
+    """Whether ranks hold parts of the weights and gather them from each other in any step."""
+    return any(isinstance(command, Collective) and command.kind == "all-gather" for command in _around_blocks(program))
+
+
+def _around_blocks(program: StreamProgram) -> Iterator[Command]:
+    """What a policy's hooks issue in steps: each distinct part of them once."""
     distinct = {id(section.commands): section.commands for section in program.sections if section.step is not None}
     passages = {id(passage): passage for commands in distinct.values() for passage in passages_of(commands)}
-    return any(
-        isinstance(command, Copy) and command.host_memory == "pinned"
-        for passage in passages.values()
-        for part in passage
-        for command in (*part.before, *part.after)
-    )
+    for part in (part for passage in passages.values() for part in passage):
+        yield from part.before
+        yield from part.after
 
 
 def as_json(prediction: Prediction) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def _names(scenario: Scenario) -> dict[str, Any]:
         "name": scenario.name,
         "model": scenario.model.name,
         "node": scenario.node.name,
-        "policy": type(scenario.policy).__struct_config__.tag,
+        "policy": scenario.policy.tag,
         "gpus": scenario.workload.gpus,
         "tokens": scenario.tokens,
         "weight_dtype": scenario.workload.weight_dtype,

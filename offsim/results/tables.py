@@ -10,6 +10,7 @@ from typing import get_type_hints
 
 from rich.table import Table
 
+from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import quantities_in_use
 from offsim.scenario.units import SUFFIXES, dimension_of
@@ -93,15 +94,13 @@ def policy_words(prediction: Prediction) -> str:
         for key, value, default in policy_fields(policy)
         if value != default or key == "version"
     ]
-    tag = str(type(policy).__struct_config__.tag)
-    return f"{tag} ({', '.join(changed)})" if changed else tag
+    return f"{policy.tag} ({', '.join(changed)})" if changed else policy.tag
 
 
-def policy_fields(policy: object) -> list[tuple[str, object, object]]:
+def policy_fields(policy: Policy) -> list[tuple[str, object, object]]:
     """(name, value, default) of each parameter."""
-    kind = type(policy)
-    names, defaults = kind.__struct_fields__, kind.__struct_defaults__  # type: ignore[attr-defined]
-    return [(name, getattr(policy, name), default) for name, default in zip(names, defaults, strict=True)]
+    default = type(policy)()
+    return [(name, getattr(policy, name), getattr(default, name)) for name in policy.parameters]
 
 
 def as_written(kind: type, field: str, value: object) -> tuple[str, str]:

@@ -5,6 +5,7 @@ Tables merge deeply, arrays and quantities replace, cycles are errors. A table m
 stands in; named or extending, it replaces an inherited one.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -18,36 +19,20 @@ from .documents import MOST_BYTES, read_toml
 from .faults import Place, reason
 from .model import Model
 from .node import Node
-from .policy import Policy
-from .scenario import RefusedScenario, Scenario, ScenarioError, Simulation, check
-from .wording import choices, file_name
+from .scenario import Scenario, Simulation
+from .wording import choices
 from .workload import Workload
 
-SECTIONS: dict[str, Any] = {
-    "model": Model,
-    "workload": Workload,
-    "node": Node,
-    "policy": Policy,
-    "simulation": Simulation,
-}
+SECTIONS = ("model", "workload", "node", "policy", "simulation")
+Kinds = Mapping[str, Any]
+"""The type of every section; what a policy may be is known where policies are, and handed in."""
+KINDS: Kinds = {"model": Model, "workload": Workload, "node": Node, "simulation": Simulation}
+"""Of the sections that are known here."""
 CATALOGUE_KIND = {"model": "models", "node": "nodes"}
 SCHEMA = 1
 DEEPEST = 16
 """Files of one chain of `extends`."""
 T = TypeVar("T")
-
-
-def load_scenario(name_or_path: str | Path) -> Scenario:
-    """The scenario in a file or of a catalogue name, complete and checked; raises ScenarioError."""
-    raw, path = read_document(str(name_or_path), "scenarios")
-    return parse_scenario(raw, path)
-
-
-def load_scenario_on(name_or_path: str | Path, node: str) -> Scenario:
-    """The scenario of a file or catalogue name, on another node: a catalogue name or a profile's file."""
-    raw, path = read_document(str(name_or_path), "scenarios")
-    replaced = str(Path(node).absolute()) if node.endswith(".toml") else node
-    return parse_scenario(raw | {"node": replaced}, path)
 
 
 def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
@@ -56,36 +41,9 @@ def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
     return read_toml(path), path
 
 
-def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
-    """The scenario of an already read TOML document; `path` names it in errors and anchors `extends`."""
-    tables = _scenario_tables(raw, path, seen=(path.resolve(),))
-    missing = [key for key in ("model", "workload", "node", "policy") if key not in tables]
-    if missing:
-        raise Place(path, missing[0]).fault("missing; a scenario needs model, workload, node and policy")
-    scenario: Scenario = convert(tables, Scenario, path)
-    try:
-        check(scenario)
-    except RefusedScenario as refused:
-        raise RefusedScenario(refused.reason, scenario, file_name(path)) from None
-    except ScenarioError as error:
-        raise Place(path).fault(str(error)) from None
-    return scenario
-
-
-def inherited_tables(raw: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What a scenario document says outside its sections, and the sections that it extends, in SI."""
-    rest = {key: value for key, value in raw.items() if key not in SECTIONS}
-    return _scenario_tables(rest, path, seen=(path.resolve(),))
-
-
-def parse_section(value: Any, section: str, inherited: Any, path: Path) -> Any:
-    """One section of a scenario, typed: all of them together make what `parse_scenario` makes.
-
-    `inherited` is the section of the scenario that this one extends, or None. Messages are poorer than
-    `parse_scenario`'s: ask that for the one to show.
-    """
-    table = _section(value, section, inherited, Place(path, section), (path.resolve(),))
-    return convert(table, SECTIONS[section], path)
+def section_table(value: Any, section: str, inherited: Any, path: Path, kinds: Kinds) -> dict[str, Any]:
+    """One section of a scenario document in SI, over the one that it inherits, or None; its names resolved."""
+    return _section(value, section, inherited, Place(path, section), (path.resolve(),), kinds)
 
 
 def load_model(name_or_path: str) -> Model:
@@ -132,44 +90,46 @@ def _own(raw: dict[str, Any], place: Place) -> dict[str, Any]:
     return own
 
 
-def _scenario_tables(raw: dict[str, Any], path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """A scenario document in SI with every `extends` and catalogue name resolved."""
-    tables: dict[str, Any] = {}
+def scenario_tables(raw: dict[str, Any], path: Path, kinds: Kinds, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A scenario document in SI with every `extends` and catalogue name resolved; `seen`: the files that extend it."""
+    seen, tables = (*seen, path.resolve()), dict[str, Any]()
     own = _own(raw, Place(path))
     if "extends" in own:
         parent = _parent(own.pop("extends"), "scenarios", Place(path, "extends"), seen)
-        inherited = _scenario_tables(read_toml(parent), parent, (*seen, parent.resolve()))
+        inherited = scenario_tables(read_toml(parent), parent, kinds, seen)
         # A variant is another scenario: it doesn't go by its parent's name.
         tables = {key: value for key, value in inherited.items() if key not in ("name", "title")}
     sections = {key: own.pop(key) for key in SECTIONS if key in own}
     tables |= normalise(own, Scenario, path, allowed=("extends", *SECTIONS))
     for key, value in sections.items():
-        tables[key] = _section(value, key, tables.get(key), Place(path, key), seen)
+        tables[key] = _section(value, key, tables.get(key), Place(path, key), seen, kinds)
     return tables
 
 
-def _section(value: Any, section: str, inherited: Any, place: Place, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _section(
+    value: Any, section: str, inherited: Any, place: Place, seen: tuple[Path, ...], kinds: Kinds
+) -> dict[str, Any]:
     """One table of a scenario: a name or a table with `extends` replaces an inherited one, others merge."""
     if isinstance(value, str) and section in CATALOGUE_KIND:
         path = _find(value, CATALOGUE_KIND[section], place)
         whole = _entry_table(path, section, seen)
-        convert(whole, SECTIONS[section], path)
+        convert(whole, kinds[section], path)
         return whole
     if isinstance(value, str) and section == "policy":
-        return _extended({"name": value}, section, place, seen)
+        return _extended({"name": value}, section, place, seen, kinds)
     if not isinstance(value, dict):
         named = section == "policy" or section in CATALOGUE_KIND
         raise place.fault(f"expected a table{' or a name' if named else ''}", value)
     if inherited is None or "extends" in value:
-        return _extended(dict(value), section, place, seen)
-    return _over(inherited, value, section, place)
+        return _extended(dict(value), section, place, seen, kinds)
+    return _over(inherited, value, section, place, kinds)
 
 
-def _over(inherited: dict[str, Any], value: dict[str, Any], section: str, place: Place) -> dict[str, Any]:
+def _over(inherited: dict[str, Any], value: dict[str, Any], section: str, place: Place, kinds: Kinds) -> dict[str, Any]:
     """A table over the one it inherits; another policy replaces it, since the parameters differ."""
     if section == "policy":
         value = {"name": inherited["name"], **value}
-    own = normalise(value, SECTIONS[section], place.path, place.key)
+    own = normalise(value, kinds[section], place.path, place.key)
     return own if own.get("name") != inherited.get("name") and section == "policy" else _merge(inherited, own)
 
 
@@ -186,16 +146,18 @@ def _catalogue_table(path: Path, section: str) -> dict[str, Any]:
     return _extended(_own(read_toml(path), Place(path)), section, Place(path), (path.resolve(),))
 
 
-def _extended(own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _extended(
+    own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...], kinds: Kinds = KINDS
+) -> dict[str, Any]:
     """A table in SI, over the model or node that it extends; `place` is the table's."""
     at = place.child("extends")
     if "extends" not in own:
         allowed = ("extends",) if section in CATALOGUE_KIND else ()
-        return normalise(own, SECTIONS[section], place.path, place.key, allowed)
+        return normalise(own, kinds[section], place.path, place.key, allowed)
     if section not in CATALOGUE_KIND:
         raise at.fault("only model, node and whole scenarios can extend another", own["extends"])
     parent = _parent(own.pop("extends"), CATALOGUE_KIND[section], at, seen)
-    table = normalise(own, SECTIONS[section], place.path, place.key, ("extends",))
+    table = normalise(own, kinds[section], place.path, place.key, ("extends",))
     return _merge(_entry_table(parent, section, seen), table)
 
 

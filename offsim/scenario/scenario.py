@@ -4,25 +4,13 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import (
-    AccelerateModel,
-    AccelerateSequential,
-    DiffusersGroup,
-    FullModel,
-    Policy,
-    Resident,
-    ScheduledLayerwise,
-    SGLangLayerwise,
-    gathers,
-)
+from .policy import Policy
 from .quantity import Curve, Quantity
 from .schedule import experts
 from .units import Name
 from .wording import choices, cut, one_line, shown
 from .workload import Workload
 
-KNOWN_BY_MODULE = "wan2.2-t2v-a14b"
-"""A model of the catalogue whose modules are known one by one."""
 LONGEST_REASON = 250
 
 
@@ -103,22 +91,22 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
         return [tuple(range(start, start + degree)) for start in range(0, self.workload.gpus, degree)]
 
 
-def check(scenario: Scenario) -> None:
-    """Raise RefusedScenario where no real system would run it; ScenarioError where the engine cannot."""
+def check_layout(scenario: Scenario) -> None:
+    """Check model, workload and node against each other, whatever the policy.
+
+    Raises RefusedScenario where no real system would run them; ScenarioError where the engine cannot.
+    """
     message = _engine_problem(scenario)
     if message:
         raise ScenarioError(message)
-    for problem in (
-        _size_problem,
-        _gpu_problem,
-        _parallel_problem,
-        _policy_problem,
-        _backend_problem,
-        _kernels_problem,
-    ):
-        reason = problem(scenario)
-        if reason:
-            raise RefusedScenario(cut(one_line(reason), LONGEST_REASON), scenario)
+    for problem in (_size_problem, _gpu_problem, _parallel_problem, _backend_problem, _kernels_problem):
+        refuse(problem(scenario), scenario)
+
+
+def refuse(why: str | None, scenario: Scenario) -> None:
+    """Raise RefusedScenario if there is a reason."""
+    if why:
+        raise RefusedScenario(cut(one_line(why), LONGEST_REASON), scenario)
 
 
 def _size_problem(scenario: Scenario) -> str | None:
@@ -168,56 +156,6 @@ def _parallel_problem(scenario: Scenario) -> str | None:
     return None
 
 
-def _policy_problem(scenario: Scenario) -> str | None:
-    policy = scenario.policy
-    if isinstance(policy, ScheduledLayerwise):
-        return _schedule_problem(scenario, policy)
-    if isinstance(policy, FullModel) and policy.background_steps and policy.version != "pinned":
-        return f"policy.background_steps={policy.background_steps}: needs version = 'pinned', got {policy.version!r}"
-    if isinstance(policy, AccelerateSequential) or (isinstance(policy, DiffusersGroup) and policy.level == "leaf"):
-        return _module_problem(scenario)
-    if not isinstance(policy, SGLangLayerwise):
-        return None
-    if policy.resident_layers and policy.version != "v3":
-        return f"policy.resident_layers={policy.resident_layers}: needs version = 'v3', got {policy.version!r}"
-    if policy.residency != "leading" and policy.version != "v3":
-        return f"policy.residency={policy.residency!r}: needs version = 'v3', got {policy.version!r}"
-    most = max(blocks.count for blocks in scenario.model.blocks)
-    if policy.resident_layers >= 1 and policy.resident_layers > most:
-        return f"policy.resident_layers={policy.resident_layers}: {scenario.model.name} has at most {most} blocks"
-    if policy.prefetch >= 1 and policy.prefetch > most:
-        blocks = f"{scenario.model.name} has at most {most} blocks"
-        return f"policy.prefetch={policy.prefetch}: {blocks} (or give a share below 1)"
-    if policy.version == "v0" and policy.prefetch not in (0, 1):
-        return f"policy.prefetch={policy.prefetch}: version 'v0' always prefetches one block; use v1 or later"
-    return None
-
-
-def _schedule_problem(scenario: Scenario, policy: ScheduledLayerwise) -> str | None:
-    blocks = f"{scenario.model.name} has {scenario.model.block_count} blocks"
-    for key, count in (("prefetch", policy.prefetch), ("resident_layers", policy.resident_layers)):
-        if count > scenario.model.block_count:
-            return f"policy.{key}={count}: {blocks}"
-    if policy.transfer_dtype != "stored":
-        stored = scenario.workload.weight_dtype
-        if DTYPE_BYTES[policy.transfer_dtype] >= DTYPE_BYTES[stored]:
-            return f"policy.transfer_dtype={policy.transfer_dtype!r}: must be smaller than weight_dtype = {stored!r}"
-    if policy.sharded and scenario.workload.gpus == 1:
-        return "policy.sharded=true: needs more than one GPU"
-    return None
-
-
-def _module_problem(scenario: Scenario) -> str | None:
-    what = "policy.level='leaf'" if isinstance(scenario.policy, DiffusersGroup) else "policy 'accelerate-sequential'"
-    if not scenario.model.knows_modules:
-        known = f"of {KNOWN_BY_MODULE} and other Wan models with an [embeddings] table they are"
-        instead = "policy.level = 'block'" if isinstance(scenario.policy, DiffusersGroup) else "'accelerate-model'"
-        return f"{what}: the modules of {scenario.model.name} are not known one by one; {known}; here {instead} works"
-    if scenario.workload.kernels != "eager":
-        return f"{what}: moves the modules that the library runs one by one; needs workload.kernels = 'eager'"
-    return None
-
-
 def _backend_problem(scenario: Scenario) -> str | None:
     backend, known = scenario.workload.attention_backend, scenario.node.gpu.attention
     if backend not in known:
@@ -264,7 +202,7 @@ def _unused(scenario: Scenario) -> set[str]:
     skip |= {f"switches[{i}]" for i, switch in enumerate(node.switches) if min(switch.gpus) >= work.gpus}
     if work.gpus == 1:
         skip |= {"collectives", "nvlink", "gpu.relayout_bandwidth", "overheads.collective", "host.cross_socket"}
-    elif not gathers(policy) and work.cfg_mode(scenario.model) != "split":
+    elif not _gathers(policy) and work.cfg_mode(scenario.model) != "split":
         skip.add("collectives.all_gather")
     if over_pcie:
         skip.add("nvlink")
@@ -272,7 +210,7 @@ def _unused(scenario: Scenario) -> set[str]:
         skip |= {"host.pageable_h2d", "host.fresh_d2h"}
     if getattr(policy, "transfer_dtype", "stored") == "stored":
         skip.add("gpu.unpack")
-    if isinstance(policy, Resident) and not over_pcie:
+    if policy.tag == "resident" and not over_pcie:
         skip |= {"pcie", "host.sockets", *(f"host.sockets[{i}]" for i in range(len(node.host.sockets)))}
     return skip | {f"interference[{i}]" for i in _unused_interference(scenario)}
 
@@ -287,17 +225,21 @@ def _replaced_by_tables(node: Node) -> set[str]:
 def _unused_interference(scenario: Scenario) -> list[int]:
     """Entries whose victim or aggressor does not occur."""
     absent = {"D2H"} if not _pageable(scenario.policy) else set()
-    absent |= {"H2D", "D2H"} if isinstance(scenario.policy, Resident) else set()
+    absent |= {"H2D", "D2H"} if scenario.policy.tag == "resident" else set()
     absent |= {"all-to-all", "all-gather", "collective", "relayout"} if scenario.workload.gpus == 1 else set()
-    absent |= {"collective", "all-gather"} if not gathers(scenario.policy) else set()
+    absent |= {"collective", "all-gather"} if not _gathers(scenario.policy) else set()
     entries = enumerate(scenario.node.interference)
     return [i for i, entry in entries if entry.victim in absent or entry.aggressor in absent]
 
 
+def _gathers(policy: Policy) -> bool:
+    return policy.tag == "fsdp" or getattr(policy, "sharded", False)
+
+
 def _pageable(policy: Policy) -> bool:
-    if isinstance(policy, DiffusersGroup):
-        return policy.level == "block" or not policy.stream or policy.low_cpu_mem_usage
-    if isinstance(policy, AccelerateModel | AccelerateSequential):
+    if policy.tag == "diffusers-group":
+        return bool(policy.level == "block" or not policy.stream or policy.low_cpu_mem_usage)  # type: ignore[attr-defined]
+    if policy.tag.startswith("accelerate"):
         return True
     return getattr(policy, "version", "") == "pageable" or getattr(policy, "pinned", True) is False
 

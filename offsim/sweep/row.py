@@ -5,10 +5,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
 
+from offsim.program.pages import page_of
 from offsim.results.memory import OutOfMemory
 from offsim.results.predict import Prediction, predict
-from offsim.scenario.policy import ScheduledLayerwise, SGLangLayerwise, prefetch_count
-from offsim.scenario.scenario import Scenario
 from offsim.scenario.wording import one_line
 
 from .grid import Combination, Labels
@@ -99,7 +98,7 @@ def _head(combination: Combination) -> Row:
         labels=combination.labels,
         model=scenario.model.name,
         node=scenario.node.name,
-        policy=str(type(scenario.policy).__struct_config__.tag),
+        policy=scenario.policy.tag,
         gpus=scenario.workload.gpus,
         status="ok",
         offsim_version=offsim_version(),
@@ -107,17 +106,8 @@ def _head(combination: Combination) -> Row:
         node_fingerprint=combination.node_fingerprint,
         steps=scenario.steps,
         tokens=None if combination.refused else scenario.tokens,
-        prefetch_blocks=_prefetch(scenario),
+        prefetch_blocks=page_of(scenario.policy).blocks_ahead(scenario, scenario.policy),
     )
-
-
-def _prefetch(scenario: Scenario) -> int | None:
-    """Blocks that layerwise offload fetches ahead."""
-    if isinstance(scenario.policy, ScheduledLayerwise):
-        return scenario.policy.prefetch
-    if not isinstance(scenario.policy, SGLangLayerwise):
-        return None
-    return prefetch_count(scenario.policy.prefetch, max(blocks.count for blocks in scenario.model.blocks))
 
 
 @cache

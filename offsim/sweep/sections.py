@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from offsim.scenario.load import SECTIONS, inherited_tables, parse_scenario, parse_section
-from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, Simulation, check
+from offsim.program.load import check_scenario, inherited_tables, parse_scenario, parse_section, section_kinds
+from offsim.scenario.load import SECTIONS
+from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, Simulation
 
 from .axis import Axis
 from .overlay import Table, overlay
@@ -56,7 +57,7 @@ class Assembly:
         scenario = Scenario(**{key: value for key, (value, _) in sections.items()}, **self._head)
         refused = ""
         try:
-            check(scenario)
+            check_scenario(scenario)
         except RefusedScenario as found:
             refused = found.reason
         except ScenarioError:
@@ -103,7 +104,7 @@ class Assembly:
             if section in document:
                 return parse_section(document[section], section, self._inherited.get(section), self._path)
             if section in self._inherited:
-                return msgspec.convert(self._inherited[section], SECTIONS[section])
+                return msgspec.convert(self._inherited[section], section_kinds()[section])
         except (ScenarioError, msgspec.ValidationError):
             self._explain(positions)
         return Simulation() if section == "simulation" else self._explain(positions)

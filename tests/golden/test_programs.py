@@ -18,17 +18,15 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.systems.accelerate_model import AccelerateModel
+from offsim.program.systems.accelerate_sequential import AccelerateSequential
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.text import format_program
-from offsim.scenario.policy import (
-    FSDP,
-    AccelerateModel,
-    AccelerateSequential,
-    DiffusersGroup,
-    FullModel,
-    Resident,
-    ScheduledLayerwise,
-    SGLangLayerwise,
-)
 from tests.golden.conftest import HERE
 from tests.golden.test_simgrid_actors import TOLD
 from tests.golden.tiny import library_scenario, tiny_program

@@ -5,12 +5,13 @@ from typing import Any
 
 from offsim.program.build import build
 from offsim.program.commands import StreamProgram
+from offsim.program.load import check_scenario
 from offsim.scenario.architectures import ARCHITECTURES, outside_operations
 from offsim.scenario.load import load_node
 from offsim.scenario.model import BlockList, Embeddings, Model
 from offsim.scenario.operations import parameter_count
 from offsim.scenario.policy import Policy
-from offsim.scenario.scenario import Scenario, check
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
 SIZES: dict[str, Any] = {"hidden": 64, "heads": 4, "head_dim": 16, "ffn": 256}
@@ -44,7 +45,7 @@ def library_scenario(policy: Policy, blocks: int = 2, **workload: Any) -> Scenar
     work = Workload(**({"tokens": 512, "steps": 3, "cfg": "none", "kernels": "eager"} | workload))
     model = tiny_model(blocks, 1, Embeddings(text_width=32))
     scenario = Scenario(model, work, load_node("h100-sxm-x8"), policy)
-    check(scenario)
+    check_scenario(scenario)
     return scenario
 
 
@@ -52,7 +53,7 @@ def tiny_scenario(policy: Policy, **workload: Any) -> Scenario:
     """Four steps, two with each expert, of one forward each unless `workload` says otherwise."""
     work = Workload(**({"tokens": 512, "steps": 4, "cfg": "none"} | workload))
     scenario = Scenario(tiny_model(), work, load_node("h100-sxm-x8"), policy)
-    check(scenario)
+    check_scenario(scenario)
     return scenario
 
 

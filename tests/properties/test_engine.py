@@ -19,9 +19,10 @@ from offsim.program.build import build
 from offsim.program.check import problems
 from offsim.program.commands import Allocate, Collective, Compute, Copy, Free, StreamProgram
 from offsim.program.spans import Span
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.timeline import Timeline
 from offsim.scenario.node import Node
-from offsim.scenario.policy import Resident, SGLangLayerwise
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
 from tests.oracles.traces.run import differences

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from offsim.scenario.policy import Resident
+from offsim.program.systems.resident import Resident
 from tests.golden.tiny import library_scenario, tiny_model
 from tests.options import all_options, drawn_options
 from tests.scenario_strategies import drawn, models, policies, simulations, small_scenarios, workloads

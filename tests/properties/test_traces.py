@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from offsim.scenario.load import parse_scenario
+from offsim.program.load import parse_scenario
 from tests.oracles.traces.run import check
 from tests.oracles.traces.toml import as_toml
 from tests.scenario_strategies import drawn_scenario

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from offsim.engine.simulate import simulate
 from offsim.engine.watch import Watch
-from offsim.scenario.policy import SGLangLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.scenario.scenario import Simulation
 from offsim.sweep import announce
 from offsim.sweep.announce import announced

@@ -3,7 +3,6 @@
 import os
 import tomllib
 from io import StringIO
-from typing import get_args
 from unittest.mock import patch
 
 import pytest
@@ -14,24 +13,23 @@ from calibration.validate.intervals import as_toml, by_kind, differences
 from calibration.validate.library import read_library
 from calibration.validate.records import read_records
 from offsim import cli
-from offsim.program import candidates as contributed
-from offsim.program.candidates import SEARCHED, recipes
-from offsim.program.candidates.recipe import Searched
-from offsim.program.candidates.ways import ways
+from offsim.program.load import load_scenario
+from offsim.program.offloading.page import Page
+from offsim.program.pages import launch_lines
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
+from offsim.program.ways import ways
 from offsim.results.errors import error_of, kind_of, total_with_error
 from offsim.results.layout import render
 from offsim.results.predict import predict
-from offsim.scenario.load import load_node, load_scenario
-from offsim.scenario.policy import (
-    FSDP,
-    DiffusersGroup,
-    FullModel,
-    Policy,
-    Resident,
-    ScheduledLayerwise,
-    SGLangLayerwise,
-)
+from offsim.scenario.load import load_node
+from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
+from offsim.sweep.best import space
 from offsim.sweep.best.answer import choices_of, report, sentences
 from offsim.sweep.best.plain import as_json
 from offsim.sweep.best.run import Answer, best_of, find_best, worth_showing
@@ -56,14 +54,12 @@ def words_of(answer: Answer) -> str:
 # What is searched
 
 
-def test_every_policy_says_what_of_it_is_worth_searching():
-    assert set(SEARCHED) == set(get_args(Policy))
-
-
-def test_a_policy_that_says_nothing_is_searched_as_it_is_by_default(monkeypatch):
-    monkeypatch.setattr(contributed, "SEARCHED", {FSDP: SEARCHED[FSDP]})
-    assert [ladder for ladder in contributed.ladders(tiny()) if FullModel() in ladder] == [(FullModel(),)]
-    assert contributed.recipes(tiny()) == ()
+def test_a_policy_that_says_nothing_is_searched_as_it_is_by_default_and_was_never_compared():
+    page = Page[FSDP]()
+    page.parameters = FSDP
+    assert list(page.candidates(tiny())) == [(FSDP(),)]
+    assert list(page.launch_lines(tiny(), FSDP())) == []
+    assert page.replayed_as is None
 
 
 def test_without_guidance_and_with_one_gpu_there_is_one_way():
@@ -102,7 +98,7 @@ def test_padding_that_differs_is_said():
 def residents(limit: float, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     """(resident layers, fits) of one ladder of 39, on so much memory beyond none resident."""
     ladder = tuple(SGLangLayerwise(version="v3", resident_layers=count) for count in range(1, 40))
-    monkeypatch.setattr(contributed, "SEARCHED", {SGLangLayerwise: Searched(lambda _: iter([ladder]), ())})
+    monkeypatch.setattr(space, "ladders", lambda _: iter([ladder]))
     scenario = tiny(40)
     base = of_policy(scenario, "", SGLangLayerwise(version="v3"))[0].memory
     scenario = with_vram(scenario, base + limit + scenario.node.gpu.context.value)
@@ -138,7 +134,7 @@ def test_where_everything_fits_the_whole_ladder_is_spanned(monkeypatch):
 def asked(policy: Policy, model: str = "wan2.2-4xh100-pcie-layerwise", **workload) -> list[str]:
     scenario = load_scenario(model)
     scenario = replace(scenario, policy=policy, workload=replace(scenario.workload, **workload))
-    return [recipe.text for recipe in recipes(scenario)]
+    return [recipe.text for recipe in launch_lines(scenario)]
 
 
 def test_layerwise_is_asked_for_with_its_flags():

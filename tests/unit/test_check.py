@@ -18,10 +18,16 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.load import check_scenario
+from offsim.program.systems.accelerate_model import AccelerateModel
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import FSDP, AccelerateModel, DiffusersGroup, FullModel, Resident, SGLangLayerwise
-from offsim.scenario.scenario import Scenario, ScenarioError, check
+from offsim.scenario.scenario import Scenario, ScenarioError
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_program
 
@@ -315,7 +321,7 @@ def test_every_policy_issues_a_safe_program(model, gpus):
     for policy in POLICIES:
         scenario = Scenario(loaded, Workload(gpus=gpus, tokens=64, steps=4), node, policy)
         try:
-            check(scenario)
+            check_scenario(scenario)
         except ScenarioError as error:
             assert "do not divide" in str(error) or "has at most" in str(error)
             continue

@@ -10,9 +10,9 @@ import pytest
 
 from offsim import cli
 from offsim.engine.simulate import DeadlockError
+from offsim.program.load import load_scenario
 from offsim.results.layout import seconds
 from offsim.scenario import catalogue
-from offsim.scenario.load import load_scenario
 from tests.malformed.mutations import good, toml
 
 SCENARIOS = catalogue.names("scenarios")

@@ -10,10 +10,10 @@ from msgspec import structs
 from offsim.engine.clock import LOWEST, ClockState, PowerCurve
 from offsim.engine.simulate import simulate
 from offsim.program.commands import COMPUTE, Compute, HostWork, Kernel, Record, Section, StreamProgram, Synchronize
+from offsim.program.systems.resident import Resident
 from offsim.results.predict import predict, warnings
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Clock, Energy, Knee, Node
-from offsim.scenario.policy import Resident
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload

@@ -5,9 +5,10 @@ from msgspec.structs import replace
 
 from offsim.engine.durations import Durations, kernel_duration, kernel_energy
 from offsim.program.commands import Compute, Kernel
-from offsim.program.policies.transfer import unpacking
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.scheduled_layerwise.transfer import unpacking
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import Resident, ScheduledLayerwise
 from offsim.scenario.scenario import Scenario, quantities_in_use
 from offsim.scenario.workload import Workload
 from tests.strategies import curve, quantity

@@ -20,6 +20,8 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.timeline import Timeline
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import (
@@ -37,7 +39,6 @@ from offsim.scenario.node import (
     Socket,
     Switch,
 )
-from offsim.scenario.policy import Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario, ScenarioError, Simulation
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_scenario

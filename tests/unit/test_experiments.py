@@ -19,8 +19,8 @@ from experiments.seeds.__main__ import QUESTIONS
 from experiments.seeds.common import HERE, expected
 from offsim.program.build import build
 from offsim.program.check import problems
+from offsim.program.load import load_scenario
 from offsim.results.steps import Charge, Losses
-from offsim.scenario.load import load_scenario
 from offsim.scenario.scenario import RefusedScenario
 
 QUIET = {"file": io.StringIO(), "width": 120}

@@ -13,7 +13,7 @@ from calibration.probes.probe import Probe
 from calibration.samples import Header, Sample, read_samples
 from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
 from calibration.validate.records import NODES, read_records
-from offsim.program.policies.hooks import weights_of
+from offsim.program.offloading.hooks import weights_of
 from offsim.scenario.load import load_node
 from offsim.scenario.node import UNPACKING, Node
 from tests.strategies import curve

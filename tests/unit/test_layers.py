@@ -6,6 +6,8 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
+from offsim.program.pages import pages
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("scenario", "program", "engine", "results", "sweep", "cli")
 MODULES = sorted((ROOT / "offsim").rglob("*.py"))
@@ -82,3 +84,27 @@ def test_only_the_live_part_of_the_calibration_imports_torch():
     outside = [path for path in (ROOT / "calibration").rglob("*.py") if path.parent.name != "live"]
     assert outside
     assert not [path for path in outside if any(name.split(".")[0] == "torch" for name in imports(path))]
+
+
+OUTSIDE_PAGES = [
+    path
+    for room in ("offsim", "calibration")
+    for path in sorted((ROOT / room).rglob("*.py"))
+    if "program/systems" not in path.as_posix()
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE_PAGES, ids=dotted)
+def test_no_policy_is_told_by_its_type_outside_its_page(path):
+    types = {page.parameters.__name__ for page in pages().values()}
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    asked = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("isinstance", "issubclass")]
+    names = {name.id for call in asked for name in ast.walk(call) if isinstance(name, ast.Name)}
+    assert not names & types
+
+
+@pytest.mark.parametrize("room", ["results"])
+def test_results_know_no_policy_by_name(room):
+    for path in sorted((ROOT / "offsim" / room).rglob("*.py")):
+        texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & set(pages()), path

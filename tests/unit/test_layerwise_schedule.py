@@ -9,9 +9,10 @@ import pytest
 
 from offsim.program.build import build
 from offsim.program.commands import Allocate, Command, Copy, Free, Synchronize
+from offsim.program.load import check_scenario
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.scenario.load import load_node
-from offsim.scenario.policy import SGLangLayerwise
-from offsim.scenario.scenario import Scenario, check
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_model
 
@@ -26,7 +27,7 @@ def counts(policy: SGLangLayerwise) -> Counts:
     """Of one forward in the steady state: every step is one forward, and the last one is looked at."""
     model, work = tiny_model(blocks=40, experts=1), Workload(tokens=64, steps=4, cfg="none")
     scenario = Scenario(model, work, load_node("h100-sxm-x8"), policy)
-    check(scenario)
+    check_scenario(scenario)
     *before, last = [section.commands for section in build(scenario).sections if section.phase != "decode"]
     live: set[str] = set()
     for commands in before:

@@ -13,9 +13,12 @@ import torch
 from calibration.live.diffusers_model import MODES, Shape, offload
 from offsim.program.build import build
 from offsim.program.commands import Command, Compute, Copy, Free, HostWork, Synchronize
+from offsim.program.systems.accelerate_model import AccelerateModel
+from offsim.program.systems.accelerate_sequential import AccelerateSequential
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.scenario.load import load_node
 from offsim.scenario.model import Embeddings
-from offsim.scenario.policy import AccelerateModel, AccelerateSequential, DiffusersGroup, Policy
+from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import SIZES, library_scenario, tiny_model

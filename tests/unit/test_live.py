@@ -30,17 +30,15 @@ from offsim.cli import dispatch  # noqa: E402
 from offsim.engine.garbage import no_garbage_collection  # noqa: E402
 from offsim.program.build import build  # noqa: E402
 from offsim.program.commands import Collective, CollectiveName, Record, Wait  # noqa: E402
-from offsim.scenario.policy import (  # noqa: E402
-    FSDP,
-    AccelerateModel,
-    AccelerateSequential,
-    DiffusersGroup,
-    FullModel,
-    Policy,
-    Resident,
-    ScheduledLayerwise,
-    SGLangLayerwise,
-)
+from offsim.program.systems.accelerate_model import AccelerateModel  # noqa: E402
+from offsim.program.systems.accelerate_sequential import AccelerateSequential  # noqa: E402
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup  # noqa: E402
+from offsim.program.systems.fsdp import FSDP  # noqa: E402
+from offsim.program.systems.full_model import FullModel  # noqa: E402
+from offsim.program.systems.resident import Resident  # noqa: E402
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise  # noqa: E402
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise  # noqa: E402
+from offsim.scenario.policy import Policy  # noqa: E402
 from tests.golden.tiny import library_scenario, tiny_model  # noqa: E402
 from tests.golden.tiny import tiny_scenario as tiny  # noqa: E402
 

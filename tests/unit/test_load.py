@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from offsim.program.load import load_scenario
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.scenario import catalogue
-from offsim.scenario.load import load_model, load_node, load_scenario
-from offsim.scenario.policy import FSDP, FullModel, Resident, SGLangLayerwise
+from offsim.scenario.load import load_model, load_node
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import RefusedScenario, Scenario
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from offsim.scenario.load import load_model, load_node, load_scenario, parse_scenario
+from offsim.program.load import load_scenario, parse_scenario
+from offsim.scenario.load import load_model, load_node
 from offsim.scenario.scenario import ScenarioError
 from tests.malformed.mutations import FOLDER, GOOD, Malformed, good, mutations, toml
 

@@ -3,12 +3,14 @@
 import pytest
 
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Section, StreamProgram, Synchronize
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.layout import render
 from offsim.results.memory import phase_peaks
 from offsim.results.predict import predict, warnings
 from offsim.results.tables import fit_words, memory
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import DiffusersGroup, Resident, SGLangLayerwise
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_scenario

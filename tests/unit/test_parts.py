@@ -6,9 +6,9 @@ from calibration.parts import parts_of
 from calibration.validate.parts import predicted_parts, tables
 from calibration.validate.records import NODES
 from offsim.program.spans import Span
+from offsim.program.systems.fsdp import FSDP
 from offsim.program.timeline import Timeline
 from offsim.results.layout import render
-from offsim.scenario.policy import FSDP
 from offsim.scenario.scenario import ScenarioError
 from tests.golden.tiny import tiny_scenario
 

@@ -8,14 +8,18 @@ from msgspec.structs import replace
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Collective, Compute, Kernel, Template
-from offsim.program.places import collectives, place_of, shares, windows
+from offsim.program.load import check_scenario
 from offsim.program.spans import Span
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.scheduled_layerwise.parameters import Placing, ScheduledLayerwise
+from offsim.program.systems.scheduled_layerwise.places import collectives, place_of, shares, windows
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.timeline import Timeline
 from offsim.results.predict import Prediction, predict
 from offsim.results.steps import traffic
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.policy import FullModel, Placing, Policy, ScheduledLayerwise, SGLangLayerwise
-from offsim.scenario.scenario import RefusedScenario, Scenario, Simulation, check
+from offsim.scenario.policy import Policy
+from offsim.scenario.scenario import RefusedScenario, Scenario, Simulation
 from offsim.scenario.workload import Workload
 
 BLOCK = 702_788_608
@@ -26,7 +30,7 @@ def wan(policy: Policy, gpus: int = 2, node: str = "h200-x2-host-memory", **work
     """Wan2.2 with both experts and six steps, three each."""
     work = Workload(**({"gpus": gpus, "tokens": 24_000, "steps": 6, "cfg": "none", "flow_shift": 7.0} | workload))
     scenario = Scenario(load_model("wan2.2-t2v-a14b"), work, load_node(node), policy)
-    check(scenario)
+    check_scenario(scenario)
     return scenario
 
 

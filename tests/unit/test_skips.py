@@ -20,11 +20,11 @@ from offsim.program.commands import (
     Written,
 )
 from offsim.program.spans import Span
+from offsim.program.systems.resident import Resident
 from offsim.program.timeline import Timeline
 from offsim.results.steps import step_rows
 from offsim.scenario.load import load_model
 from offsim.scenario.node import Node
-from offsim.scenario.policy import Resident
 from offsim.scenario.scenario import Scenario, Simulation
 from offsim.scenario.workload import Workload
 from tests.strategies import no_overheads

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offsim.scenario.load import parse_scenario
+from offsim.program.load import parse_scenario
 from offsim.scenario.scenario import RefusedScenario, ScenarioError
 from offsim.sweep.grid import Grid, load_grid, parse_grid
 from offsim.sweep.overlay import overlay

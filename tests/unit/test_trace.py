@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from offsim.program.commands import Copy
+from offsim.program.load import load_scenario
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.predict import Prediction, predict
 from offsim.results.trace import chrome_trace, write_trace
-from offsim.scenario.load import load_scenario
-from offsim.scenario.policy import FSDP, FullModel, SGLangLayerwise
 from offsim.scenario.scenario import Scenario, ScenarioError, Simulation
 from tests.golden.tiny import tiny_scenario
 

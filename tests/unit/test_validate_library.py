@@ -19,10 +19,13 @@ from calibration.validate.library_prediction import (
     with_elementwise_rate,
     with_launch_cost,
 )
+from offsim.program.systems.accelerate_sequential import AccelerateSequential
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.resident import Resident
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
 from offsim.scenario.load import load_node
-from offsim.scenario.policy import AccelerateSequential, DiffusersGroup, Policy, Resident
+from offsim.scenario.policy import Policy
 
 SHAPE = Shape(blocks=3, heads=40, head_dim=128, ffn=13824, text_tokens=512, text_width=4096)
 SMALL = Shape(blocks=2, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)

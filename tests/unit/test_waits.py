@@ -2,8 +2,11 @@
 
 import pytest
 
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.predict import predict
-from offsim.scenario.policy import FSDP, DiffusersGroup, FullModel, SGLangLayerwise
 from tests.golden.tiny import library_scenario, tiny_scenario
 
 SCENARIOS = {

@@ -8,7 +8,11 @@ from calibration.live.contents import Contents, expert_layout
 from calibration.live.executor import Executor
 from calibration.live.session import Session, close_session, open_session
 from offsim.program.build import build
-from offsim.scenario.policy import FSDP, Policy, Resident, ScheduledLayerwise, SGLangLayerwise
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.resident import Resident
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
+from offsim.scenario.policy import Policy
 from tests.golden.tiny import tiny_scenario
 
 POLICIES: tuple[Policy, ...] = (

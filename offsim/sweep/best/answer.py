@@ -102,10 +102,10 @@ def words(policy: Policy) -> str:
     >>> words(FullModel(vae="resident"))
     'full-model pageable, VAE resident'
     """
-    name, version = str(type(policy).__struct_config__.tag), getattr(policy, "version", "")
+    name, version = policy.tag, getattr(policy, "version", "")
     parts = [f"{name} {version}".strip()]
     default = type(policy)()
-    for field in policy.__struct_fields__:
+    for field in policy.parameters:
         value = getattr(policy, field)
         if field != "version" and value != getattr(default, field):
             written = "=".join(as_written(type(policy), field, value))
@@ -131,12 +131,19 @@ def _best(choices: Sequence[Choice]) -> Renderable:
             str(number),
             words(choice.candidate.scenario.policy) + change,
             seconds(found.steady),
-            f"{seconds(found.total)}\n[{_four(choice.low)}-{_four(choice.high)}]",
+            f"{seconds(found.total)}\n{_interval(choice)}",
             gib(found.peak_allocated),
             f"{host / 2**30:,.0f}",
             binds(found),
         )
     return table
+
+
+def _interval(choice: Choice) -> str:
+    """The interval of a total; of a policy that no run was compared with, at most that of its inputs."""
+    compared = kind_of(choice.prediction.scenario, choice.prediction.program)
+    interval = f"[{_four(choice.low)}-{_four(choice.high)}]" if compared or choice.low < choice.high else ""
+    return interval if compared else f"{interval} inputs only".lstrip()
 
 
 def _four(value: float) -> str:
@@ -170,8 +177,8 @@ def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
     if answer.front and answer.front[-1][0].memory < MUCH * device_bytes(answer.scenario):
         enough = gib(answer.front[-1][0].memory)
         yield f"More than {enough} GiB of GPU memory buys less than {100 * SAME:g} %."
-    if not first.candidate.recipes:
-        offered = next((i for i, choice in enumerate(choices, 1) if choice.candidate.recipes), None)
+    if not first.candidate.launch_lines:
+        offered = next((i for i, choice in enumerate(choices, 1) if choice.candidate.launch_lines), None)
         yield "No system is known to offer 1 yet" + (f"; the best that one offers is {offered}." if offered else ".")
 
 
@@ -198,7 +205,7 @@ def _not_told_apart(choices: Sequence[Choice], same: Sequence[Choice]) -> str:
 def _recipes(choices: Sequence[Choice]) -> Renderable:
     rows = []
     for number, choice in enumerate(choices, 1):
-        found = [f"{recipe.system}: {recipe.text}" for recipe in choice.candidate.recipes]
+        found = [f"{recipe.system}: {recipe.text}" for recipe in choice.candidate.launch_lines]
         rows += [(str(number), text) for text in found or ["no system is known to offer this yet"]]
     return pairs([("To paste", ""), *rows])
 
@@ -208,7 +215,7 @@ def _front(answer: Answer) -> Renderable:
     table.columns[2].justify = table.columns[3].justify = "left"
     for candidate, total in thinned(answer.front):
         change = f" ({candidate.change})" if candidate.change else ""
-        system = candidate.recipes[0].system.partition(" ")[0] if candidate.recipes else "nobody yet"
+        system = candidate.launch_lines[0].system.partition(" ")[0] if candidate.launch_lines else "nobody yet"
         table.add_row(gib(candidate.memory), seconds(total), words(candidate.scenario.policy) + change, system)
     return table
 
@@ -250,11 +257,15 @@ def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
 
 def _about_intervals(choices: Sequence[Choice]) -> str:
     """What the intervals are."""
-    kinds = dict.fromkeys(kind_of(choice.prediction.scenario, choice.prediction.program) for choice in choices)
-    listed = ", ".join(f"{100 * error_of(kind):.1f} % ({kind})" for kind in kinds)
+    kinds = {c.candidate.policy: kind_of(c.prediction.scenario, c.prediction.program) for c in choices}
+    compared = dict.fromkeys(kind for kind in kinds.values() if kind)
+    listed = ", ".join(f"{100 * error_of(kind):.1f} % ({kind})" for kind in compared)
     most = max(choice.prediction.scenario.workload.gpus for choice in choices)
     more = "; more than two GPUs were never compared" if most > 2 else ""
-    return f"The intervals are the errors that 95 % of the replays on calibrated nodes kept: {listed}{more}."
+    said = f"The intervals are the errors that 95 % of the replays on calibrated nodes kept: {listed}{more}."
+    never = [policy for policy, kind in kinds.items() if not kind]
+    alone = f"{', '.join(never)}: inputs only, since no run was ever compared; true errors are larger."
+    return " ".join([*([said] if compared else []), *([alone] if never else [])])
 
 
 def _sentence(warning: str) -> str:

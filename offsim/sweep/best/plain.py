@@ -56,7 +56,7 @@ def _asked_json(answer: Answer) -> dict[str, Any]:
 def _candidate_json(candidate: Candidate) -> dict[str, Any]:
     work, policy = candidate.scenario.workload, candidate.scenario.policy
     return {
-        "policy": {"name": candidate.policy, **{field: getattr(policy, field) for field in policy.__struct_fields__}},
+        "policy": {"name": candidate.policy, **{field: getattr(policy, field) for field in policy.parameters}},
         "cfg": work.cfg_mode(candidate.scenario.model),
         "sequence_parallel": candidate.scenario.ulysses,
         "gpus": work.gpus,
@@ -78,5 +78,5 @@ def _choice_json(choice: Choice, first: Choice) -> dict[str, Any]:
         "lower_bound_s": found.lower_bound,
         "steady_losses_s": step.losses._asdict(),
         "pinned_host_bytes_per_rank": found.pinned_per_rank,
-        "recipes": [recipe._asdict() for recipe in choice.candidate.recipes],
+        "recipes": [recipe._asdict() for recipe in choice.candidate.launch_lines],
     }

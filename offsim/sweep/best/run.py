@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeVar
 
 from rich.console import Console
 
-from offsim.program.candidates.ways import ways
+from offsim.program.load import check_scenario, load_scenario
+from offsim.program.ways import ways
 from offsim.results.predict import Prediction, predict
-from offsim.scenario.load import load_scenario
-from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check
+from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError
 
 from ..panels import SAME
 from ..progress import progress_bar
@@ -141,7 +141,7 @@ def _work_out(part: Callable[[], Part]) -> Part:
 
 def _refusal(scenario: Scenario) -> str:
     try:
-        check(scenario)
+        check_scenario(scenario)
     except RefusedScenario as refused:
         return refused.reason
     return ""
@@ -167,10 +167,10 @@ def _in_order(winners: Sequence[tuple[float, Candidate]]) -> Iterator[Candidate]
 
 
 def _rank(candidate: Candidate) -> tuple[bool, bool]:
-    return bool(candidate.rounding), not candidate.recipes
+    return bool(candidate.rounding), not candidate.launch_lines
 
 
 def _makes_idle(earlier: Candidate, candidate: Candidate) -> bool:
     """Whether one that is as fast and takes as little memory needs less: no rounding, no system that isn't there."""
     as_good = _rank(earlier) <= _rank(candidate) and earlier.memory <= candidate.memory
-    return as_good and (not candidate.recipes or _rank(earlier) < _rank(candidate))
+    return as_good and (not candidate.launch_lines or _rank(earlier) < _rank(candidate))

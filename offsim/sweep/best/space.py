@@ -13,14 +13,15 @@ from msgspec.structs import replace
 from offsim.engine.bounds import compute_bound, lower_bound
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.candidates import ladders, recipes, rounding_of
-from offsim.program.candidates.recipe import Ladder, Recipe
-from offsim.program.candidates.ways import ways
+from offsim.program.load import check_scenario
+from offsim.program.offloading.page import Ladder, LaunchLine
+from offsim.program.pages import ladders, launch_lines, rounding_of
 from offsim.program.timeline import Timeline
+from offsim.program.ways import ways
 from offsim.results.memory import out_of_memory, phase_peaks
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
-from offsim.scenario.scenario import RefusedScenario, Scenario, check
+from offsim.scenario.scenario import RefusedScenario, Scenario
 
 from .search import Entry
 
@@ -39,14 +40,14 @@ class Candidate(NamedTuple):
     """Which memory it lacks: device, host, or empty."""
     bound: float
     """The cheapest lower bound of its denoising time [s]."""
-    recipes: tuple[Recipe, ...]
+    launch_lines: tuple[LaunchLine, ...]
     rounding: str
     """How it changes what the model computes; empty if it doesn't."""
 
     @property
     def policy(self) -> str:
         """The policy's name."""
-        return str(type(self.scenario.policy).__struct_config__.tag)
+        return self.scenario.policy.tag
 
     @property
     def changes(self) -> str:
@@ -112,7 +113,7 @@ def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate
     """The candidate with its memory; none if no real system would run it."""
     found = replace(scenario, policy=policy)
     try:
-        check(found)
+        check_scenario(found)
     except RefusedScenario:
         return []
     program = build(found)
@@ -120,14 +121,15 @@ def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate
     lack = out_of_memory(found, peaks)
     bound = 0.0 if lack else compute_bound(found, program)
     memory = max(peak.allocated for peak in peaks)
-    return [Candidate(found, change, memory, lack.where if lack else "", bound, recipes(found), rounding_of(policy))]
+    where = lack.where if lack else ""
+    return [Candidate(found, change, memory, where, bound, launch_lines(found), rounding_of(policy))]
 
 
 def entry_of(candidate: Candidate) -> Entry:
     """As the search sees it: wanted is the best of each policy, with and without a system for it and rounding."""
     scenario = candidate.scenario
     return Entry(
-        group=(candidate.policy, bool(candidate.recipes), candidate.rounding),
+        group=(candidate.policy, bool(candidate.launch_lines), candidate.rounding),
         model=candidate.rounding,
         memory=candidate.memory,
         bounds=(lambda: candidate.bound, lambda: lower_bound(scenario, build(scenario))),

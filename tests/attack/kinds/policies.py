@@ -3,7 +3,12 @@
 from random import Random
 from typing import Any, get_args
 
-from offsim.scenario.policy import FSDP, DiffusersGroup, FullModel, Policy, ScheduledLayerwise, SGLangLayerwise
+from offsim.program.pages import policy_types
+from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
+from offsim.program.systems.fsdp import FSDP
+from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
+from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from tests.attack.case import chance
 from tests.malformed.mutations import Table
 
@@ -13,7 +18,7 @@ from .values import settings
 def policies(random: Random) -> Table:
     """A policy with none, some or most of its options set."""
     # Those with most options come twice.
-    struct = random.choice((*get_args(Policy), SGLangLayerwise, ScheduledLayerwise))
+    struct = random.choice((*get_args(policy_types()), SGLangLayerwise, ScheduledLayerwise))
     found = settings(random, struct, random.choice((0.0, 0.2, 0.6)))
     if chance(random, 0.8):
         _limit(random, struct, found)

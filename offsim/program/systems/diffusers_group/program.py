@@ -1,92 +1,23 @@
-"""diffusers' group offloading (enable_group_offload): groups of blocks, or of leaf modules, come and go by hooks.
-
-With a stream, the first forward traces the order in which groups run, each bringing itself in and blocking; from then
-on a group's pre-hook brings in the next one. It waits on the host for the copy stream, so copies never queue up, and
-nothing waits for the compute stream: its memory is free, since a group's hook blocks the host until kernels have ended
-(or, with record_stream, lets the allocator wait). The chain is not circular: the first group comes in when the
-transformer's own hook runs. Host copies are pinned for good, or (low_cpu_mem_usage) pinned anew each time.
-Without a stream, every group goes in and out by module.to(), pageable and blocking. At block level, what lies outside
-the blocks is a group that does so even with a stream; its buffers move twice, since module.to() puts new ones into the
-module while the group keeps the old ones.
-Left out: offloading to disk; the copies and waits of a first forward are tensor by tensor, here group by group.
-Source: diffusers 0.42.1 hooks/group_offloading.py.
-"""
+"""The order of events of diffusers' group offloading: whose hooks run when."""
 
 from collections.abc import Hashable, Iterator
-from itertools import pairwise
 
-from offsim.scenario.policy import DiffusersGroup
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Synchronize
-from .hooks import EXPERT_NAMES, PolicyProgram, hook_work, moved_in, moved_out
-from .modules import Module, modules_of, outside_module
-
-
-class Chain:
-    """The groups of one transformer, in the order in which they run, and their ModuleGroup's methods."""
-
-    def __init__(self, scenario: Scenario, policy: DiffusersGroup, expert: int, modules: list[Module]) -> None:
-        self.policy, self.modules = policy, modules
-        self.copy_stream = f"copy {EXPERT_NAMES[expert]}"
-        self.traced = False
-        self._next = {module.buffer: after for module, after in pairwise(modules)}
-        # Pinning copies within the host's memory; the nearest rate that nodes have is that of a pageable copy.
-        self._pin_rate = scenario.node.host.pageable_h2d.value
-
-    def load(self) -> Iterator[Command]:
-        """Host copies: pinned if they are for good."""
-        pinned = self.policy.stream and not self.policy.low_cpu_mem_usage
-        for module in self.modules:
-            yield Allocate(f"{module.buffer} on host", module.bytes, "pinned" if pinned else "pageable")
-
-    def before(self, module: Module) -> Iterator[Command]:
-        """pre_forward of a group's leader."""
-        yield from hook_work(self.policy.hook_cost)
-        if not self.policy.stream:
-            yield from moved_in(*module)
-        elif not self.traced:
-            yield from self.onload(module)
-            yield Synchronize("stream", self.copy_stream)
-        elif module.buffer in self._next:
-            yield from self.onload(self._next[module.buffer])
-        else:
-            yield Synchronize("stream", self.copy_stream)
-
-    def onload(self, module: Module) -> Iterator[Command]:
-        """onload_: the host waits for earlier copies, then puts this group's on the stream."""
-        buffer, staged = module.buffer, f"{module.buffer} staged on host"
-        yield Synchronize("stream", self.copy_stream)
-        if self.policy.low_cpu_mem_usage:
-            yield Allocate(staged, module.bytes, "pinned")
-            yield HostWork(f"pin {buffer}", module.bytes / self._pin_rate)
-        yield Allocate(buffer, module.bytes, self.copy_stream)
-        yield Copy(self.copy_stream, buffer, "H2D", module.bytes, "pinned", buffer, module.tensors)
-        if self.policy.low_cpu_mem_usage:
-            yield Free(staged)
-
-    def after(self, module: Module) -> Iterator[Command]:
-        """post_forward of a group's leader: offload_."""
-        yield from hook_work(self.policy.hook_cost)
-        if not self.policy.stream:
-            yield from moved_out(*module)
-        elif self.policy.record_stream:
-            yield Free(module.buffer, (COMPUTE,))
-        else:
-            yield Synchronize("stream", COMPUTE)
-            yield Free(module.buffer)
+from ...commands import Allocate, Command
+from ...offloading.hooks import EXPERT_NAMES, PolicyProgram, moved_in, moved_out
+from ...offloading.modules import Module, modules_of, outside_module
+from .chain import Chain
+from .parameters import DiffusersGroup
 
 
 class DiffusersGroupProgram(PolicyProgram):
     """Every expert's transformer with group offloading applied."""
 
-    name = "diffusers-group"
     breaks_graph = True
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, policy: DiffusersGroup) -> None:
         super().__init__(scenario)
-        policy = scenario.policy
-        assert isinstance(policy, DiffusersGroup)
         self.policy = policy
         self.splits_blocks = policy.level == "leaf"
         self.roots, self.chains = [], list[Chain]()

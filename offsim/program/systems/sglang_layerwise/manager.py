@@ -1,18 +1,15 @@
-"""SGLang's layerwise offload (--dit-layerwise-offload), versions V0 to V3.
+"""SGLang's LayerwiseOffloadManager: which of one ModuleList's layers are on the device, and how they come and go.
 
-One manager per ModuleList and expert, each with its own copy stream. Weights are read-only: no D2H ever; releasing
-rebinds the parameters, so the memory returns to its pool in host order. Safety comes from the copy stream waiting for
-the compute stream before every copy. Sources: sgl-project/sglang layerwise_offload.py at PR 15511 (V0), PR 16150 and
-17693 (V1), its April 2026 form (V2), PR 31538 and 34534 (V3). Left out: V3's parking of non-layer weights between uses.
+Weights are read-only: no D2H ever; releasing rebinds the parameters, so the memory returns to its pool in host order.
+Safety comes from the copy stream waiting for the compute stream before every copy.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
-from offsim.scenario.policy import SGLangLayerwise, prefetch_count, resident_blocks
-from offsim.scenario.scenario import Scenario
-
-from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostMemory, HostWork, Record, Synchronize, Wait
-from .hooks import EXPERT_NAMES, PolicyProgram, Weights, wait_stream
+from ...commands import COMPUTE, Allocate, Command, Copy, Free, HostMemory, Record, Synchronize, Wait
+from ...offloading.hooks import EXPERT_NAMES, Weights, wait_stream
+from ...offloading.layers import prefetch_count, resident_blocks
+from .parameters import SGLangLayerwise
 
 
 class Manager:
@@ -122,65 +119,3 @@ class Manager:
         if self.policy.version == "v0":
             yield from wait_stream(COMPUTE, self.copy_stream)
         yield from self.release(layer)
-
-
-class LayerwiseProgram(PolicyProgram):
-    """Every expert's block lists under a manager; the rest of the transformers stays on the device."""
-
-    name = "sglang-layerwise"
-    breaks_graph = True
-
-    def __init__(self, scenario: Scenario) -> None:
-        super().__init__(scenario)
-        policy = scenario.policy
-        assert isinstance(policy, SGLangLayerwise)
-        self.policy = policy
-        self.active: int | None = None
-        self.managers = [
-            [Manager(policy, self.sizes, expert, index) for index in range(len(self.sizes.count))]
-            for expert in range(self.sizes.experts)
-        ]
-
-    def state(self) -> Hashable:
-        return self.active, tuple(frozenset(m.on_device) for managers in self.managers for m in managers)
-
-    def load(self) -> Iterator[Command]:
-        yield from self.hold_other_weights()
-        for expert, managers in enumerate(self.managers):
-            for manager in managers:
-                yield from manager.pin()
-                # V3's component manager brings an expert's first layers in when its use begins.
-                if self.policy.version != "v3" or expert == 0:
-                    yield from manager.initialize()
-
-    def begin_step(self, expert: int) -> Iterator[Command]:
-        """V3 ends the use of one expert and begins the other's; before, both keep their first layers."""
-        if self.policy.version == "v3" and self.active not in (None, expert):
-            assert self.active is not None
-            for manager in self.managers[self.active]:
-                yield from manager.release_all()
-            for manager in self.managers[expert]:
-                for layer in range(manager.prefetch_size):
-                    yield from manager.prefetch(layer)
-        self.active = expert
-
-    def finish(self) -> Iterator[Command]:
-        """V3 ends the denoise stage by releasing every layer; earlier versions keep theirs through decoding."""
-        if self.policy.version == "v3":
-            for manager in self.managers[self.active or 0]:
-                yield from manager.release_all()
-
-    def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
-        yield from self._hook()
-        yield from self.managers[expert][index].before_layer(block)
-
-    def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
-        yield from self._hook()
-        yield from self.managers[expert][index].after_layer(block)
-
-    def _hook(self) -> Iterator[Command]:
-        """Costs that the ablations switch on: SGLang's own hooks neither block nor cost more than their calls."""
-        if self.policy.hook_cost:
-            yield HostWork("hook", self.policy.hook_cost)
-        if self.policy.hook_synchronize:
-            yield Synchronize("stream", COMPUTE)

@@ -6,9 +6,8 @@ after collectives are its start. A place has a command after it: of a block of o
 
 from typing import NamedTuple
 
-from offsim.scenario.policy import Placing
-
-from .commands import Collective, Compute, Template
+from ...commands import Collective, Compute, Template
+from .parameters import Placing
 
 
 class Window(NamedTuple):

@@ -10,26 +10,56 @@ Source: torch 2.13 torch/distributed/fsdp/_fully_shard.
 """
 
 from collections.abc import Hashable, Iterator
+from typing import Annotated
 
-from offsim.scenario.policy import FSDP
+from msgspec import Meta
+
+from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
 
 from ..commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, Free, Kernel, Record, Wait
-from .hooks import PolicyProgram
+from ..offloading.hooks import PolicyProgram
+from ..offloading.launch import sglang_line
+from ..offloading.page import Ladder, LaunchLine, Page
 
 COPY_IN, ALL_GATHER = "all-gather copy-in", "all-gather"
+
+
+class FSDP(Policy, frozen=True, tag="fsdp"):
+    """PyTorch FSDP2 with CPUOffloadPolicy(pin_memory=True): 1/N shard by H2D, then all-gather."""
+
+    prefetch: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Blocks gathered when a block begins, its own included; 1 is FSDP's implicit prefetch."""
+
+
+class FSDPPage(Page[FSDP]):
+    """One unit per block, sharded over all ranks."""
+
+    parameters = FSDP
+    listed = 40
+    replayed_as = "streams"
+
+    def program(self, scenario: Scenario, policy: FSDP) -> PolicyProgram:
+        return FSDPProgram(scenario, policy)
+
+    def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
+        """FSDP's own prefetch, and one block more."""
+        if scenario.workload.gpus > 1:
+            yield (FSDP(prefetch=1),)
+            yield (FSDP(prefetch=2),)
+
+    def launch_lines(self, scenario: Scenario, policy: FSDP) -> Iterator[LaunchLine]:
+        if policy.prefetch == 1:
+            yield from sglang_line(scenario, "until mid 2026", "--use-fsdp-inference true --dit-cpu-offload true")
 
 
 class FSDPProgram(PolicyProgram):
     """Shards over all ranks; each block gathered before its forward."""
 
-    name = "fsdp"
     breaks_graph = True
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, policy: FSDP) -> None:
         super().__init__(scenario)
-        policy = scenario.policy
-        assert isinstance(policy, FSDP)
         self.ranks = scenario.workload.gpus
         self.ahead = policy.prefetch
         self.issued: list[tuple[int, int]] = []

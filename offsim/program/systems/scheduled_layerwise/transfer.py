@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from offsim.scenario.model import DTYPE_BYTES
-from offsim.scenario.policy import ScheduledLayerwise
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, Free, Kernel, Piece, Record, Wait
-from .hooks import wait_stream
+from ...commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, Free, Kernel, Piece, Record, Wait
+from ...offloading.hooks import wait_stream
+from .parameters import ScheduledLayerwise
 
 ALL_GATHER = "all-gather"
 BF16_BITS = 16

@@ -8,25 +8,67 @@ is made in equal pieces, one in each of the last steps before the switch.
 """
 
 from collections.abc import Hashable, Iterator
+from typing import Annotated, Literal
 
-from offsim.scenario.policy import FullModel
+from msgspec import Meta
+
+from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
 
 from ..commands import COMPUTE, WHOLE, Allocate, Command, Copy, Free, Piece, Record, Wait
-from .hooks import EXPERT_NAMES, PolicyProgram, moved_in, moved_out, wait_stream
+from ..offloading.hooks import EXPERT_NAMES, PolicyProgram, moved_in, moved_out, wait_stream
+from ..offloading.launch import sglang_line
+from ..offloading.page import Ladder, LaunchLine, Page
 
 COPY_STREAM = "copy"
+BACKGROUND_STEPS = (1, 2, 4)
+"""Over how many steps it is worth searching."""
+
+
+class FullModel(Policy, frozen=True, tag="full-model"):
+    """SGLang's --dit-cpu-offload: whole experts move at the switch."""
+
+    version: Literal["pageable", "pinned"] = "pageable"
+    """pageable: D2H into fresh pageable memory, then H2D, blocking. pinned: later, H2D only, asynchronous."""
+    background_steps: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Over so many steps before the switch the next expert comes in pieces, while both are on the device: no system
+    offers it (pinned only)."""
+
+
+class FullModelPage(Page[FullModel]):
+    """Experts are swapped whole."""
+
+    parameters = FullModel
+    listed = 30
+    replayed_as = "streams"
+
+    def program(self, scenario: Scenario, policy: FullModel) -> PolicyProgram:
+        return FullModelProgram(scenario, policy)
+
+    def refusal(self, scenario: Scenario, policy: FullModel) -> str:
+        if policy.background_steps and policy.version != "pinned":
+            steps = policy.background_steps
+            return f"policy.background_steps={steps}: needs version = 'pinned', got {policy.version!r}"
+        return ""
+
+    def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
+        """The swap of its first versions, the later one, which keeps pinned copies, and one in the background."""
+        yield (FullModel(version="pageable"),)
+        yield (FullModel(version="pinned"),)
+        if scenario.model.experts > 1:
+            yield from ((FullModel(version="pinned", background_steps=steps),) for steps in BACKGROUND_STEPS)
+
+    def launch_lines(self, scenario: Scenario, policy: FullModel) -> Iterator[LaunchLine]:
+        if not policy.background_steps:
+            since = "until mid 2026" if policy.version == "pageable" else "since mid 2026"
+            yield from sglang_line(scenario, since, "--dit-cpu-offload true --dit-layerwise-offload false")
 
 
 class FullModelProgram(PolicyProgram):
     """Swap experts at the step that changes them."""
 
-    name = "full-model"
-
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, policy: FullModel) -> None:
         super().__init__(scenario)
-        policy = scenario.policy
-        assert isinstance(policy, FullModel)
         self.pinned = policy.version == "pinned"
         self.background_steps = policy.background_steps
         self.on_device: int | None = None

@@ -1,22 +1,15 @@
-"""Layerwise streaming whose copies come where, how and in which form the scenario says; no system offers all of it.
-
-Every block asks for the next P that are not on the device, around the end of the forward, as SGLang's v2 does; here
-all block lists of an expert are one chain. Blocks that stay are brought like all others when they are first used, so a
-switch of experts costs no more than a streamed step. Where in a block the request is issued is `placement`: at its
-start, at a place within it, or chunk by chunk in the windows between its collectives (spread). Gated, each collective
-also waits until the chunks before it are there and the next chunks wait for it: none runs beside a collective. That is
-what SGLang PR 34805 proposes, with a fixed allotment of chunks where its producer thread takes them as they fit.
-"""
+"""The order of events of scheduled layerwise streaming: which block is asked for when, and where in a block."""
 
 from collections.abc import Hashable, Iterator
 from itertools import islice
 
-from offsim.scenario.policy import ScheduledLayerwise, resident_blocks
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Command, Free, Template
-from ..places import collectives, place_of, shares, windows
-from .hooks import EXPERT_NAMES, PolicyProgram, wait_stream
+from ...commands import COMPUTE, Command, Free, Template
+from ...offloading.hooks import EXPERT_NAMES, PolicyProgram, wait_stream
+from ...offloading.layers import resident_blocks
+from .parameters import ScheduledLayerwise
+from .places import collectives, place_of, shares, windows
 from .transfer import Chunk, Transfer
 
 Place = int
@@ -27,13 +20,10 @@ Block = tuple[int, int]
 class ScheduledLayerwiseProgram(PolicyProgram):
     """Every expert's blocks as one chain; the rest of the transformers stays on the device."""
 
-    name = "scheduled-layerwise"
     breaks_graph = True
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, policy: ScheduledLayerwise) -> None:
         super().__init__(scenario)
-        policy = scenario.policy
-        assert isinstance(policy, ScheduledLayerwise)
         self.policy = policy
         self.forwards = scenario.workload.forwards(scenario.model)
         self.chain = [(index, block) for index, count in enumerate(self.sizes.count) for block in range(count)]

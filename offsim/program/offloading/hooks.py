@@ -54,7 +54,6 @@ def weights_of(scenario: Scenario) -> Weights:
 class PolicyProgram:
     """The hooks, doing nothing: everything a policy doesn't override."""
 
-    name = ""
     splits_blocks = False
     """Whether its hooks run around every module with weights: `before_module` and `after_module` are called."""
     breaks_graph = False

@@ -13,6 +13,9 @@ from offsim.scenario.scenario import Scenario
 from ..block import stretches
 from .hooks import EXPERT_NAMES
 
+KNOWN_BY_MODULE = "wan2.2-t2v-a14b"
+"""A model of the catalogue whose modules are known one by one."""
+
 
 class Module(NamedTuple):
     """Weights that move together."""
@@ -48,6 +51,16 @@ def outside_module(scenario: Scenario, expert: int, *, buffers_twice: bool = Fal
     again = [b for op in operations if isinstance(op, Elementwise) for b in op.buffers] if buffers_twice else []
     bytes_ = sum(_bytes(scenario, op) for op in operations) + sum(again)
     return Module(name, bytes_, sum(map(_tensors, operations)) + len(again))
+
+
+def why_not_by_module(scenario: Scenario, what: str, instead: str) -> str:
+    """Why modules cannot be moved one by one in this scenario, asked for as `what`; empty if they can."""
+    if not scenario.model.knows_modules:
+        known = f"of {KNOWN_BY_MODULE} and other Wan models with an [embeddings] table they are"
+        return f"{what}: the modules of {scenario.model.name} are not known one by one; {known}; here {instead} works"
+    if scenario.workload.kernels != "eager":
+        return f"{what}: moves the modules that the library runs one by one; needs workload.kernels = 'eager'"
+    return ""
 
 
 def _own(scenario: Scenario, name: str, operations: tuple[Operation, ...]) -> Module:
