@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import msgspec
+
 from calibration.replays.cases import Case, case_of
 from calibration.replays.lines import lines_in
 from offsim.scenario.faults import Place

@@ -23,7 +23,7 @@ class ScheduledLayerwise(Policy, frozen=True, tag="scheduled-layerwise"):
     """Blocks that stay on the device from their first use to the end of their expert's: count, or share below 1."""
     residency: Residency = "strided"
     placement: Placing = "block-start"
-    """Where in a block the next one is requested: see places.py. spread: chunks over the windows between
+    """Where in a block the next one is requested. spread: chunks over the windows between
     collectives, by their FLOPs. gated: as spread, and a collective waits for the chunks before it."""
     chunks: Annotated[int, Meta(ge=1, le=64)] = 1
     """Copies that a block comes in."""
