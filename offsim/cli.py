@@ -62,7 +62,8 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
         Write a trace for Perfetto or chrome://tracing to this file.
     """
     from offsim.engine.watch import Watch
-    from offsim.results.predict import as_json, predict
+    from offsim.results.document import run_document
+    from offsim.results.predict import predict
     from offsim.results.tables import report
     from offsim.results.trace import check_trace, write_trace
     from offsim.scenario.load import load_scenario
@@ -75,7 +76,7 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     if trace is not None:
         write_trace(prediction, trace)
     if json:
-        return write_json(as_json(prediction))
+        return write_json(run_document(prediction))
     emit(*report(prediction))
     return write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
 
@@ -195,12 +196,12 @@ def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = Fals
         No progress.
     """
     from offsim.sweep.best.answer import report
-    from offsim.sweep.best.plain import as_json
+    from offsim.sweep.best.plain import best_document
     from offsim.sweep.best.run import find_best
 
     answer = find_best(scenario, vram, quiet=quiet)
     if json:
-        return write_json(as_json(answer))
+        return write_json(best_document(answer))
     return emit(*report(answer))
 
 

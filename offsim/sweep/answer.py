@@ -78,7 +78,7 @@ def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> 
 
 
 def _title(panel: Panel) -> str:
-    nodes = {row.node for line in panel.lines for row in line.entries.values()}
+    nodes = {row.text("node") for line in panel.lines for row in line.entries.values()}
     node = f"node {nodes.pop()}" if len(nodes) == 1 else f"{len(nodes)} nodes"
     return f"== {panel.title} ({node})" if panel.title else f"== {node}"
 
@@ -112,12 +112,12 @@ def _winner(line: Line) -> list[str]:
         return ["none fits", "", "", "", "", share]
     row = fits[best[0]]
     name = best[0] if len(best) == 1 else f"{best[0]}\n(tie of {len(best)})"
-    memory = f"{row.peak_allocated_GiB:.2f}"
-    return [name, _span(steady(row), 2), _optional(row.switch_step_s), _span(total(row), 1), memory, share]
+    memory = f"{row.number('peak_allocated_GiB'):.2f}"
+    return [name, _span(steady(row), 2), _switch(row), _span(total(row), 1), memory, share]
 
 
-def _optional(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:.2f}"
+def _switch(row: Row) -> str:
+    return f"{row.number('switch_step_s'):.2f}" if row.text("switch_step_s") else "-"
 
 
 def _span(span: Span, digits: int) -> str:
@@ -156,10 +156,10 @@ def _entry(row: Row | None, best: bool) -> str:
         return "not run"
     if not row.ran:
         return "refused"
-    shown = f"{row.steady_step_s:.2f} / {row.total_s:.1f}"
+    shown = f"{steady(row).value:.2f} / {total(row).value:.1f}"
     if row.status == "ok":
         return f"{'~' if best else ''}{shown}"
-    return f"{shown}\n! {row.oom_where} {row.shortfall_GiB:.1f}"
+    return f"{shown}\n! {row.text('oom_where')} {row.number('oom_shortfall_GiB'):.1f}"
 
 
 def _notes(panel: Panel) -> Iterator[str]:

@@ -17,17 +17,16 @@ from .panels import (
     order,
     place,
     steady,
-    time,
     total,
 )
 from .row import Result, Row
 
 CATEGORIES = {
-    "compute_s": "compute",
-    "exposed_copy_s": "exposed copies",
-    "exposed_collective_s": "exposed collectives",
-    "contention_s": "contention",
-    "host_bound_s": "host-bound time",
+    "steady_compute_s": "compute",
+    "steady_exposed_copy_s": "exposed copies",
+    "steady_exposed_collective_s": "exposed collectives",
+    "steady_contention_s": "contention",
+    "steady_host_bound_s": "host-bound time",
 }
 LITTLE = 0.02
 """Share of a difference that is not worth a word."""
@@ -64,13 +63,14 @@ def _fastest(found: Sequence[Panel]) -> str:
     fits = [entry for entry in _entries(found) if entry[3].status == "ok"]
     if not fits:
         return "Nothing fits."
-    panel, line, name, row = min(fits, key=lambda entry: time(entry[3].total_s))
-    last_panel, last_line, last, slowest = max(fits, key=lambda entry: time(entry[3].total_s))
+    panel, line, name, row = min(fits, key=lambda entry: total(entry[3]).value)
+    last_panel, last_line, last, slowest = max(fits, key=lambda entry: total(entry[3]).value)
     tied = [label for label in line.best() if label != name]
     rivals = f" (tied with {', '.join(tied)})" if tied else ""
-    ratio = time(slowest.total_s) / time(row.total_s)
+    least = total(row).value
+    ratio = total(slowest).value / least
     return (
-        f"Fastest of what fits: {name} at {place(panel, line)}, {row.total_s:.1f} s{rivals}: "
+        f"Fastest of what fits: {name} at {place(panel, line)}, {least:.1f} s{rivals}: "
         f"{ratio:.1f} times as fast as the slowest, {last} at {place(last_panel, last_line)}."
     )
 
@@ -123,7 +123,7 @@ def cause(case: Case) -> str:
 
 
 def _loss(row: Row, category: str) -> float:
-    return getattr(row, category) or 0.0
+    return row.number(category)
 
 
 def _total(compared: Sequence[Case]) -> str:
@@ -143,7 +143,7 @@ def _total(compared: Sequence[Case]) -> str:
 
 def _once(row: Row) -> float:
     """What a run takes beyond all its steps at their usual time [s]."""
-    return total(row).value - row.steps * steady(row).value
+    return total(row).value - row.number("steps") * steady(row).value
 
 
 def _break_even(compared: Sequence[Case]) -> str:
@@ -179,7 +179,7 @@ def _prefetch(found: Sequence[Panel]) -> str:
 def _prefetch_gains(panel: Panel, line: Line) -> list[tuple[float, str, float]]:
     """(change of the steady step, where, GiB) of every longer prefetch."""
     ran = (row for row in line.entries.values() if row.ran)
-    rows = {row.prefetch_blocks: row for row in ran if row.prefetch_blocks}
+    rows = {int(row.number("prefetch_blocks")): row for row in ran if row.number("prefetch_blocks")}
     if not rows:
         return []
     shortest = rows.pop(min(rows))
@@ -187,7 +187,7 @@ def _prefetch_gains(panel: Panel, line: Line) -> list[tuple[float, str, float]]:
         (
             change(steady(row), steady(shortest)),
             f"{blocks} blocks at {place(panel, line)}",
-            (row.peak_allocated_GiB or 0.0) - (shortest.peak_allocated_GiB or 0.0),
+            row.number("peak_allocated_GiB") - shortest.number("peak_allocated_GiB"),
         )
         for blocks, row in rows.items()
     ]
@@ -198,8 +198,8 @@ def _memory(found: Sequence[Panel]) -> str:
     lacking: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for panel, line, _, row in _entries(found):
         if row.status == "out_of_memory":
-            key = (row.policy, row.oom_where)
-            lacking.setdefault(key, []).append((heading(panel, line), row.shortfall_GiB or 0.0))
+            key = (row.policy, row.text("oom_where"))
+            lacking.setdefault(key, []).append((heading(panel, line), row.number("oom_shortfall_GiB")))
     if not lacking:
         return "Everything that runs fits."
     parts = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name, one_line
+from offsim.version import offsim_version
 
 from .column import columns_of
 from .database import Contents, connect, contents, create, holds_nothing, reading
@@ -24,7 +25,6 @@ from .folder import (
     remove_unused,
 )
 from .grid import Grid
-from .row import offsim_version
 from .store import NEW_FOLDER, Store, unwritten
 
 NEW_NAME = "choose a new folder with --out"

@@ -25,14 +25,14 @@ class Line(NamedTuple):
     def fitting(self) -> dict[str, Row]:
         """The entries that run and fit, fastest first."""
         fits = {label: row for label, row in self.entries.items() if row.status == "ok"}
-        return dict(sorted(fits.items(), key=lambda entry: time(entry[1].total_s)))
+        return dict(sorted(fits.items(), key=lambda entry: total(entry[1]).value))
 
     def best(self) -> list[str]:
         """The fastest policy that fits and those that can't be told from it, least GPU memory first."""
         fits = self.fitting()
         first = next(iter(fits.values()), None)
         tied = [label for label, row in fits.items() if first and order(total(row), total(first)) == 0]
-        return sorted(tied, key=lambda label: fits[label].peak_allocated_GiB or 0.0)
+        return sorted(tied, key=lambda label: fits[label].number("peak_allocated_GiB"))
 
 
 class Panel(NamedTuple):
@@ -64,17 +64,19 @@ class Span(NamedTuple):
     high: float
 
 
-def time(value: float | None) -> float:
-    """A time that is there: rows that ran have all of them."""
-    return float("inf") if value is None else value
-
-
 def total(row: Row) -> Span:
-    return Span(time(row.total_s), time(row.total_low_s), time(row.total_high_s))
+    """The denoising time of a row [s]."""
+    return _span(row, "total_s", "total_low_s", "total_high_s")
 
 
 def steady(row: Row) -> Span:
-    return Span(time(row.steady_step_s), time(row.steady_low_s), time(row.steady_high_s))
+    """The duration of a row's steady step [s]."""
+    return _span(row, "steady_step_s", "steady_step_low_s", "steady_step_high_s")
+
+
+def _span(row: Row, *names: str) -> Span:
+    """A time that is there: rows that ran have all of them."""
+    return Span(*(row.number(name, missing=float("inf")) for name in names))
 
 
 def order(ours: Span, other: Span) -> int:
@@ -124,7 +126,8 @@ def _roles(axes: Sequence[Axis]) -> tuple[list[int], int | None]:
 def layerwise_and_full(panel: Panel, line: Line) -> Case | None:
     """Layerwise offload with its shortest prefetch against swapping whole models, where both run."""
     ran = [row for row in line.entries.values() if row.ran]
-    layerwise = min((r for r in ran if r.prefetch_blocks), key=lambda r: r.prefetch_blocks or 0, default=None)
+    ahead = [row for row in ran if row.number("prefetch_blocks")]
+    layerwise = min(ahead, key=lambda row: row.number("prefetch_blocks"), default=None)
     full = next((row for row in ran if row.policy == "full-model"), None)
     if layerwise is None or full is None:
         return None

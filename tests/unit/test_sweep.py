@@ -25,7 +25,7 @@ from offsim.sweep.opening import opened
 from offsim.sweep.overlay import overlay
 from offsim.sweep.panels import Case, Span, order, panels
 from offsim.sweep.progress import progress_bar
-from offsim.sweep.row import Result, Row, result_of
+from offsim.sweep.row import Result, Row, result_of, row_of
 from offsim.sweep.run import sweep_command
 
 MODEL = """
@@ -164,7 +164,7 @@ def test_what_no_system_would_run_is_a_row_with_its_reason():
     refused = [combination for combination in grid_of().combinations if combination.refused]
     assert [combination.labels for combination in refused] == [("3", "layerwise"), ("3", "full-model")]
     row = result_of(refused[0]).row
-    assert (row.status, row.gpus, row.total_s) == ("invalid", 3, None)
+    assert (row.status, row.number("gpus"), row.text("total_s")) == ("invalid", 3, "")
     assert "do not divide by 3" in row.reason
     assert "tiny.toml" not in row.reason
 
@@ -470,7 +470,7 @@ def test_the_progress_bar_shows_rows_a_second_and_the_time_left():
 def test_the_largest_cause_is_a_part_of_the_difference_or_says_what_takes_some_back(ours, other, said):
     def row(losses: dict[str, float]) -> Row:
         step = 10 + sum(losses.values())
-        none = Row((), "tiny", "box", "", 1, 512, 4, None, "ok")
-        return none._replace(steady_step_s=step, steady_low_s=step, steady_high_s=step, **losses)
+        times = dict.fromkeys(("steady_step_s", "steady_step_low_s", "steady_step_high_s"), step)
+        return row_of((), {"status": "ok", **times, **{f"steady_{name}": value for name, value in losses.items()}})
 
     assert cause(Case("here", row(ours), row(other))) == said

@@ -75,11 +75,11 @@ def test_rows_come_back_as_they_went_in(grid, out, results):
 
 def test_numbers_keep_every_bit_but_the_sign_of_zero_and_what_is_not_a_number_is_nothing(grid, tmp_path, results):
     odd = [0.1 + 0.2, 5e-324, -0.0, float("inf"), 1e308, float("nan")]
-    kept = [one._replace(row=one.row._replace(total_s=value)) for one, value in zip(results, odd, strict=True)]
+    kept = [one._replace(row=one.row.changed(total_s=value)) for one, value in zip(results, odd, strict=True)]
     fill(tmp_path / "out", grid, kept)
     with opened(grid, tmp_path / "out", resume=True) as store:
-        found = [result.row.total_s for result in store.everything()]
-    assert list(map(repr, found)) == ["0.30000000000000004", "5e-324", "0.0", "inf", "1e+308", "None"]
+        found = [result.row.text("total_s") for result in store.everything()]
+    assert found == ["0.30000000000000004", "5e-324", "0.0", "inf", "1e+308", ""]
 
 
 class Photographer(sqlite3.Connection):
