@@ -31,11 +31,20 @@ class Store:
     """The rows of one sweep on disk."""
 
     def __init__(
-        self, folder: Path, grid: Grid, connection: sqlite3.Connection, columns: Sequence[Column], *, anew: bool = False
+        self,
+        folder: Path,
+        grid: Grid,
+        connection: sqlite3.Connection,
+        columns: Sequence[Column],
+        *,
+        anew: bool = False,
+        lacking: Sequence[str] = (),
     ) -> None:
         self.folder, self.grid = folder, grid
         self.anew = anew
         """Whether it took the place of what held nothing."""
+        self.lacking = lacking
+        """Columns that this version writes and the folder was made without: no row of it has them."""
         self.count = 0
         """Rows that are stored."""
         self._connection, self._columns = connection, columns
