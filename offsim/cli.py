@@ -17,7 +17,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from offsim.cli_arguments import Gibibytes, Workers
-from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write, write_json
+from offsim.cli_catalogue import FINE, emit, metrics, models, nodes, policies, scenarios, show, write, write_json
 from offsim.scenario.faults import Place, one_message
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import one_line, visible
@@ -57,7 +57,7 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     scenario
         A .toml file or a name that `offsim scenarios` lists.
     json
-        Print one JSON object (seconds and bytes) instead of tables.
+        Print one JSON object instead of tables; `offsim metrics` says what its names mean.
     trace
         Write a trace for Perfetto or chrome://tracing to this file.
     """
@@ -133,7 +133,7 @@ def parse_steps(text: str, count: int) -> list[int]:
     return list(chosen)
 
 
-for listing in (models, nodes, policies, scenarios, show):
+for listing in (models, nodes, policies, scenarios, metrics, show):
     app.command(listing)
 
 
@@ -191,7 +191,7 @@ def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = Fals
     vram
         GiB per GPU; default: what the node has.
     json
-        Print one JSON object (seconds and bytes) instead of tables.
+        Print one JSON object instead of tables; `offsim metrics` says what its names mean.
     quiet
         No progress.
     """
@@ -207,7 +207,7 @@ def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = Fals
 
 @app.command
 def export(folder: Path, /, *, to: Path) -> int:
-    """Write the rows of a sweep, finished or not, to a CSV or Parquet file.
+    """Write the rows of a sweep, finished or not, to a CSV or Parquet file; `offsim metrics` explains its columns.
 
     For example:
       offsim export offsim-results/seeds-5b1f0c3a --to rows.parquet

@@ -117,7 +117,13 @@ SCENARIO_METRICS: tuple[Metric[Scenario], ...] = (
     Metric("tokens", "Image tokens of one sample, padding included", lambda s: s.tokens, int, optional=True),
     Metric("steps", "Denoising steps", lambda s: s.steps, int),
     Metric("weight_dtype", "What the transformer's weights are stored as", lambda s: s.workload.weight_dtype, str),
-    Metric("prefetch_blocks", "Blocks that a layerwise policy fetches ahead", _prefetch_blocks, int, optional=True),
+    Metric(
+        "prefetch_blocks",
+        "Blocks that a layerwise policy fetches ahead; none for others",
+        _prefetch_blocks,
+        int,
+        optional=True,
+    ),
 )
 """What a scenario asks."""
 

@@ -11,13 +11,14 @@ import pytest
 from offsim import cli
 from offsim.engine.simulate import DeadlockError
 from offsim.results.layout import seconds
+from offsim.results.metric_list import METRIC_GROUPS
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_scenario
 from tests.malformed.mutations import good, toml
 
 SCENARIOS = catalogue.names("scenarios")
 HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
-VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "show", "sweep", "best", "export")
+VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "metrics", "show", "sweep", "best", "export")
 SMALL = """
 schema = 1
 name = "small"
@@ -185,6 +186,21 @@ def test_a_node_is_shown_with_units_origin_and_source(capsys):
     assert "55.2 GB/s  derived" in out and "11 us  published" in out and "TFLOP/s: " in out
     _, out, _ = run(capsys, "show", "h100-sxm-x2-nvlink")
     assert "700 W  published" in out and "134.8 pJ  published" in out
+
+
+def test_metrics_are_listed_with_unit_and_meaning_and_each_can_be_shown(capsys):
+    code, out, _ = run(capsys, "metrics")
+    assert code == 0
+    for line in ("total_s s Denoising: the sum of all steps", "fits yes or no Whether device and host memory suffice"):
+        assert line in [" ".join(found.split()) for found in out.splitlines()]
+    for name in (*metrics_of_everything(), "status", "total_with_error_low_s"):
+        assert f"\n{name} " in out
+        code, shown, _ = run(capsys, "show", name)
+        assert code == 0 and shown.startswith("metric ") and name in shown
+
+
+def metrics_of_everything():
+    return [metric.name for metrics in METRIC_GROUPS.values() for metric in metrics]
 
 
 def test_a_policy_is_shown_with_the_meaning_of_its_parameters(capsys):

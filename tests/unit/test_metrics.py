@@ -24,6 +24,7 @@ from offsim.results.metrics import (
 )
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.load import load_scenario
+from offsim.sweep.best.plain import WITH_ERROR
 from offsim.sweep.column import columns_of
 from offsim.sweep.row import WRITTEN, result_of
 
@@ -117,8 +118,7 @@ def test_no_old_name_of_another_unit_is_left():
 
 
 EXTRA = {
-    "total_with_error_low_s",
-    "total_with_error_high_s",
+    *(metric.name for metric in WITH_ERROR),
     "device_GiB",
     "policy_words",
     "policy_parameters",

@@ -5,13 +5,19 @@ from typing import Any
 from offsim.results.document import SCHEMA_VERSION, asked_document
 from offsim.results.errors import total_with_error
 from offsim.results.layout import GIB
-from offsim.results.metrics import SCENARIO_METRICS, metrics_of, values
+from offsim.results.metrics import SCENARIO_METRICS, Metric, metrics_of, values
 from offsim.results.predict import Prediction
 from offsim.scenario.policy import Policy
 
 from .answer import Choice, choices_of, device_bytes, notes, words
 from .run import Answer
 from .space import Candidate
+
+WITH_ERROR: tuple[Metric[Prediction], ...] = (
+    Metric("total_with_error_low_s", "Total that 95 % of such runs stay above", lambda p: total_with_error(p)[0]),
+    Metric("total_with_error_high_s", "Total that 95 % of such runs stay below", lambda p: total_with_error(p)[1]),
+)
+"""What is not known of the node and the errors of replays, together."""
 
 
 def best_document(answer: Answer) -> dict[str, Any]:
@@ -70,9 +76,7 @@ def _policy(policy: Policy) -> dict[str, Any]:
 
 
 def _timed(prediction: Prediction) -> dict[str, Any]:
-    """Every metric of a prediction; and between which times 95 % of such runs would end, by the errors of replays."""
-    low, high = total_with_error(prediction)
-    return {**metrics_of(prediction), "total_with_error_low_s": low, "total_with_error_high_s": high}
+    return {**metrics_of(prediction), **values(WITH_ERROR, prediction)}
 
 
 def _uncalibrated(choices: list[Choice]) -> list[dict[str, str]]:
