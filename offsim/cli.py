@@ -17,7 +17,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from offsim.cli_arguments import Gibibytes, Workers
-from offsim.cli_catalogue import FINE, emit, models, nodes, policies, scenarios, show, write, write_json
+from offsim.cli_catalogue import FINE, emit, metrics, models, nodes, policies, scenarios, show, write, write_json
 from offsim.scenario.faults import Place, one_message
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import one_line, visible
@@ -57,13 +57,14 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     scenario
         A .toml file or a name that `offsim scenarios` lists.
     json
-        Print one JSON object (seconds and bytes) instead of tables.
+        Print one JSON object instead of tables; `offsim metrics` says what its names mean.
     trace
         Write a trace for Perfetto or chrome://tracing to this file.
     """
     from offsim.engine.watch import Watch
     from offsim.program.load import load_scenario
-    from offsim.results.predict import as_json, predict
+    from offsim.results.document import run_document
+    from offsim.results.predict import predict
     from offsim.results.tables import report
     from offsim.results.trace import check_trace, write_trace
 
@@ -75,7 +76,7 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     if trace is not None:
         write_trace(prediction, trace)
     if json:
-        return write_json(as_json(prediction))
+        return write_json(run_document(prediction))
     emit(*report(prediction))
     return write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
 
@@ -132,7 +133,7 @@ def parse_steps(text: str, count: int) -> list[int]:
     return list(chosen)
 
 
-for listing in (models, nodes, policies, scenarios, show):
+for listing in (models, nodes, policies, scenarios, metrics, show):
     app.command(listing)
 
 
@@ -190,23 +191,23 @@ def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = Fals
     vram
         GiB per GPU; default: what the node has.
     json
-        Print one JSON object (seconds and bytes) instead of tables.
+        Print one JSON object instead of tables; `offsim metrics` says what its names mean.
     quiet
         No progress.
     """
     from offsim.sweep.best.answer import report
-    from offsim.sweep.best.plain import as_json
+    from offsim.sweep.best.plain import best_document
     from offsim.sweep.best.run import find_best
 
     answer = find_best(scenario, vram, quiet=quiet)
     if json:
-        return write_json(as_json(answer))
+        return write_json(best_document(answer))
     return emit(*report(answer))
 
 
 @app.command
 def export(folder: Path, /, *, to: Path) -> int:
-    """Write the rows of a sweep, finished or not, to a CSV or Parquet file.
+    """Write the rows of a sweep, finished or not, to a CSV or Parquet file; `offsim metrics` explains its columns.
 
     For example:
       offsim export offsim-results/seeds-5b1f0c3a --to rows.parquet

@@ -10,7 +10,10 @@ from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import LONGEST_VALUE, shown, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from offsim.results.layout import Renderable
+    from offsim.results.metric_list import Metrics
 
 FINE = 0
 COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
@@ -65,29 +68,65 @@ def scenarios() -> int:
     return emit(listing.scenarios())
 
 
-def show(name: str, /) -> int:
-    """Show a model, node, policy or scenario of the catalogue with every value and its source.
+def metrics() -> int:
+    """List what offsim predicts: names in JSON and columns of sweeps, with unit and meaning.
 
     For example:
-      offsim show wan2.2-t2v-a14b
+      offsim metrics
+      offsim show steady_exposed_copy_s
+    """
+    from offsim.results.layout import spaced
+    from offsim.results.metric_list import metric_tables
+
+    return emit(*spaced(metric_tables(_metric_groups())))
+
+
+def _metric_groups() -> "Mapping[str, Metrics]":
+    """All metrics, those that only searches and sweeps have included."""
+    from offsim.results.metric_list import METRIC_GROUPS
+    from offsim.sweep.best.plain import WITH_ERROR
+    from offsim.sweep.row import ORIGIN, OUTCOME
+
+    return {
+        **METRIC_GROUPS,
+        "One of the best: best --json": WITH_ERROR,
+        "A combination of a sweep: columns of sweeps": OUTCOME + ORIGIN,
+    }
+
+
+def show(name: str, /) -> int:
+    """Show a model, node, policy or scenario of the catalogue with every value and its source; or what a metric is.
+
+    For example:
       offsim show h100-pcie
       offsim show sglang-layerwise
+      offsim show steady_step_s
 
     Parameters
     ----------
     name
-        A name that `offsim models`, `nodes`, `policies` or `scenarios` lists.
+        A name that `offsim models`, `nodes`, `policies`, `scenarios` or `metrics` lists.
     """
-    from difflib import get_close_matches
-
     from offsim.results import listing
+    from offsim.results.layout import spaced
+    from offsim.results.metric_list import metric_entry
 
     known = listing.entry_names()
-    if name not in known:
-        close = get_close_matches(name[:LONGEST_VALUE], known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios"
-        raise ScenarioError(f"{shown(name)}: not in the catalogue; {hint}")
-    return emit(*listing.entry(name))
+    if name in known:
+        return emit(*listing.entry(name))
+    found = metric_entry(name, _metric_groups())
+    if not found:
+        raise ScenarioError(f"{shown(name)}: not in the catalogue; {_hint(name, known)}")
+    return emit(*spaced(found))
+
+
+def _hint(name: str, known: "Iterable[str]") -> str:
+    """Which names are like one that isn't there."""
+    from difflib import get_close_matches
+
+    names = [*known, *(metric.name for metrics in _metric_groups().values() for metric in metrics)]
+    close = list(dict.fromkeys(get_close_matches(name[:LONGEST_VALUE], names, n=3, cutoff=0.4)))
+    return f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios, metrics"
 
 
 def emit(*parts: "Renderable") -> int:

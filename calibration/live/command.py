@@ -14,8 +14,10 @@ from rich.table import Table
 from calibration.inventory import refuse_busy_gpus
 from offsim.cli_catalogue import emit, write
 from offsim.program.load import load_scenario_on
+from offsim.results.document import SCHEMA_VERSION, run_document
 from offsim.results.layout import gib, new_table, seconds, spaced
-from offsim.results.predict import Prediction, as_json, predict
+from offsim.results.metrics import LOSSES, STEP_METRICS, UNIT_FACTORS, TimedStep, values
+from offsim.results.predict import Prediction, predict
 from offsim.results.steps import StepRow, step_rows
 from offsim.results.tables import LOSS_NAMES
 from offsim.scenario.files import replacing
@@ -23,6 +25,9 @@ from offsim.scenario.scenario import Scenario, ScenarioError
 from offsim.scenario.wording import file_name, shown
 
 from .session import Session, close_session, merged, open_session
+
+MEASURED = (*(metric for metric in STEP_METRICS if metric.name in ("index", "phase", "step_s")), *LOSSES)
+"""What a replay says of each step, by the names that predictions have for it."""
 
 
 class Replayed(NamedTuple):
@@ -159,14 +164,11 @@ def _save(prediction: Prediction, replayed: Replayed, out: Path | None) -> Path:
         path = folder.with_name(f"{folder.name}-{number}")
     path.mkdir(parents=True, exist_ok=True)
     measured: dict[str, Any] = {
-        "schema_version": 1,
-        "steps": [
-            {"index": row.index, "phase": row.phase, "duration_s": row.duration, "losses_s": row.losses._asdict()}
-            for row in replayed.rows
-        ],
-        "peak_allocated_bytes": replayed.peak_allocated,
+        "schema_version": SCHEMA_VERSION,
+        "steps": [values(MEASURED, TimedStep(row, row.duration, row.duration)) for row in replayed.rows],
+        "peak_allocated_GiB": replayed.peak_allocated / UNIT_FACTORS["GiB"],
     }
-    for name, content in (("predicted.json", as_json(prediction)), ("measured.json", measured)):
+    for name, content in (("predicted.json", run_document(prediction)), ("measured.json", measured)):
         with replacing(path / name) as file:
             file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     return path

@@ -11,6 +11,7 @@ import io
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -48,7 +49,8 @@ def main(rows: int) -> None:
         if policy not in simulated:
             simulated[policy] = result_of(combination)
         found = simulated[policy]
-        return found._replace(row=found.row._replace(labels=combination.labels, scenario_hash=combination.hash))
+        row = found.row.changed(scenario_hash=combination.hash)
+        return found._replace(row=replace(row, labels=combination.labels))
 
     with tempfile.TemporaryDirectory() as folder, patch("offsim.sweep.execute.result_of", stand_in):
         grid = Path(folder) / "many.toml"

@@ -93,6 +93,15 @@ def with_interval(value: float, ends: tuple[float, float]) -> str:
     return f"{seconds(value)} [{shown}]"
 
 
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many decimals; what rounds to nothing has no minus.
+
+    >>> fixed(-0.04, 1), fixed(-0.06, 1), fixed(-0.04, 1, "+"), fixed(2.0, 2)
+    ('0.0', '-0.1', '+0.0', '2.00')
+    """
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
 def gib(bytes_: float) -> str:
     return f"{bytes_ / GIB:,.2f}"
 

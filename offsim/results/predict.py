@@ -5,7 +5,7 @@ link, the scenario is simulated with both extremes and every time carries the in
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from offsim.engine.bounds import lower_bound
 from offsim.engine.prepared import Prepared
@@ -19,8 +19,6 @@ from offsim.scenario.scenario import Scenario, quantities_in_use
 
 from .memory import OutOfMemory, PhasePeak, out_of_memory, phase_peaks
 from .steps import Charge, StepRow, ledger, step_rows, waits
-
-SCHEMA_VERSION = 1
 
 
 class Prediction(NamedTuple):
@@ -38,6 +36,9 @@ class Prediction(NamedTuple):
     lower_bound: float
     uncalibrated: list[tuple[str, Quantity]]
     """Values that were not measured on this node."""
+
+    def __repr__(self) -> str:
+        return f"<Prediction of {self.program.name}: {len(self.steps)} steps, {self.total:.6g} s>"
 
     @property
     def total(self) -> float:
@@ -147,38 +148,6 @@ def _around_blocks(program: StreamProgram) -> Iterator[Command]:
         yield from part.after
 
 
-def as_json(prediction: Prediction) -> dict[str, Any]:
-    """The prediction as plain data: seconds and bytes, per rank unless a key says total; keys of SCHEMA_VERSION."""
-    missing = prediction.out_of_memory
-    ranks = prediction.scenario.workload.gpus
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "scenario": _names(prediction.scenario),
-        "steps": [_step_json(s, i) for s, i in zip(prediction.steps, prediction.intervals, strict=True)],
-        "total_s": prediction.total,
-        "total_interval_s": list(prediction.total_interval),
-        "lower_bound_s": prediction.lower_bound,
-        "peak_allocated_bytes": prediction.peak_allocated,
-        "peak_reserved_bytes": prediction.peak_reserved,
-        "phases": [_phase_json(phase) for phase in prediction.phases],
-        "pinned_host_bytes_per_rank": prediction.pinned_per_rank,
-        "pinned_host_bytes": prediction.pinned_per_rank * ranks,
-        "h2d_bytes": sum(s.h2d_bytes for s in prediction.steps),
-        "d2h_bytes": sum(s.d2h_bytes for s in prediction.steps),
-        "collective_bytes": sum(s.collective_bytes for s in prediction.steps),
-        "h2d_bytes_total": ranks * sum(s.h2d_bytes for s in prediction.steps),
-        "d2h_bytes_total": ranks * sum(s.d2h_bytes for s in prediction.steps),
-        "collective_bytes_total": ranks * sum(s.collective_bytes for s in prediction.steps),
-        "ranks": ranks,
-        "out_of_memory": None if missing is None else _lack_json(missing),
-        "ledger": [_charge_json(charge) for charge in prediction.ledger()],
-        "calibrated": prediction.calibrated,
-        "uncalibrated": [{"key": key, "provenance": q.provenance} for key, q in prediction.uncalibrated],
-        "shortcuts": shortcuts(prediction),
-        "warnings": warnings(prediction),
-    }
-
-
 def shortcuts(prediction: Prediction) -> dict[str, int]:
     """What stands for more than itself: ranks that were simulated, steps and blocks that were not; all exact."""
     timeline = prediction.timeline
@@ -188,62 +157,6 @@ def shortcuts(prediction: Prediction) -> dict[str, int]:
         "steps": len(prediction.steps),
         "skipped_steps": sum(repeat.times for repeat in timeline.repeats if not repeat.parts),
         "skipped_blocks": sum(repeat.times * repeat.parts for repeat in timeline.repeats),
-    }
-
-
-def _lack_json(lack: OutOfMemory) -> dict[str, Any]:
-    return {
-        "where": lack.where,
-        "phase": lack.phase,
-        "rank": lack.rank,
-        "needed_bytes": lack.needed,
-        "available_bytes": lack.available,
-        "shortfall_bytes": lack.shortfall,
-    }
-
-
-def _charge_json(charge: Charge) -> dict[str, Any]:
-    return {"step": charge.step, "waiting": charge.waiting, "culprit": charge.culprit, "lost_s": charge.seconds}
-
-
-def _names(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "name": scenario.name,
-        "model": scenario.model.name,
-        "node": scenario.node.name,
-        "policy": scenario.policy.tag,
-        "gpus": scenario.workload.gpus,
-        "tokens": scenario.tokens,
-        "weight_dtype": scenario.workload.weight_dtype,
-    }
-
-
-def _step_json(step: StepRow, interval: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "index": step.index,
-        "phase": step.phase,
-        "duration_s": step.duration,
-        "interval_s": list(interval),
-        "compute_s": step.losses.compute,
-        "exposed_copy_s": step.losses.exposed_copy,
-        "exposed_collective_s": step.losses.exposed_collective,
-        "contention_s": step.losses.contention,
-        "host_bound_s": step.losses.host_bound,
-        "h2d_bytes": step.h2d_bytes,
-        "d2h_bytes": step.d2h_bytes,
-        "collective_bytes": step.collective_bytes,
-    }
-
-
-def _phase_json(peak: PhasePeak) -> dict[str, Any]:
-    return {
-        "phase": peak.phase,
-        "allocated_bytes": peak.allocated,
-        "reserved_bytes": peak.reserved,
-        "reserved_at_most": peak.reserved_at_most,
-        "pinned_host_bytes": peak.pinned,
-        "pageable_host_bytes": peak.pageable,
-        "largest": [{"owner": owner, "bytes": size} for owner, size in peak.largest],
     }
 
 

@@ -16,8 +16,9 @@ from offsim.scenario.scenario import quantities_in_use
 from offsim.scenario.units import SUFFIXES, dimension_of
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
+from .metrics import LOSSES, MOVED, PHASE_METRICS, STEP_METRICS, TimedStep, all_steps, timed_steps
 from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
-from .steps import Losses, StepRow
+from .steps import StepRow
 
 OWNERS_SHOWN = 6
 NOTHING = "0.00"
@@ -25,13 +26,8 @@ NOTHING = "0.00"
 CHARGES_SHOWN = 8
 NAMES_SHOWN = 10
 WORST_FIRST = ("guess", "given", "derived", "published")
-LOSS_NAMES = {
-    "compute": "compute",
-    "exposed_copy": "exposed copies",
-    "exposed_collective": "exposed collectives",
-    "contention": "contention",
-    "host_bound": "host-bound",
-}
+LOSS_NAMES = {metric.name.removesuffix("_s"): metric.title for metric in LOSSES}
+"""Parts of a step's duration in words, by the field of `Losses` that has them."""
 
 
 def report(prediction: Prediction) -> list[Renderable]:
@@ -142,15 +138,13 @@ def fit_words(prediction: Prediction) -> str:
 
 def step_table(prediction: Prediction) -> Table:
     """Durations and traffic by step; equal consecutive steps are one row."""
-    steps = prediction.steps
-    table = new_table("Steps (GB: what each rank moves)", "step", "phase", "duration", "H2D", "D2H", "collective")
-    rows = [(step, step_cells(step, ends)) for step, ends in zip(steps, prediction.intervals, strict=True)]
+    heads = [metric.title for metric in STEP_METRICS if metric.title and metric not in LOSSES]
+    table = new_table("Steps (GB: what each rank moves)", *heads)
+    rows = [(step.row, step_cells(step)) for step in timed_steps(prediction)]
     for cells, group in groupby(rows, key=lambda row: row[1]):
         table.add_row(step_numbers([step for step, _ in group]), *cells)
     table.add_section()
-    moved = [sum(getattr(step, f"{kind}_bytes") for step in steps) for kind in ("h2d", "d2h", "collective")]
-    total = with_interval(prediction.total, prediction.total_interval)
-    table.add_row("total", "", total, *map(gb, moved), style="bold")
+    table.add_row("total", *step_cells(all_steps(prediction)), style="bold")
     table.add_row("lower bound", "", seconds(prediction.lower_bound))
     return table
 
@@ -160,43 +154,39 @@ def step_numbers(steps: list[StepRow]) -> str:
     return f"{first}" if first == last else f"{first}-{last}"
 
 
-def step_cells(step: StepRow, ends: tuple[float, float]) -> tuple[str, ...]:
+def step_cells(step: TimedStep) -> tuple[str, ...]:
     """The cells of a step's row after its number."""
-    moved = (step.h2d_bytes, step.d2h_bytes, step.collective_bytes)
-    return (step.phase, with_interval(step.duration, ends), *map(gb, moved))
+    duration = with_interval(step.row.duration, (step.low, step.high))
+    return (step.row.phase, duration, *(gb(metric.amount(step)) for metric in MOVED))
 
 
 def time_table(prediction: Prediction) -> Table:
     """The first, a steady and the switch step, split into disjoint parts."""
-    steady = prediction.steps[prediction.steady_index]
-    shown = [(f"steady step {steady.index}", steady)]
-    first = prediction.steps[0]
-    if seconds(first.duration) != seconds(steady.duration):
+    steps, switch = timed_steps(prediction), prediction.switch
+    first, steady = steps[0], steps[prediction.steady_index]
+    shown = [(f"steady step {steady.row.index}", steady)]
+    if seconds(first.row.duration) != seconds(steady.row.duration):
         shown.insert(0, ("step 0", first))
-    if prediction.switch is not None:
-        shown.append((f"switch step {prediction.switch.index}", prediction.switch))
+    if switch is not None:
+        shown.append((f"switch step {switch.index}", steps[switch.index]))
     table = new_table("Where the time went", "", *(title for title, _ in shown))
-    for field in Losses._fields:
-        table.add_row(LOSS_NAMES[field], *(share(getattr(step.losses, field), step.duration) for _, step in shown))
+    for metric in LOSSES:
+        table.add_row(metric.title, *(share(metric.amount(step), step.row.duration) for _, step in shown))
     table.add_section()
-    table.add_row("duration", *(share(step.duration, step.duration) for _, step in shown), style="bold")
+    table.add_row("duration", *(share(step.row.duration, step.row.duration) for _, step in shown), style="bold")
     return table
 
 
 def memory(prediction: Prediction) -> list[Renderable]:
     """Peaks by phase, and what fills the device at the highest."""
     ranks = prediction.scenario.workload.gpus
-    table = new_table(
-        "Memory [GiB]",
-        "\nphase",
-        "device\nallocated",
-        "device\nreserved",
-        *(f"{kind}\nper {where}" for where in ("rank", "node") for kind in ("pinned", "pageable")),
-    )
+    phase, *device, pinned, pageable = (metric.title for metric in PHASE_METRICS if metric.title)
+    host = (f"{kind}\nper {where}" for where in ("rank", "node") for kind in (pinned, pageable))
+    table = new_table("Memory [GiB]", phase, *device, *host)
     for peak in prediction.phases:
-        host = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
+        levels = (peak.pinned, peak.pageable, peak.pinned * ranks, peak.pageable * ranks)
         reserved = f"at most {gib(peak.reserved)}" if peak.reserved_at_most else gib(peak.reserved)
-        table.add_row(peak.phase, gib(peak.allocated), reserved, *(gib(b) if b else "-" for b in host))
+        table.add_row(peak.phase, gib(peak.allocated), reserved, *(gib(b) if b else "-" for b in levels))
     top = max(prediction.phases, key=lambda phase: phase.allocated)
     owners = [f"{owner} {gib(size)}" for owner, size in top.largest[:OWNERS_SHOWN] if gib(size) != NOTHING]
     others = gib(sum(size for _, size in top.largest[len(owners) :]))

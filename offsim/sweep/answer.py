@@ -11,19 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from offsim.results.fitting import FittedTable, fitted
-from offsim.results.layout import width_is_known
+from offsim.results.layout import fixed, width_is_known
 from offsim.scenario.wording import visible
 
 from .findings import calibration_line, findings
-from .grid import Grid
-from .panels import SAME, Line, Panel, Span, changes, heading, layerwise_and_full, panels, steady, total
+from .grid import Compared, Grid
+from .panels import SAME, Line, Panel, Span, case_of, changes, heading, panels, steady, total
 from .row import Result, Row
 
 WIDTH = 110
-WINNERS = (
-    "Best by total time, of ties the least GPU memory; layerwise (shortest prefetch) over full-model in %; "
-    "[interval of the unknown]"
-)
+WINNERS = "Best by total time, of ties the least GPU memory; {compared}[interval of the unknown]"
 PANELS = 20
 """Tables shown; a sweep over many sizes has thousands."""
 EVERYTHING = (
@@ -60,15 +57,15 @@ def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> 
     yield grid.title or grid.name
     for panel in found[:PANELS]:
         yield f"\n{_title(panel)}"
-        yield WINNERS
-        yield _winners(panel)
+        yield WINNERS.format(compared=f"{' over '.join(grid.compare)} in %; " if grid.compare else "")
+        yield _winners(panel, grid.compare)
         yield f"\n{EVERYTHING}"
         yield _everything(panel)
-        yield from _notes(panel)
+        yield from _notes(panel, grid.compare)
     if len(found) > PANELS:
         yield f"\n... and {len(found) - PANELS:,} more tables of this kind: their rows are in results.csv"
     yield ""
-    yield from (f"- {sentence}" for sentence in findings(found))
+    yield from (f"- {sentence}" for sentence in findings(found, grid.compare))
     if stopped:
         yield f"\nNot complete ({len(results)} of {len(grid.combinations)} combinations): {stopped}"
     if grid.notes:
@@ -78,7 +75,7 @@ def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> 
 
 
 def _title(panel: Panel) -> str:
-    nodes = {row.node for line in panel.lines for row in line.entries.values()}
+    nodes = {row.text("node") for line in panel.lines for row in line.entries.values()}
     node = f"node {nodes.pop()}" if len(nodes) == 1 else f"{len(nodes)} nodes"
     return f"== {panel.title} ({node})" if panel.title else f"== {node}"
 
@@ -91,14 +88,14 @@ def _table(*columns: str) -> FittedTable:
     return table
 
 
-def _winners(panel: Panel) -> Table:
-    """Per line the best policy that fits, and layerwise against full models."""
-    columns = ("best that fits", "step s", "switch s", "total s", "GPU GiB", "fit", "step %", "total %")
-    table = _table(panel.line_axis, *columns)
+def _winners(panel: Panel, compared: Compared | None) -> Table:
+    """Per line the best policy that fits, and how the two that the grid compares do."""
+    columns = ("best that fits", "step s", "switch s", "total s", "GPU GiB", "fit")
+    table = _table(panel.line_axis, *columns, *(("step %", "total %") if compared else ()))
     table.optional = ("switch s", "fit")
     table.columns[1].justify = "left"
     for line in panel.lines:
-        table.add_row(line.label, *_winner(line), *_versus(panel, line))
+        table.add_row(line.label, *_winner(line), *(_versus(panel, line, compared) if compared else ()))
     return table
 
 
@@ -112,23 +109,23 @@ def _winner(line: Line) -> list[str]:
         return ["none fits", "", "", "", "", share]
     row = fits[best[0]]
     name = best[0] if len(best) == 1 else f"{best[0]}\n(tie of {len(best)})"
-    memory = f"{row.peak_allocated_GiB:.2f}"
-    return [name, _span(steady(row), 2), _optional(row.switch_step_s), _span(total(row), 1), memory, share]
+    memory = fixed(row.number("peak_allocated_GiB"), 2)
+    return [name, _span(steady(row), 2), _switch(row), _span(total(row), 1), memory, share]
 
 
-def _optional(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:.2f}"
+def _switch(row: Row) -> str:
+    return fixed(row.number("switch_step_s"), 2) if row.text("switch_step_s") else "-"
 
 
 def _span(span: Span, digits: int) -> str:
     """A time, with its interval if that is visible."""
-    shown, low, high = (f"{value:.{digits}f}" for value in span)
+    shown, low, high = (fixed(value, digits) for value in span)
     return shown if low == high else f"{shown}\n[{low} {high}]"
 
 
-def _versus(panel: Panel, line: Line) -> list[str]:
-    """By how many percent layerwise is slower, in the steady step and in total."""
-    case = layerwise_and_full(panel, line)
+def _versus(panel: Panel, line: Line, compared: Compared) -> list[str]:
+    """By how many percent the first of two policies is slower, in the steady step and in total."""
+    case = case_of(panel, line, compared)
     if case is None:
         return ["", ""]
     mark = "" if case.fits else "*"
@@ -136,7 +133,7 @@ def _versus(panel: Panel, line: Line) -> list[str]:
 
 
 def _percent(span: Span) -> str:
-    shown, low, high = (f"{100 * value:+.1f}" for value in span)
+    shown, low, high = (fixed(100 * value, 1, "+") for value in span)
     return shown if low == high else f"{shown}\n[{low} {high}]"
 
 
@@ -156,15 +153,15 @@ def _entry(row: Row | None, best: bool) -> str:
         return "not run"
     if not row.ran:
         return "refused"
-    shown = f"{row.steady_step_s:.2f} / {row.total_s:.1f}"
+    shown = f"{steady(row).value:.2f} / {total(row).value:.1f}"
     if row.status == "ok":
         return f"{'~' if best else ''}{shown}"
-    return f"{shown}\n! {row.oom_where} {row.shortfall_GiB:.1f}"
+    return f"{shown}\n! {row.text('oom_where')} {row.number('oom_shortfall_GiB'):.1f}"
 
 
-def _notes(panel: Panel) -> Iterator[str]:
+def _notes(panel: Panel, compared: Compared | None) -> Iterator[str]:
     """What the marks mean, and reasons of refusals."""
-    found = [layerwise_and_full(panel, line) for line in panel.lines]
+    found = [case_of(panel, line, compared) for line in panel.lines] if compared else []
     if any(case is not None and not case.fits for case in found):
         yield "* one of the two doesn't fit: as if it did"
     for line in panel.lines:

@@ -190,6 +190,16 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+def competing(axes: Sequence[Axis]) -> list[int]:
+    """Which axes set the policy: what they combine to is what a sweep compares."""
+    return [i for i, axis in enumerate(axes) if "policy" in axis.sections]
+
+
+def joined(labels: Sequence[str], chosen: Sequence[int]) -> str:
+    """The labels on the chosen axes, without those of axes that do not apply."""
+    return " ".join(labels[i] for i in chosen if labels[i] != EMPTY)
+
+
 def check_keys(table: dict[str, Any], allowed: Iterable[str], place: Place) -> None:
     """Raise ScenarioError for a key that is not allowed."""
     names = list(allowed)

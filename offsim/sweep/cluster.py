@@ -13,10 +13,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from offsim.scenario.scenario import ScenarioError
+from offsim.version import offsim_version
 
 from .execute import AT_ONCE, Engine, EngineLost, Found
 from .grid import Combination, Grid
-from .row import Result, failed, offsim_version, result_of
+from .row import Result, failed, result_of
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -1,13 +1,16 @@
 """The columns of a sweep's table. A folder carries those that it was written with, and is read by their names."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple
+
+from offsim.results.metrics import PREDICTION_METRICS
 
 from .axis import Axis
-from .row import COLUMNS, Row
+from .row import WRITTEN
 
 KINDS: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float, "BOOLEAN": bool}
 """Python's type of a column's cells, by the type that its database declares."""
+DECLARED = {kind: declared for declared, kind in KINDS.items()}
 
 
 class Column(NamedTuple):
@@ -31,14 +34,8 @@ class Column(NamedTuple):
 
 
 def columns_of(axes: Sequence[Axis]) -> tuple[Column, ...]:
-    """The columns that this version writes: the axes' labels first, then what the result table says."""
-    hints = get_type_hints(Row)
+    """The columns that this version writes: the axes' labels first, then those of `WRITTEN`."""
     labels = (Column(f"axis_{axis.name}", "TEXT", False) for axis in axes)
-    return (*labels, *(_column(name, hints[name]) for name in COLUMNS))
-
-
-def _column(name: str, hint: Any) -> Column:
-    """The column of a field of Row by its annotation; a list of words is text."""
-    members = getattr(hint, "__args__", (hint,))
-    declared = next((declared for declared, kind in KINDS.items() if kind in members), "TEXT")
-    return Column(name, declared, type(None) in members)
+    # What was refused has no prediction.
+    said = (Column(m.name, DECLARED[m.kind], m.optional or m in PREDICTION_METRICS) for m in WRITTEN.values())
+    return (*labels, *said)

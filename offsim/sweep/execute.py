@@ -7,6 +7,7 @@ same thing are simulated once. One that fails is a row with its error; the other
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from os import cpu_count
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> Outcom
             task = progress.add_task(grid.name, total=count, completed=before, before=before)
             for index, result in results:
                 for number in alike[index]:
-                    store.add(number, result._replace(row=result.row._replace(labels=grid.combinations.labels(number))))
+                    store.add(number, result._replace(row=replace(result.row, labels=grid.combinations.labels(number))))
                 if result.row.status == "error":
                     failures.append(result.row.reason)
                 progress.advance(task, len(alike[index]))

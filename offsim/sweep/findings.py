@@ -4,42 +4,28 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 
-from .panels import (
-    SAME,
-    Case,
-    Line,
-    Panel,
-    Span,
-    cases,
-    change,
-    changes,
-    heading,
-    order,
-    place,
-    steady,
-    time,
-    total,
-)
+from offsim.results.layout import fixed
+from offsim.results.metrics import LOSSES
+
+from .grid import Compared
+from .panels import SAME, Case, Line, Panel, Span, cases, change, changes, heading, order, place, steady, total
 from .row import Result, Row
 
-CATEGORIES = {
-    "compute_s": "compute",
-    "exposed_copy_s": "exposed copies",
-    "exposed_collective_s": "exposed collectives",
-    "contention_s": "contention",
-    "host_bound_s": "host-bound time",
-}
+CATEGORIES = {f"steady_{metric.name}": metric.title for metric in LOSSES}
 LITTLE = 0.02
 """Share of a difference that is not worth a word."""
+DEVICE = "peak_allocated_GiB"
+SHOWN_AS_ZERO = 0.05
+"""Seconds that would be shown as 0.0."""
 Measure = Callable[[Row], Span]
 
 
-def findings(found: Sequence[Panel]) -> list[str]:
-    """Up to seven sentences."""
-    compared = cases(found)
+def findings(found: Sequence[Panel], compared: Compared | None = None) -> list[str]:
+    """Up to seven sentences; those on two policies only of a grid that compares two which run in the same place."""
     sentences = [_fastest(found)]
-    if compared:
-        sentences += [_steady_step(compared), _total(compared), _break_even(compared)]
+    both = cases(found, compared) if compared else []
+    if compared and both:
+        sentences += [_steady_step(both, compared), _total(both, compared), _break_even(both, compared)]
     sentences += [_prefetch(found), _memory(found), _refused(found)]
     return [sentence for sentence in sentences if sentence]
 
@@ -55,8 +41,8 @@ def _listed(places: Sequence[str], most: int = 4) -> str:
     return "; ".join(places[:most]) + more
 
 
-def _range(values: Sequence[float], form: str = ".1f") -> str:
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+def _range(values: Sequence[float], sign: str = "") -> str:
+    low, high = fixed(min(values), 1, sign), fixed(max(values), 1, sign)
     return low if low == high else f"{low} to {high}"
 
 
@@ -64,13 +50,14 @@ def _fastest(found: Sequence[Panel]) -> str:
     fits = [entry for entry in _entries(found) if entry[3].status == "ok"]
     if not fits:
         return "Nothing fits."
-    panel, line, name, row = min(fits, key=lambda entry: time(entry[3].total_s))
-    last_panel, last_line, last, slowest = max(fits, key=lambda entry: time(entry[3].total_s))
+    panel, line, name, row = min(fits, key=lambda entry: total(entry[3]).value)
+    last_panel, last_line, last, slowest = max(fits, key=lambda entry: total(entry[3]).value)
     tied = [label for label in line.best() if label != name]
     rivals = f" (tied with {', '.join(tied)})" if tied else ""
-    ratio = time(slowest.total_s) / time(row.total_s)
+    least = total(row).value
+    ratio = total(slowest).value / least
     return (
-        f"Fastest of what fits: {name} at {place(panel, line)}, {row.total_s:.1f} s{rivals}: "
+        f"Fastest of what fits: {name} at {place(panel, line)}, {least:.1f} s{rivals}: "
         f"{ratio:.1f} times as fast as the slowest, {last} at {place(last_panel, last_line)}."
     )
 
@@ -83,12 +70,12 @@ def _split(compared: Sequence[Case], measure: Measure) -> dict[int, list[Case]]:
     return split
 
 
-def _steady_step(compared: Sequence[Case]) -> str:
-    """Where layerwise offload's usual step is dearer, and what makes it so."""
-    split = _split(compared, steady)
-    parts = [f"Steady step: layerwise is slower than full-model in {len(split[1])} of {len(compared)} places"]
+def _steady_step(both: Sequence[Case], compared: Compared) -> str:
+    """Where the first policy's usual step is dearer, and what makes it so."""
+    (ours, other), split = compared, _split(both, steady)
+    parts = [f"Steady step: {ours} is slower than {other} in {len(split[1])} of {len(both)} places"]
     if split[1]:
-        parts[0] += f" ({_differences(split[1], steady)}), in the first {cause(split[1][0])}"
+        parts[0] += f" ({_differences(split[1], steady)}), in the first: {cause(split[1][0])}"
     if split[-1]:
         parts.append(f"faster in {len(split[-1])} ({_differences(split[-1], steady)})")
     unsure = [case for case in split[0] if abs(change(steady(case.ours), steady(case.other))) > SAME]
@@ -107,33 +94,34 @@ def _differences(listed: Sequence[Case], measure: Measure) -> str:
 def _difference(case: Case, measure: Measure) -> str:
     span = changes(measure(case.ours), measure(case.other))
     unfit = "" if case.fits else " if memory sufficed"
-    return f"{case.where}: {_range((100 * span.low, 100 * span.high), '+.1f')} %{unfit}"
+    return f"{case.where}: {_range((100 * span.low, 100 * span.high), '+')} %{unfit}"
 
 
 def cause(case: Case) -> str:
-    """The loss that grows most from full-model's steady step to layerwise's, and how much of the difference it is."""
+    """The loss that grows most from the other's steady step to ours, and how much of the difference it is."""
     grown = {name: _loss(case.ours, name) - _loss(case.other, name) for name in CATEGORIES}
     largest = max(grown, key=lambda name: grown[name])
     gap = steady(case.ours).value - steady(case.other).value
     name, back = CATEGORIES[largest], grown[largest] - gap
     if back < -LITTLE * gap:
-        return f"mostly by {name} ({grown[largest]:.2f} of {gap:.2f} s)"
+        return f"mostly {name} ({grown[largest]:.2f} of {gap:.2f} s)"
     saved = f", of which other causes take back {back:.2f} s" if back > LITTLE * gap else ""
-    return f"by {name} ({grown[largest]:.2f} s{saved})"
+    return f"{name} ({grown[largest]:.2f} s{saved})"
 
 
 def _loss(row: Row, category: str) -> float:
-    return getattr(row, category) or 0.0
+    return row.number(category)
 
 
-def _total(compared: Sequence[Case]) -> str:
-    """Who wins over the whole run, and what full-model pays once."""
-    split = _split(compared, total)
-    parts = [f"Total: layerwise beats full-model in {len(split[-1])} of {len(compared)} places"]
+def _total(both: Sequence[Case], compared: Compared) -> str:
+    """Who wins over the whole run, and what the other policy takes besides its usual steps."""
+    (ours, other), split = compared, _split(both, total)
+    parts = [f"Total: {ours} beats {other} in {len(split[-1])} of {len(both)} places"]
     if split[-1]:
         gains = [-100 * change(total(case.ours), total(case.other)) for case in split[-1]]
         once = [_once(case.other) - _once(case.ours) for case in split[-1]]
-        parts[0] += f", by {_range(gains)} %: fetching and swapping whole models costs {_range(once)} s once"
+        more = f": {other} takes {_range(once)} s more besides its steady steps" if min(once) >= SHOWN_AS_ZERO else ""
+        parts[0] += f", by {_range(gains)} %{more}"
     if split[1]:
         parts.append(f"it loses in {len(split[1])} ({_differences(split[1], total)})")
     if split[0]:
@@ -143,13 +131,13 @@ def _total(compared: Sequence[Case]) -> str:
 
 def _once(row: Row) -> float:
     """What a run takes beyond all its steps at their usual time [s]."""
-    return total(row).value - row.steps * steady(row).value
+    return total(row).value - row.number("steps") * steady(row).value
 
 
-def _break_even(compared: Sequence[Case]) -> str:
-    """From how many steps on full-model's cheaper steps pay for its swaps."""
+def _break_even(both: Sequence[Case], compared: Compared) -> str:
+    """From how many steps on the other policy's cheaper steps pay for what it takes besides."""
     found = []
-    for case in _split(compared, steady)[1]:
+    for case in _split(both, steady)[1]:
         lost = steady(case.ours).value - steady(case.other).value
         saved = _once(case.other) - _once(case.ours)
         if saved > 0:
@@ -157,7 +145,7 @@ def _break_even(compared: Sequence[Case]) -> str:
     if not found:
         return ""
     listed = _listed([f"{steps} at {where}" for steps, where in sorted(found)])
-    return f"Where its steady step is faster, full-model wins in total from so many steps on: {listed}."
+    return f"Where its steady step is faster, {compared[1]} wins in total from so many steps on: {listed}."
 
 
 def _prefetch(found: Sequence[Panel]) -> str:
@@ -177,19 +165,21 @@ def _prefetch(found: Sequence[Panel]) -> str:
 
 
 def _prefetch_gains(panel: Panel, line: Line) -> list[tuple[float, str, float]]:
-    """(change of the steady step, where, GiB) of every longer prefetch."""
-    ran = (row for row in line.entries.values() if row.ran)
-    rows = {row.prefetch_blocks: row for row in ran if row.prefetch_blocks}
-    if not rows:
-        return []
-    shortest = rows.pop(min(rows))
+    """(change of the steady step, where, GiB) of every longer prefetch of a policy."""
+    by_policy: dict[str, dict[int, Row]] = {}
+    for row in line.entries.values():
+        blocks = int(row.number("prefetch_blocks"))
+        if row.ran and blocks:
+            by_policy.setdefault(row.policy, {})[blocks] = row
     return [
         (
-            change(steady(row), steady(shortest)),
+            change(steady(row), steady(rows[min(rows)])),
             f"{blocks} blocks at {place(panel, line)}",
-            (row.peak_allocated_GiB or 0.0) - (shortest.peak_allocated_GiB or 0.0),
+            row.number(DEVICE) - rows[min(rows)].number(DEVICE),
         )
+        for rows in by_policy.values()
         for blocks, row in rows.items()
+        if blocks != min(rows)
     ]
 
 
@@ -198,8 +188,8 @@ def _memory(found: Sequence[Panel]) -> str:
     lacking: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for panel, line, _, row in _entries(found):
         if row.status == "out_of_memory":
-            key = (row.policy, row.oom_where)
-            lacking.setdefault(key, []).append((heading(panel, line), row.shortfall_GiB or 0.0))
+            key = (row.policy, row.text("oom_where"))
+            lacking.setdefault(key, []).append((heading(panel, line), row.number("oom_shortfall_GiB")))
     if not lacking:
         return "Everything that runs fits."
     parts = []

@@ -21,8 +21,9 @@ from offsim.scenario.faults import Place
 from offsim.scenario.files import read_within
 from offsim.scenario.load import SECTIONS, read_document
 from offsim.scenario.scenario import Scenario
+from offsim.scenario.wording import choices
 
-from .axis import Axis, check_axes, check_keys, read_axis
+from .axis import Axis, check_axes, check_keys, competing, joined, read_axis
 from .product import Products
 from .ranges import Number, Sample, draw, read_sample
 from .sections import Assembly
@@ -30,6 +31,8 @@ from .sections import Assembly
 NAME = "lower-case letters, digits, - . _, beginning with a letter or digit"
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", description=NAME)]
 Labels = tuple[str, ...]
+Compared = tuple[str, str]
+"""What a grid calls two policies: the answer says how the first does against the second."""
 HASH_DIGITS = 16
 
 
@@ -41,6 +44,8 @@ class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
     title: str = ""
     notes: str = ""
     """What a reader must know: which values were fitted on what. Printed below the answer."""
+    compare: Compared | None = None
+    """Labels of two policies: the answer says how the first does against the second."""
     schema: Literal[1] = 1
     scenario: dict[str, Any] = {}
     sample: dict[str, Any] | None = None
@@ -112,6 +117,8 @@ class Grid:
     source: bytes = b""
     """The grid file as it was read."""
     notes: str = ""
+    compare: Compared | None = None
+    """Two policies of which the answer says how the first does against the second."""
 
 
 def load_grid(name_or_path: str) -> Grid:
@@ -132,7 +139,9 @@ def parse_grid(raw: dict[str, Any], path: Path) -> Grid:
     _check_any_runs(combinations, top)
     combinations.forget()
     name = _grid_hash(file.name, axes, combinations, hashes)
-    return Grid(path, file.name, file.title, axes, combinations, _firsts(hashes), name, notes=file.notes)
+    compare = _compared(file.compare, axes, combinations, top.child("compare"))
+    firsts = _firsts(hashes)
+    return Grid(path, file.name, file.title, axes, combinations, firsts, name, notes=file.notes, compare=compare)
 
 
 def _grid_file(table: dict[str, Any], place: Place) -> GridFile:
@@ -167,6 +176,24 @@ def _check_any_runs(combinations: Combinations, top: Place) -> None:
     first = combinations[0].refused
     if first and all(combination.refused for combination in combinations):
         raise top.fault(f"no combination can run; the first: {first}")
+
+
+def _compared(
+    asked: Sequence[str] | None, axes: Sequence[Axis], combinations: Combinations, place: Place
+) -> Compared | None:
+    """Two different policies of the grid, by what they are called there."""
+    if asked is None:
+        return None
+    policies = competing(axes)
+    known = {joined(combinations.labels(i), policies) for i in range(len(combinations))} - {""}
+    for i, label in enumerate(asked):
+        if label not in known:
+            hint = choices(known, label) if known else "no axis sets the policy"
+            raise place.item(i).fault(hint, label)
+    ours, other = asked
+    if ours == other:
+        raise place.fault("expected two different policies")
+    return ours, other
 
 
 def _firsts(hashes: list[str]) -> "array[int]":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name, one_line
+from offsim.version import offsim_version
 
 from .column import columns_of
 from .database import Contents, connect, contents, create, holds_nothing, reading
@@ -24,7 +25,7 @@ from .folder import (
     remove_unused,
 )
 from .grid import Grid
-from .row import offsim_version
+from .panels import ANSWERED
 from .store import NEW_FOLDER, Store, unwritten
 
 NEW_NAME = "choose a new folder with --out"
@@ -114,7 +115,7 @@ def _reopen(folder: Path, grid: Grid) -> Store:
         difference = _difference(known, grid)
         if difference:
             raise ScenarioError(f"{file_name(folder)}: cannot be resumed: {one_line(difference)}; {NEW_FOLDER}")
-        store = Store(folder, grid, connection, known.columns)
+        store = Store(folder, grid, connection, known.columns, lacking=_lacking(known, grid))
         store.begin()
         return store
 
@@ -136,15 +137,22 @@ def _make_durable(connection: sqlite3.Connection) -> None:
 def _difference(known: Contents, grid: Grid) -> str:
     """Why the rows of a folder don't go together with those of this sweep; empty if they do.
 
-    The same columns, in any order: a table in which some rows lack what others have would answer nothing rightly.
+    All rows of a table have the same columns, in any order: those that the folder was written with. It may lack some
+    that this offsim writes, as long as the answer is made from none of them.
     """
     wanted = about(grid)
     for key in MUST_AGREE:
         if known.about.get(key) != wanted[key]:
             return f"its {key} is {known.about.get(key)}, this sweep's {wanted[key]}"
-    written, today = set(known.columns), set(columns_of(grid.axes))
-    for column in sorted(written - today):
+    today = columns_of(grid.axes)
+    for column in sorted(set(known.columns) - set(today)):
         return f"its column {column.name} ({column.declared}) is none of this offsim's"
-    for column in sorted(today - written):
-        return f"it lacks the column {column.name} ({column.declared}), which this offsim writes"
+    for column in (column for column in today if column not in known.columns):
+        if column.name in ANSWERED or not column.optional:
+            return f"it lacks the column {column.name} ({column.declared}), which this offsim needs"
     return ""
+
+
+def _lacking(known: Contents, grid: Grid) -> tuple[str, ...]:
+    """The columns that this offsim writes and the folder doesn't have."""
+    return tuple(column.name for column in columns_of(grid.axes) if column not in known.columns)

@@ -7,12 +7,27 @@ last other axis). Every combination of the remaining axes is a panel of its own.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .axis import EMPTY, Axis
-from .grid import Labels
+from offsim.results.metrics import LOSSES
+
+from .axis import Axis, competing, joined
+from .grid import Compared, Labels
 from .row import Row
 
 SAME = 0.005
 """Share by which two times must differ to be told apart: less than any of the inputs is known to."""
+TOTAL_SPAN = ("total_s", "total_low_s", "total_high_s")
+STEADY_SPAN = ("steady_step_s", "steady_step_low_s", "steady_step_high_s")
+ANSWERED = {
+    *TOTAL_SPAN,
+    *STEADY_SPAN,
+    *(f"steady_{metric.name}" for metric in LOSSES),
+    "switch_step_s",
+    "peak_allocated_GiB",
+    "oom_where",
+    "oom_shortfall_GiB",
+    "prefetch_blocks",
+}
+"""Columns that may be empty and that an answer is made from."""
 
 
 class Line(NamedTuple):
@@ -25,14 +40,14 @@ class Line(NamedTuple):
     def fitting(self) -> dict[str, Row]:
         """The entries that run and fit, fastest first."""
         fits = {label: row for label, row in self.entries.items() if row.status == "ok"}
-        return dict(sorted(fits.items(), key=lambda entry: time(entry[1].total_s)))
+        return dict(sorted(fits.items(), key=lambda entry: total(entry[1]).value))
 
     def best(self) -> list[str]:
         """The fastest policy that fits and those that can't be told from it, least GPU memory first."""
         fits = self.fitting()
         first = next(iter(fits.values()), None)
         tied = [label for label, row in fits.items() if first and order(total(row), total(first)) == 0]
-        return sorted(tied, key=lambda label: fits[label].peak_allocated_GiB or 0.0)
+        return sorted(tied, key=lambda label: fits[label].number("peak_allocated_GiB"))
 
 
 class Panel(NamedTuple):
@@ -64,17 +79,19 @@ class Span(NamedTuple):
     high: float
 
 
-def time(value: float | None) -> float:
-    """A time that is there: rows that ran have all of them."""
-    return float("inf") if value is None else value
-
-
 def total(row: Row) -> Span:
-    return Span(time(row.total_s), time(row.total_low_s), time(row.total_high_s))
+    """The denoising time of a row [s]."""
+    return _span(row, TOTAL_SPAN)
 
 
 def steady(row: Row) -> Span:
-    return Span(time(row.steady_step_s), time(row.steady_low_s), time(row.steady_high_s))
+    """The duration of a row's steady step [s]."""
+    return _span(row, STEADY_SPAN)
+
+
+def _span(row: Row, names: Sequence[str]) -> Span:
+    """A time that is there: rows that ran have all of them."""
+    return Span(*(row.number(name, missing=float("inf")) for name in names))
 
 
 def order(ours: Span, other: Span) -> int:
@@ -96,39 +113,31 @@ def changes(ours: Span, other: Span) -> Span:
 
 def panels(axes: Sequence[Axis], rows: Iterable[Row]) -> list[Panel]:
     """The rows by panel and line, each in the order of the grid."""
-    competing, line = _roles(axes)
-    rest = [i for i in range(len(axes)) if i not in competing and i != line]
+    policies, line = competing(axes), _line_axis(axes)
+    rest = [i for i in range(len(axes)) if i not in policies and i != line]
     found: dict[Labels, dict[str, Line]] = {}
     for row in rows:
         lines = found.setdefault(tuple(row.labels[i] for i in rest), {})
         label = row.labels[line] if line is not None else "all"
         entries = lines.setdefault(label, Line(label, {})).entries
-        entries[_joined(row.labels, competing) or row.policy] = row
+        entries[joined(row.labels, policies) or row.policy] = row
     name = axes[line].name if line is not None else ""
     return [Panel(" / ".join(labels), name, list(lines.values())) for labels, lines in found.items()]
 
 
-def _joined(labels: Labels, chosen: Sequence[int]) -> str:
-    """The labels on the chosen axes, without those of axes that do not apply."""
-    return " ".join(labels[i] for i in chosen if labels[i] != EMPTY)
-
-
-def _roles(axes: Sequence[Axis]) -> tuple[list[int], int | None]:
-    """Which axes compete, and which one makes the lines."""
-    competing = [i for i, axis in enumerate(axes) if any(key.split(".")[0] == "policy" for key in axis.keys)]
-    others = [i for i in range(len(axes)) if i not in competing]
+def _line_axis(axes: Sequence[Axis]) -> int | None:
+    """Which axis makes the lines."""
+    others = [i for i in range(len(axes)) if i not in competing(axes)]
     counts = [i for i in others if "workload.gpus" in axes[i].keys]
-    return competing, next(iter(counts or others[-1:]), None)
+    return next(iter(counts or others[-1:]), None)
 
 
-def layerwise_and_full(panel: Panel, line: Line) -> Case | None:
-    """Layerwise offload with its shortest prefetch against swapping whole models, where both run."""
-    ran = [row for row in line.entries.values() if row.ran]
-    layerwise = min((r for r in ran if r.prefetch_blocks), key=lambda r: r.prefetch_blocks or 0, default=None)
-    full = next((row for row in ran if row.policy == "full-model"), None)
-    if layerwise is None or full is None:
+def case_of(panel: Panel, line: Line, compared: Compared) -> Case | None:
+    """The two policies that a grid compares, on a line where both run."""
+    ours, other = (line.entries.get(label) for label in compared)
+    if ours is None or other is None or not (ours.ran and other.ran):
         return None
-    return Case(place(panel, line), layerwise, full)
+    return Case(place(panel, line), ours, other)
 
 
 def place(panel: Panel, line: Line) -> str:
@@ -141,7 +150,7 @@ def heading(panel: Panel, line: Line) -> str:
     return f"{panel.line_axis}={line.label}" if panel.line_axis else line.label
 
 
-def cases(found: Iterable[Panel]) -> list[Case]:
-    """Every place where layerwise offload and full models can be compared."""
-    pairs = (layerwise_and_full(panel, line) for panel in found for line in panel.lines)
+def cases(found: Iterable[Panel], compared: Compared) -> list[Case]:
+    """Every place where both policies that a grid compares run."""
+    pairs = (case_of(panel, line, compared) for panel in found for line in panel.lines)
     return [case for case in pairs if case is not None]

@@ -36,6 +36,8 @@ def sweep_command(
         folder = one_line(str(store.folder))
         if store.anew:
             print(f"{folder}: nothing was stored there; started anew", file=sys.stderr)
+        if store.lacking:
+            print(f"{folder}: goes on without {', '.join(store.lacking)}, as it was begun", file=sys.stderr)
         outcome = run_grid(loaded, store, run, quiet=quiet)
         results = store.everything()
         if results:

@@ -21,7 +21,7 @@ from .csv_file import write_csv
 from .database import checksum, lines, quoted, reading, transaction
 from .folder import ANSWER, DATABASE, GRID, TABLE
 from .grid import Grid
-from .row import Result, Row
+from .row import COLUMNS, Result, Row
 
 NEW_FOLDER = "leave --resume out for a new folder"
 Unmeasured = tuple[tuple[str, str], ...]
@@ -31,11 +31,20 @@ class Store:
     """The rows of one sweep on disk."""
 
     def __init__(
-        self, folder: Path, grid: Grid, connection: sqlite3.Connection, columns: Sequence[Column], *, anew: bool = False
+        self,
+        folder: Path,
+        grid: Grid,
+        connection: sqlite3.Connection,
+        columns: Sequence[Column],
+        *,
+        anew: bool = False,
+        lacking: Sequence[str] = (),
     ) -> None:
         self.folder, self.grid = folder, grid
         self.anew = anew
         """Whether it took the place of what held nothing."""
+        self.lacking = lacking
+        """Columns that this version writes and the folder was made without: no row of it has them."""
         self.count = 0
         """Rows that are stored."""
         self._connection, self._columns = connection, columns
@@ -62,7 +71,7 @@ class Store:
 
     def _cells(self, row: Row) -> list[Any]:
         """A row's values in the order of the folder's columns."""
-        values = (*row.labels, *row[1:])
+        values = (*row.labels, *row.cells)
         return [values[at] for at in self._places]
 
     def _list(self, unmeasured: Unmeasured) -> tuple[int, int]:
@@ -84,13 +93,19 @@ class Store:
             return list(self._results())
 
     def _results(self) -> Iterator[Result]:
-        axes, known = len(self.grid.axes), dict[str, Unmeasured]()
-        order = sorted(range(len(self._places)), key=self._places.__getitem__)
+        known = dict[str, Unmeasured]()
         for _, cells, text in lines(self._connection, self._columns):
             if text not in known:
                 known[text] = tuple(map(tuple, json.loads(text)))
-            values: list[Any] = [cells[at] for at in order]
-            yield Result(Row(tuple(values[:axes]), *values[axes:]), known[text])
+            yield Result(self._row(cells), known[text])
+
+    def _row(self, cells: Sequence[Any]) -> Row:
+        """The row of what the folder's columns have; nothing in those that it lacks."""
+        axes = len(self.grid.axes)
+        values: list[Any] = [None] * (axes + len(COLUMNS))
+        for at, value in zip(self._places, cells, strict=True):
+            values[at] = value
+        return Row(tuple(values[:axes]), tuple(values[axes:]))
 
     def write_results(self, rows: Sequence[Row], answer: str) -> None:
         """results.csv and the answer, each complete or absent."""

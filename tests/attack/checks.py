@@ -107,7 +107,7 @@ def _over_hundred(out: str) -> bool:
 
 def _laws(found: dict[str, Any]) -> Iterator[str]:
     """What holds for every prediction."""
-    durations = [step["duration_s"] for step in found["steps"]]
+    durations = [step["step_s"] for step in found["steps"]]
     numbers = [found["total_s"], found["lower_bound_s"], *durations]
     if any(number is None or number < 0 for number in numbers):
         yield "law: a time is negative or none"
@@ -116,9 +116,9 @@ def _laws(found: dict[str, Any]) -> Iterator[str]:
         yield "law: lower bound above the total"
     if sum(durations) > found["total_s"] * ABOVE + 1e-9:
         yield "law: steps above the total"
-    spans = [(found["total_interval_s"], found["total_s"])]
-    spans += [(step["interval_s"], step["duration_s"]) for step in found["steps"]]
-    if any(not low <= value * ABOVE or not value <= high * ABOVE for (low, high), value in spans):
+    spans = [(found["total_low_s"], found["total_s"], found["total_high_s"])]
+    spans += [(step["step_low_s"], step["step_s"], step["step_high_s"]) for step in found["steps"]]
+    if any(not low <= value * ABOVE or not value <= high * ABOVE for low, value, high in spans):
         yield "law: a value outside its interval"
     yield from (law for step in found["steps"] for law in _step_laws(step))
 
@@ -129,8 +129,8 @@ LOSSES = ("compute_s", "exposed_copy_s", "exposed_collective_s", "contention_s",
 def _step_laws(step: dict[str, Any]) -> Iterator[str]:
     """Losses are disjoint: none is negative, and together they are the step."""
     parts = [step[key] for key in LOSSES]
-    slack = 1e-6 * step["duration_s"] + 1e-9
+    slack = 1e-6 * step["step_s"] + 1e-9
     if min(parts) < -slack:
         yield "law: a negative loss"
-    if abs(sum(parts) - step["duration_s"]) > slack:
+    if abs(sum(parts) - step["step_s"]) > slack:
         yield "law: losses don't sum to the step"

@@ -81,15 +81,15 @@ def test_a_bad_answer_is_seen(fault: str) -> None:
     ("change", "law"),
     [
         ({"lower_bound_s": 3.5}, "law: lower bound above the total"),
-        ({"total_s": 2.0, "total_interval_s": [2.0, 2.0]}, "law: steps above the total"),
-        ({"total_interval_s": [3.5, 4.0]}, "law: a value outside its interval"),
+        ({"total_s": 2.0, "total_low_s": 2.0, "total_high_s": 2.0}, "law: steps above the total"),
+        ({"total_low_s": 3.5, "total_high_s": 4.0}, "law: a value outside its interval"),
         ({"total_s": None}, "law: a time is negative or none"),
     ],
 )
 def test_a_prediction_that_breaks_a_law_is_seen(change: dict[str, object], law: str) -> None:
     losses = {"compute_s": 3.0, **dict.fromkeys(LOSSES[1:], 0.0)}
-    step = {"duration_s": 3.0, "interval_s": [3.0, 3.0], **losses}
-    good = {"steps": [step], "total_s": 3.0, "lower_bound_s": 2.0, "total_interval_s": [3.0, 3.0]}
+    step = {"step_s": 3.0, "step_low_s": 3.0, "step_high_s": 3.0, **losses}
+    good = {"steps": [step], "total_s": 3.0, "lower_bound_s": 2.0, "total_low_s": 3.0, "total_high_s": 3.0}
     case = Case(("run", "a.toml", "--json"))
     assert list(faults(case, FINE._replace(stdout=json.dumps(good).encode()))) == []
     assert list(faults(case, FINE._replace(stdout=json.dumps(good | change).encode()))) == [law]

@@ -31,7 +31,7 @@ from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
 from offsim.sweep.best import space
 from offsim.sweep.best.answer import choices_of, report, sentences
-from offsim.sweep.best.plain import as_json
+from offsim.sweep.best.plain import best_document
 from offsim.sweep.best.run import Answer, best_of, find_best, worth_showing
 from offsim.sweep.best.space import RUNGS, Candidate, of_policy, of_way, with_vram
 from tests.golden.tiny import tiny_model, tiny_scenario
@@ -291,12 +291,12 @@ def test_streamed_forwards_of_the_library_have_errors_of_their_own_and_pageable_
 
 
 def test_json_has_what_the_tables_have(flux):
-    found = as_json(flux)
+    found = best_document(flux)
     assert (found["candidates"], found["simulated"]) == (flux.considered, flux.timed)
-    assert [choice["policy"]["name"] for choice in found["best"]] == [candidate.policy for candidate, _ in flux.best]
-    assert any(choice["recipes"] for choice in found["best"])
-    low, high = found["best"][0]["total_interval_s"]
-    assert low < found["best"][0]["total_s"] < high
+    assert [choice["policy"] for choice in found["best"]] == [candidate.policy for candidate, _ in flux.best]
+    assert any(choice["launch_lines"] for choice in found["best"])
+    first = found["best"][0]
+    assert first["total_with_error_low_s"] < first["total_s"] < first["total_with_error_high_s"]
     assert len(found["front"]) == len(flux.front)
 
 
@@ -305,7 +305,7 @@ def test_a_refused_layout_is_answered_with_one_that_runs():
     assert answer.asked is None and answer.refused.startswith("workload.sequence_parallel=3: 4 heads")
     assert answer.best[0][0].scenario.workload.gpus in (1, 2)
     assert "refused: workload.sequence_parallel=3" in words_of(answer)
-    assert as_json(answer)["asked"]["refused"] == answer.refused
+    assert best_document(answer)["asked"]["refused"] == answer.refused
 
 
 def test_less_memory_than_any_takes_is_said():
@@ -313,7 +313,7 @@ def test_less_memory_than_any_takes_is_said():
     answer = best_of(with_vram(scenario, scenario.node.gpu.context.value + 1))
     assert answer.best == [] and answer.lacking == answer.considered
     assert "None of them fits; what was asked lacks 0." in words_of(answer)
-    assert as_json(answer)["best"] == []
+    assert best_document(answer)["best"] == []
 
 
 def test_the_least_memory_that_is_named_is_enough_and_less_is_not():

@@ -12,12 +12,13 @@ from offsim import cli
 from offsim.engine.simulate import DeadlockError
 from offsim.program.load import load_scenario
 from offsim.results.layout import seconds
+from offsim.results.metric_list import METRIC_GROUPS
 from offsim.scenario import catalogue
 from tests.malformed.mutations import good, toml
 
 SCENARIOS = catalogue.names("scenarios")
 HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
-VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "show", "sweep", "best", "export")
+VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "metrics", "show", "sweep", "best", "export")
 SMALL = """
 schema = 1
 name = "small"
@@ -85,8 +86,8 @@ def test_run_as_json_prints_one_object_and_nothing_else(small):
     result = process("run", small, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     found = json.loads(result.stdout)
-    assert found["schema_version"] == 1
-    assert found["total_s"] == pytest.approx(sum(step["duration_s"] for step in found["steps"]))
+    assert found["schema_version"] == 2
+    assert found["total_s"] == pytest.approx(sum(step["step_s"] for step in found["steps"]))
 
 
 def test_run_prints_the_total_and_collapses_equal_steps(capsys, small):
@@ -100,7 +101,7 @@ def test_run_prints_the_total_and_collapses_equal_steps(capsys, small):
 
 def test_run_shows_what_lies_between_where_the_times_are_an_interval(capsys, small):
     _, as_json, _ = run(capsys, "run", small, "--json")
-    low, high = json.loads(as_json)["total_interval_s"]
+    low, high = (json.loads(as_json)[name] for name in ("total_low_s", "total_high_s"))
     _, out, _ = run(capsys, "run", small)
     assert (seconds(low).split()[0] in out) and (seconds(high).split()[0] in out)
     assert ("[" in out.partition("lower bound")[0]) == (seconds(low) != seconds(high))
@@ -185,6 +186,21 @@ def test_a_node_is_shown_with_units_origin_and_source(capsys):
     assert "55.2 GB/s  derived" in out and "11 us  published" in out and "TFLOP/s: " in out
     _, out, _ = run(capsys, "show", "h100-sxm-x2-nvlink")
     assert "700 W  published" in out and "134.8 pJ  published" in out
+
+
+def test_metrics_are_listed_with_unit_and_meaning_and_each_can_be_shown(capsys):
+    code, out, _ = run(capsys, "metrics")
+    assert code == 0
+    for line in ("total_s s Denoising: the sum of all steps", "fits yes or no Whether device and host memory suffice"):
+        assert line in [" ".join(found.split()) for found in out.splitlines()]
+    for name in (*metrics_of_everything(), "status", "total_with_error_low_s"):
+        assert f"\n{name} " in out
+        code, shown, _ = run(capsys, "show", name)
+        assert code == 0 and shown.startswith("metric ") and name in shown
+
+
+def metrics_of_everything():
+    return [metric.name for metrics in METRIC_GROUPS.values() for metric in metrics]
 
 
 def test_a_policy_is_shown_with_the_meaning_of_its_parameters(capsys):

@@ -19,13 +19,14 @@ from rich.console import Console
 from offsim.scenario import catalogue
 from offsim.scenario.scenario import ScenarioError
 from offsim.sweep import execute
-from offsim.sweep.findings import cause
+from offsim.sweep.answer import answer_text
+from offsim.sweep.findings import cause, findings
 from offsim.sweep.grid import Combination, Grid, load_grid, parse_grid
 from offsim.sweep.opening import opened
 from offsim.sweep.overlay import overlay
-from offsim.sweep.panels import Case, Span, order, panels
+from offsim.sweep.panels import Case, Line, Panel, Span, order, panels
 from offsim.sweep.progress import progress_bar
-from offsim.sweep.row import Result, Row, result_of
+from offsim.sweep.row import Result, Row, result_of, row_of
 from offsim.sweep.run import sweep_command
 
 MODEL = """
@@ -164,7 +165,7 @@ def test_what_no_system_would_run_is_a_row_with_its_reason():
     refused = [combination for combination in grid_of().combinations if combination.refused]
     assert [combination.labels for combination in refused] == [("3", "layerwise"), ("3", "full-model")]
     row = result_of(refused[0]).row
-    assert (row.status, row.gpus, row.total_s) == ("invalid", 3, None)
+    assert (row.status, row.number("gpus"), row.text("total_s")) == ("invalid", 3, "")
     assert "do not divide by 3" in row.reason
     assert "tiny.toml" not in row.reason
 
@@ -458,19 +459,89 @@ def test_the_progress_bar_shows_rows_a_second_and_the_time_left():
 @pytest.mark.parametrize(
     ("ours", "other", "said"),
     [
-        ({"contention_s": 1.0}, {}, "by contention (1.00 s)"),
-        ({"contention_s": 0.8, "exposed_copy_s": 0.2}, {}, "mostly by contention (0.80 of 1.00 s)"),
+        ({"contention_s": 1.0}, {}, "contention (1.00 s)"),
+        ({"contention_s": 0.8, "exposed_copy_s": 0.2}, {}, "mostly contention (0.80 of 1.00 s)"),
         (
             {"contention_s": 1.2},
             {"exposed_copy_s": 0.2},
-            "by contention (1.20 s, of which other causes take back 0.20 s)",
+            "contention (1.20 s, of which other causes take back 0.20 s)",
         ),
     ],
 )
 def test_the_largest_cause_is_a_part_of_the_difference_or_says_what_takes_some_back(ours, other, said):
     def row(losses: dict[str, float]) -> Row:
         step = 10 + sum(losses.values())
-        none = Row((), "tiny", "box", "", 1, 512, 4, None, "ok")
-        return none._replace(steady_step_s=step, steady_low_s=step, steady_high_s=step, **losses)
+        times = dict.fromkeys(("steady_step_s", "steady_step_low_s", "steady_step_high_s"), step)
+        return row_of((), {"status": "ok", **times, **{f"steady_{name}": value for name, value in losses.items()}})
 
     assert cause(Case("here", row(ours), row(other))) == said
+
+
+COMPARED = GRID.replace('title = "Tiny"', 'title = "Tiny"\ncompare = ["layerwise", "full-model"]')
+
+
+def answer_of(grid: Grid) -> str:
+    return answer_text(grid, [result_of(combination) for combination in grid.combinations], "", "out")
+
+
+def test_two_policies_are_compared_where_the_grid_asks_for_it_and_nowhere_else():
+    asked, unasked = answer_of(grid_of(COMPARED)), answer_of(grid_of())
+    for words in ("step %", "total %", "layerwise over full-model in %", "Total: layerwise beats full-model in"):
+        assert words in asked and words not in unasked
+    assert "Fastest of what fits" in unasked and " over " not in unasked
+
+
+@pytest.mark.parametrize(
+    ("compare", "said"),
+    [
+        ('["layerwise", "half-model"]', "compare[1]='half-model': did you mean full-model?"),
+        ('["layerwise", "layerwise"]', "compare: expected two different policies"),
+        ('["layerwise"]', "compare=['layerwise']: expected an array of 2"),
+    ],
+)
+def test_a_comparison_of_what_a_grid_does_not_have_is_an_error(compare, said):
+    with pytest.raises(ScenarioError) as caught:
+        grid_of(COMPARED.replace('["layerwise", "full-model"]', compare))
+    assert said in str(caught.value)
+
+
+def test_without_an_axis_of_policies_there_is_nothing_to_compare():
+    text = COMPARED.partition("[[axes.policy]]")[0].replace("node =", 'policy = "fsdp"\nnode =')
+    with pytest.raises(ScenarioError, match="no axis sets the policy"):
+        grid_of(text)
+
+
+def run_of(policy: str, total: float, step: float, blocks: int | None = None) -> Row:
+    """Four steps of so many seconds, and what the total takes besides them."""
+    times = dict.fromkeys(("total_s", "total_low_s", "total_high_s"), total)
+    times |= {f"steady_step_{name}": step for name in ("s", "low_s", "high_s")}
+    return row_of((), {"status": "ok", "policy": policy, "steps": 4, "prefetch_blocks": blocks, **times})
+
+
+@pytest.mark.parametrize(
+    ("total", "said"),
+    [
+        (5.0, "ours beats other in 1 of 1 places, by 20.0 %: other takes 1.0 s more besides its steady steps."),
+        (4.03, "ours beats other in 1 of 1 places, by 0.7 %."),
+    ],
+)
+def test_what_a_policy_takes_besides_its_steps_is_said_where_it_is_something(total, said):
+    rows = {"ours": run_of("a", 4.0, 1.0), "other": run_of("b", total, 1.0)}
+    sentences = findings([Panel("", "gpus", [Line("1", rows)])], ("ours", "other"))
+    assert any(sentence.endswith(said) for sentence in sentences)
+
+
+def test_nothing_costs_minus_zero_seconds():
+    rows = {"ours": run_of("a", 3.9, 0.95), "other": run_of("b", 4.0 - 0.02, 1.0)}
+    sentences = findings([Panel("", "gpus", [Line("1", rows)])], ("ours", "other"))
+    assert sentences and not [sentence for sentence in sentences if "-0.0" in sentence]
+
+
+def test_a_longer_prefetch_is_held_against_the_shortest_of_its_own_policy():
+    rows = {
+        "short": run_of("a", 8.0, 2.0, blocks=1),
+        "long": run_of("a", 6.0, 1.5, blocks=3),
+        "another": run_of("b", 4.0, 1.0, blocks=2),
+    }
+    (sentence,) = [one for one in findings([Panel("", "gpus", [Line("1", rows)])]) if "prefetch" in one]
+    assert "steady step by at most 25.0 %" in sentence

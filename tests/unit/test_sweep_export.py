@@ -37,7 +37,9 @@ def test_parquet_gives_back_every_value_with_its_type_and_null_where_there_is_no
     assert kinds["axis_gpus"] == kinds["status"] == "string" and kinds["gpus"] == kinds["tokens"] == "int64"
     assert kinds["total_s"] == kinds["peak_allocated_GiB"] == "double" and kinds["calibrated"] == "bool"
     with opened(load_grid(str(tmp_path / "tiny.toml")), folder, resume=True) as store:
-        expected = [dict(zip(table.column_names, [*r.row.labels, *r.row[1:]], strict=True)) for r in store.everything()]
+        expected = [
+            dict(zip(table.column_names, [*r.row.labels, *r.row.cells], strict=True)) for r in store.everything()
+        ]
     assert table.to_pylist() == expected
     assert expected[0]["calibrated"] is False and expected[0]["total_s"] > 0
     assert expected[4]["total_s"] is None and expected[4]["calibrated"] is None and expected[4]["tokens"] is None

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +21,13 @@ from offsim.scenario.scenario import ScenarioError
 from offsim.sweep import database, execute, folder, opening, store
 from offsim.sweep.column import Column, columns_of
 from offsim.sweep.export import export_command
-from offsim.sweep.grid import Grid
+from offsim.sweep.grid import Grid, load_grid
 from offsim.sweep.opening import opened
+from offsim.sweep.panels import ANSWERED
 from offsim.sweep.row import Result, result_of
 from offsim.sweep.run import sweep_command
 
-from .test_sweep import GRID, grid_of, rows_of, stopping
+from .test_sweep import COMPARED, GRID, grid_of, rows_of, stopping
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +77,11 @@ def test_rows_come_back_as_they_went_in(grid, out, results):
 
 def test_numbers_keep_every_bit_but_the_sign_of_zero_and_what_is_not_a_number_is_nothing(grid, tmp_path, results):
     odd = [0.1 + 0.2, 5e-324, -0.0, float("inf"), 1e308, float("nan")]
-    kept = [one._replace(row=one.row._replace(total_s=value)) for one, value in zip(results, odd, strict=True)]
+    kept = [one._replace(row=one.row.changed(total_s=value)) for one, value in zip(results, odd, strict=True)]
     fill(tmp_path / "out", grid, kept)
     with opened(grid, tmp_path / "out", resume=True) as store:
-        found = [result.row.total_s for result in store.everything()]
-    assert list(map(repr, found)) == ["0.30000000000000004", "5e-324", "0.0", "inf", "1e+308", "None"]
+        found = [result.row.text("total_s") for result in store.everything()]
+    assert found == ["0.30000000000000004", "5e-324", "0.0", "inf", "1e+308", ""]
 
 
 class Photographer(sqlite3.Connection):
@@ -256,10 +258,16 @@ def test_the_store_of_an_older_offsim_is_refused_in_one_sentence(out, grid, tmp_
         export_command(out, tmp_path / "rows.csv")
 
 
+def without(*names: str) -> Callable[[tuple[Column, ...]], tuple[Column, ...]]:
+    return lambda columns: tuple(column for column in columns if column.name not in names)
+
+
 @pytest.mark.parametrize(
     ("change_of", "said"),
     [
-        (lambda columns: columns[:-1], "it lacks the column node_fingerprint (TEXT), which this offsim writes"),
+        (without("node_fingerprint"), "it lacks the column node_fingerprint (TEXT), which this offsim needs"),
+        (without("total_s"), "it lacks the column total_s (REAL), which this offsim needs"),
+        (without("status"), "it lacks the column status (TEXT), which this offsim needs"),
         (lambda columns: (*columns, Column("more", "REAL", True)), "its column more (REAL) is none of this offsim's"),
     ],
 )
@@ -271,6 +279,32 @@ def test_a_folder_of_other_columns_is_exported_but_not_resumed(out, grid, tmp_pa
     head, first, *_ = (tmp_path / "rows.csv").read_text().splitlines()
     assert head.split(",") == [column.name for column in columns]
     assert first.split(",")[:3] == ["1", "layerwise", "tiny"]
+
+
+def test_a_folder_that_lacks_columns_goes_on_without_them_and_its_answer_is_the_same(tmp_path, capsys):
+    """As an upgrade adds columns: all that may be empty and that no answer is made from."""
+    (tmp_path / "tiny.toml").write_text(COMPARED)
+    grid, out = load_grid(str(tmp_path / "tiny.toml")), tmp_path / "out"
+    assert sweep_command(str(tmp_path / "tiny.toml"), out, 1, True) == 0
+    columns = columns_of(grid.axes)
+    lacking = [column.name for column in columns if column.optional and column.name not in ANSWERED]
+    assert "total_d2h_GB" in lacking and "calibrated" in lacking
+    copy = rewritten(out, tmp_path / "older", without(*lacking)(columns))
+    change(copy, "DELETE FROM rows WHERE number = 3")
+    capsys.readouterr()
+    assert sweep_command(str(tmp_path / "tiny.toml"), copy, 1, True, resume=True) == 0
+    assert f"{copy}: goes on without {', '.join(lacking)}, as it was begun" in capsys.readouterr().err
+    expected = [{name: row[name] for name in row if name not in lacking} for row in rows_of(out)]
+    assert rows_of(copy) == expected
+    answers = [(folder / "answer.txt").read_text().replace(str(folder), "here") for folder in (out, copy)]
+    assert answers[0] == answers[1]
+
+
+def test_a_sweep_of_another_offsim_is_not_resumed(out, grid, monkeypatch):
+    monkeypatch.setattr(opening, "offsim_version", lambda: "9.9")
+    assert f"{out}: cannot be resumed: its offsim is " in refusal(grid, out) and "this sweep's 9.9" in refusal(
+        grid, out
+    )
 
 
 def rewritten(out: Path, to: Path, columns: tuple[Column, ...]) -> Path:

@@ -55,7 +55,7 @@ def report(answer: Answer) -> list[Renderable]:
     if not choices:
         return spaced([*parts, Text(_nothing_fits(answer))])
     parts += [_best(choices), pairs([("-", sentence) for sentence in sentences(answer, choices)])]
-    parts += [_recipes(choices), _front(answer), pairs([("-", note) for note in notes(answer, choices)])]
+    parts += [_launch_lines(choices), _front(answer), pairs([("-", note) for note in notes(answer, choices)])]
     return spaced(parts)
 
 
@@ -202,7 +202,7 @@ def _not_told_apart(choices: Sequence[Choice], same: Sequence[Choice]) -> str:
     )
 
 
-def _recipes(choices: Sequence[Choice]) -> Renderable:
+def _launch_lines(choices: Sequence[Choice]) -> Renderable:
     rows = []
     for number, choice in enumerate(choices, 1):
         found = [f"{recipe.system}: {recipe.text}" for recipe in choice.candidate.launch_lines]

@@ -1,82 +1,86 @@
-"""The best policies as plain data: seconds and bytes, keys of `SCHEMA_VERSION`."""
+"""The best policies as one document of plain data, as `best --json` prints it: the names are those of `metrics`."""
 
 from typing import Any
 
-from offsim.results.errors import total_with_error
-from offsim.scenario.scenario import Scenario
+from offsim.results.document import SCHEMA_VERSION, asked_document
+from offsim.results.errors import kind_of, total_with_error
+from offsim.results.layout import GIB
+from offsim.results.metrics import SCENARIO_METRICS, Metric, metrics_of, values
+from offsim.results.predict import Prediction
+from offsim.scenario.policy import Policy
 
-from .answer import Choice, choices_of, device_bytes, notes, unmeasured_keys, words
+from .answer import Choice, choices_of, device_bytes, notes, words
 from .run import Answer
 from .space import Candidate
 
-SCHEMA_VERSION = 1
+WITH_ERROR: tuple[Metric[Prediction], ...] = (
+    Metric("total_with_error_low_s", "Total that 95 % of such runs stay above", lambda p: total_with_error(p)[0]),
+    Metric("total_with_error_high_s", "Total that 95 % of such runs stay below", lambda p: total_with_error(p)[1]),
+)
+"""What is not known of the node and the errors of replays, together."""
 
 
-def as_json(answer: Answer) -> dict[str, Any]:
-    """The answer as plain data: seconds and bytes."""
+def best_document(answer: Answer) -> dict[str, Any]:
+    """The answer to `best` as plain data: what was asked, what was searched, the best, and time against memory."""
     choices = choices_of(answer)
     return {
         "schema_version": SCHEMA_VERSION,
-        "scenario": _scenario_json(answer.scenario),
-        "asked": _asked_json(answer),
+        "scenario": {**asked_document(answer.scenario), "device_GiB": device_bytes(answer.scenario) / GIB},
+        "asked": _asked(answer),
         "candidates": answer.considered,
         "do_not_fit": answer.lacking,
         "pruned": answer.pruned,
         "simulated": answer.timed,
-        "best": [_choice_json(choice, choices[0]) for choice in choices],
-        "front": [{**_candidate_json(candidate), "total_s": total} for candidate, total in answer.front],
+        "best": [choice_document(choice, choices[0]) for choice in choices],
+        "front": [{**_candidate(candidate), "total_s": total} for candidate, total in answer.front],
         "notes": list(notes(answer, choices)),
-        "uncalibrated": unmeasured_keys(choices),
+        "uncalibrated": _uncalibrated(choices),
     }
 
 
-def _scenario_json(scenario: Scenario) -> dict[str, Any]:
+def choice_document(choice: Choice, first: Choice) -> dict[str, Any]:
+    """One of the best as plain data: the candidate, and every metric of its prediction."""
     return {
-        "name": scenario.name,
-        "model": scenario.model.name,
-        "node": scenario.node.name,
-        "gpus": scenario.workload.gpus,
-        "device_bytes": device_bytes(scenario),
+        **_candidate(choice.candidate),
+        **_timed(choice.prediction),
+        "told_apart_from_first": not choice.same_as(first),
+        "launch_lines": [line._asdict() for line in choice.candidate.launch_lines],
     }
 
 
-def _asked_json(answer: Answer) -> dict[str, Any]:
-    found = answer.asked
-    if found is None:
-        return {"policy": words(answer.scenario.policy), "refused": answer.refused}
-    return {
-        "policy": words(answer.scenario.policy),
-        "total_s": found.total,
-        "total_interval_s": list(total_with_error(found)),
-        "peak_allocated_bytes": found.peak_allocated,
-        "fits": found.out_of_memory is None,
-    }
+def _asked(answer: Answer) -> dict[str, Any]:
+    asked = _policy(answer.scenario.policy)
+    return {**asked, "refused": answer.refused} if answer.asked is None else {**asked, **_timed(answer.asked)}
 
 
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    work, policy = candidate.scenario.workload, candidate.scenario.policy
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    scenario = candidate.scenario
     return {
-        "policy": {"name": candidate.policy, **{field: getattr(policy, field) for field in policy.parameters}},
-        "cfg": work.cfg_mode(candidate.scenario.model),
-        "sequence_parallel": candidate.scenario.ulysses,
-        "gpus": work.gpus,
+        **values(SCENARIO_METRICS, scenario),
+        **_policy(scenario.policy),
+        "cfg": scenario.workload.cfg_mode(scenario.model),
+        "sequence_parallel": scenario.ulysses,
         "change": candidate.change,
         "rounding": candidate.rounding,
-        "peak_allocated_bytes": candidate.memory,
+        "peak_allocated_GiB": candidate.memory / GIB,
     }
 
 
-def _choice_json(choice: Choice, first: Choice) -> dict[str, Any]:
-    found = choice.prediction
-    step = found.steps[found.steady_index]
+def _policy(policy: Policy) -> dict[str, Any]:
+    """A policy by its name, in words, and with all its parameters."""
     return {
-        **_candidate_json(choice.candidate),
-        "total_s": found.total,
-        "total_interval_s": [choice.low, choice.high],
-        "steady_step_s": step.duration,
-        "told_apart_from_first": not choice.same_as(first),
-        "lower_bound_s": found.lower_bound,
-        "steady_losses_s": step.losses._asdict(),
-        "pinned_host_bytes_per_rank": found.pinned_per_rank,
-        "recipes": [recipe._asdict() for recipe in choice.candidate.launch_lines],
+        "policy": policy.tag,
+        "policy_words": words(policy),
+        "policy_parameters": {field: getattr(policy, field) for field in policy.parameters},
     }
+
+
+def _timed(prediction: Prediction) -> dict[str, Any]:
+    compared_as = kind_of(prediction.scenario, prediction.program) or None
+    return {**metrics_of(prediction), **values(WITH_ERROR, prediction), "compared_as": compared_as}
+
+
+def _uncalibrated(choices: list[Choice]) -> list[dict[str, str]]:
+    """The node's values that any of the best rests on without their having been measured there."""
+    found = {key: quantity.provenance for choice in choices for key, quantity in choice.prediction.uncalibrated}
+    return [{"key": key, "provenance": provenance} for key, provenance in sorted(found.items())]
