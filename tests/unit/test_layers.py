@@ -103,8 +103,8 @@ def test_no_policy_is_told_by_its_type_outside_its_page(path):
     assert not names & types
 
 
-@pytest.mark.parametrize("room", ["results"])
-def test_results_know_no_policy_by_name(room):
+@pytest.mark.parametrize("room", ["results", "sweep"])
+def test_results_and_sweeps_know_no_policy_by_name(room):
     for path in sorted((ROOT / "offsim" / room).rglob("*.py")):
         texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not texts & set(pages()), path
