@@ -208,7 +208,7 @@ class Executor:
         return call
 
     def _collective(self, command: Collective, planner: Planner) -> Call:
-        group = self.communicator.group(command.group, self.program.groups, command.stream)
+        group = self.communicator.group(self.program.groups[command.group], command.stream)
         if command.reads:
 
             def gather() -> None:

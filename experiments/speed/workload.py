@@ -24,6 +24,7 @@ from offsim.program.commands import (
     Wait,
     Written,
 )
+from offsim.program.groups import sequence_groups
 from offsim.scenario.load import load_model
 from offsim.scenario.node import (
     GPU,
@@ -158,7 +159,7 @@ def program(gpus: int, steps: int = STEPS) -> StreamProgram:
     first_copy = Copy(COPY, "layer 0", "H2D", LAYER_BYTES, "pinned", "weights")
     load = Section("load", "load", None, (kernels[2], first_copy, Record(COPY, "layer 0 ready")))
     sections = tuple(Section(f"step {i}", "denoise", i, commands) for i in range(steps))
-    return StreamProgram("wan27", (load, *sections), (tuple(range(gpus)),))
+    return StreamProgram("wan27", (load, *sections), sequence_groups(tuple(range(gpus))))
 
 
 def scenario(gpus: int, *, distinct: bool = False) -> Scenario:

@@ -28,6 +28,7 @@ from .commands import (
     Written,
 )
 from .forwards import Forwards
+from .groups import CFG, SEQUENCE, WORLD, ParallelGroups, Partition
 from .policies import policy_program
 from .policies.hooks import PolicyProgram
 
@@ -46,7 +47,16 @@ def build(scenario: Scenario) -> StreamProgram:
     sections += _steps(scenario, policy, layout)
     sections.append(Section("decode", "decode", None, tuple(_decode(scenario, policy))))
     title = scenario.name or f"{scenario.model.name} {policy.name}"
-    return StreamProgram(title, tuple(sections), tuple(scenario.groups()), policy.high_priority)
+    return StreamProgram(title, tuple(sections), parallel_groups(scenario), policy.high_priority)
+
+
+def parallel_groups(scenario: Scenario) -> ParallelGroups:
+    """The partitions of a scenario's ranks: sequence-parallel groups, and where guidance is split over ranks, `cfg`."""
+    sequence = tuple(scenario.groups())
+    named: dict[str, Partition] = {SEQUENCE: sequence}
+    if scenario.workload.cfg_mode(scenario.model) == "split":
+        named[CFG] = tuple(zip(*sequence, strict=True))
+    return ParallelGroups(scenario.workload.gpus, named)
 
 
 def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
@@ -166,7 +176,7 @@ def _step_end(scenario: Scenario, layout: Layout) -> Iterator[Command]:
     """
     work = scenario.workload
     if work.cfg_mode(scenario.model) == "split":
-        yield Collective(COMPUTE, "combine guidance", "all-reduce", latent_bytes(layout), "world")
+        yield Collective(COMPUTE, "combine guidance", "all-reduce", latent_bytes(layout), WORLD)
     # Four passes over fp32 latents: twice as many elements of an activation's size.
     yield Compute(COMPUTE, "scheduler", (elementwise(layout.rows("image"), 4 * LATENT_CHANNELS * 2),))
     if work.step_end != "none":

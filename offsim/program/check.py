@@ -118,11 +118,12 @@ class _Check:
         self._pools: dict[str, Uses] = {}
         """Pool -> uses of the memory that was freed into it."""
         self._order = Order()
+        self._groups = program.groups
         self._reported: set[tuple[int, int, str]] = set()
         self._place: tuple[Section, int, Command]
         self._visit: dict[type, Callable[[Any], None]] = {
             Compute: lambda command: self._use(command, command.reads, command.writes),
-            Collective: lambda command: self._use(command, command.reads, command.writes),
+            Collective: self._collective,
             Copy: self._copy,
             Record: lambda command: self._order.record(command.stream, command.event),
             Wait: self._wait,
@@ -171,6 +172,11 @@ class _Check:
         if key not in self._reported:
             self._reported.add(key)
             self.problems.append(Problem(section.name, position, command, message))
+
+    def _collective(self, collective: Collective) -> None:
+        if collective.group not in self._groups:
+            self._report(f"{_title(collective)} is over groups {collective.group!r}, which the program does not have")
+        self._use(collective, collective.reads, collective.writes)
 
     def _copy(self, copy: Copy) -> None:
         into = copy.direction == "H2D"

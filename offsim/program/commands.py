@@ -8,6 +8,8 @@ command is a plain tuple: printable, comparable, checkable. Left out: graphs, ho
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, overload
 
+from .groups import SEQUENCE, ParallelGroups
+
 Direction = Literal["H2D", "D2H"]
 HostMemory = Literal["pinned", "pageable", "fresh"]
 """pinned; pageable and touched before; fresh: pageable and never touched (page faults)."""
@@ -60,19 +62,18 @@ class Copy(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """A collective over the sequence group (or all ranks); `bytes` go from each rank to the others.
-
-    Of the buffers that it reads and writes, `piece` says which part.
-    """
+    """A collective over the rank's group of a partition; `bytes` go from each rank to the others."""
 
     stream: str
     name: str
     kind: CollectiveName
     bytes: float
-    group: Literal["sequence", "world"] = "sequence"
+    group: str = SEQUENCE
+    """The name of the partition (see groups.py)."""
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     piece: Piece = WHOLE
+    """Which part of the buffers that it reads and writes."""
 
 
 class Record(NamedTuple):
@@ -269,14 +270,13 @@ class StreamProgram(NamedTuple):
 
     name: str
     sections: tuple[Section, ...]
-    groups: tuple[tuple[int, ...], ...]
-    """Sequence-parallel groups of ranks."""
+    groups: ParallelGroups
     high_priority: tuple[str, ...] = ()
     """Streams that are made with the highest priority. They hold copies only, and copy engines know no priority."""
 
     @property
     def ranks(self) -> int:
-        return sum(len(group) for group in self.groups)
+        return self.groups.ranks
 
     def commands(self) -> list[Command]:
         """All commands in host order."""

@@ -28,6 +28,7 @@ from .commands import (
     Wait,
     stream_of,
 )
+from .groups import SEQUENCE, WORLD, Partition
 
 HOST = "host"
 """Stands in the stream column of what is not put on a stream."""
@@ -62,9 +63,14 @@ def format_program(program: StreamProgram, steps: Collection[int] | None = None,
 
 def _title(program: StreamProgram) -> str:
     ranks = "1 rank" if program.ranks == 1 else f"{program.ranks} ranks"
-    groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in program.groups)
+    partitions = "".join(f", {_partition(name, program.groups[name])}" for name in program.groups.named)
     priority = f"; high priority: {', '.join(program.high_priority)}" if program.high_priority else ""
-    return f"{program.name}: {ranks}, sequence-parallel groups {groups}{priority}"
+    return f"{program.name}: {ranks}{partitions}{priority}"
+
+
+def _partition(name: str, partition: Partition) -> str:
+    groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in partition)
+    return f"{'sequence-parallel' if name == SEQUENCE else name} groups {groups}"
 
 
 def _headings(sections: list[Section]) -> Iterator[tuple[str, Section | None]]:
@@ -118,9 +124,12 @@ def _copy(command: Copy) -> Words:
 
 
 def _collective(command: Collective) -> Words:
-    group = "" if command.group == "sequence" else " over all ranks"
+    group = _OVER.get(command.group, f" over {command.group} groups")
     what = command.name + _piece(command.piece) + group + _uses(command)
     return command.kind, what, f"{_megabytes(command.bytes)} sent"
+
+
+_OVER = {SEQUENCE: "", WORLD: " over all ranks"}
 
 
 def _piece(piece: Piece) -> str:

@@ -18,6 +18,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.text import format_program
 from offsim.scenario.policy import (
     FSDP,
@@ -137,7 +138,8 @@ def every_command() -> StreamProgram:
         Free("other", ("compute",)),
     )
     steps = tuple(Section(f"step {i}", "denoise", i, step) for i in range(3))
-    return StreamProgram("every command", (Section("load", "load", None, load), *steps), ((0, 1), (2, 3)))
+    groups = sequence_groups((0, 1), (2, 3))
+    return StreamProgram("every command", (Section("load", "load", None, load), *steps), groups)
 
 
 def test_the_full_text_has_sizes_and_work(compare):

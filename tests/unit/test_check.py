@@ -18,6 +18,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.policy import FSDP, AccelerateModel, DiffusersGroup, FullModel, Resident, SGLangLayerwise
@@ -51,7 +52,7 @@ POLICIES = (
 
 def program(*steps: tuple[Command, ...], load: tuple[Command, ...] = ()) -> StreamProgram:
     sections = [Section(f"step {i}", "denoise", i, commands) for i, commands in enumerate(steps)]
-    return StreamProgram("hand-written", (Section("load", "load", None, load), *sections), ((0,),))
+    return StreamProgram("hand-written", (Section("load", "load", None, load), *sections), sequence_groups((0,)))
 
 
 def messages(*commands: Command, load: tuple[Command, ...] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.timeline import Timeline
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import (
@@ -71,7 +72,7 @@ NODE = Node(
     nvlink=NVLink(send=LINK, receive=LINK),
     collectives=Collectives(transport="nvlink", all_to_all=COLLECTIVE, all_gather=COLLECTIVE),
 )
-ONE, TWO = ((0,),), ((0, 1),)
+ONE, TWO = sequence_groups((0,)), sequence_groups((0, 1))
 PER_RANK = Simulation(fold=False)
 
 
