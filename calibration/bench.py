@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
 from offsim.program.groups import sequence_groups
+from offsim.program.uses import LOADING, Use
 
 from .inventory import Inventory
 
@@ -68,7 +69,7 @@ def program_of(commands: tuple[Command, ...], ranks: int) -> StreamProgram:
     """The commands as a program of one sequence group: leading allocations in a section of their own, then the rest."""
     first = next((i for i, command in enumerate(commands) if not isinstance(command, Allocate)), len(commands))
     sections = (
-        Section("memory", "load", None, commands[:first]),
-        Section("probe", "denoise", 0, commands[first:]),
+        Section("memory", LOADING, commands[:first]),
+        Section("probe", Use("denoise", step=0), commands[first:]),
     )
     return StreamProgram("probe", sections, sequence_groups(tuple(range(ranks))))

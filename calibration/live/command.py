@@ -15,7 +15,7 @@ from calibration.inventory import refuse_busy_gpus
 from offsim.cli_catalogue import emit, write
 from offsim.results.layout import gib, new_table, seconds, spaced
 from offsim.results.predict import Prediction, as_json, predict
-from offsim.results.steps import StepRow, step_rows
+from offsim.results.steps import UseRow, step_rows
 from offsim.results.tables import LOSS_NAMES
 from offsim.scenario.files import replacing
 from offsim.scenario.load import load_scenario_on
@@ -28,7 +28,7 @@ from .session import Session, close_session, merged, open_session
 class Replayed(NamedTuple):
     """What the devices did."""
 
-    rows: list[StepRow]
+    rows: list[UseRow]
     """Durations without instruments, losses from the instrumented run."""
     peak_allocated: int
 
@@ -102,9 +102,7 @@ def replay(session: Session, scenario: Scenario) -> Replayed:
     paired = zip(rows, seen, strict=True)
     return Replayed(
         [
-            StepRow(
-                row.index, row.phase, row.duration, other.losses, row.h2d_bytes, row.d2h_bytes, row.collective_bytes
-            )
+            UseRow(row.use, row.duration, other.losses, row.h2d_bytes, row.d2h_bytes, row.collective_bytes)
             for row, other in paired
         ],
         peak,
@@ -126,7 +124,7 @@ def _steps(prediction: Prediction, replayed: Replayed) -> Table:
     table = new_table("steps", "step", "predicted", "measured", "error")
     for ours, theirs in zip(prediction.steps, replayed.rows, strict=True):
         error = _error(ours.duration, theirs.duration)
-        table.add_row(f"{ours.index} {ours.phase}", seconds(ours.duration), seconds(theirs.duration), error)
+        table.add_row(f"{ours.index} {ours.use.kind}", seconds(ours.duration), seconds(theirs.duration), error)
     return table
 
 
@@ -161,7 +159,7 @@ def _save(prediction: Prediction, replayed: Replayed, out: Path | None) -> Path:
     measured: dict[str, Any] = {
         "schema_version": 1,
         "steps": [
-            {"index": row.index, "phase": row.phase, "duration_s": row.duration, "losses_s": row.losses._asdict()}
+            {"index": row.index, "phase": row.use.kind, "duration_s": row.duration, "losses_s": row.losses._asdict()}
             for row in replayed.rows
         ],
         "peak_allocated_bytes": replayed.peak_allocated,

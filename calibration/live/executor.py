@@ -124,7 +124,7 @@ class Executor:
             base = device.gate(streams, gate) if gate else device.record(COMPUTE)
             zero = self._zero = perf_counter()
             for number, section in calls:
-                self.memory.loading = self.program.sections[number].phase == "load"
+                self.memory.loading = self.program.sections[number].use.kind == "load"
                 begin = perf_counter() - zero
                 for call in section:
                     call()

@@ -21,7 +21,6 @@ from .commands import (
     HostWork,
     Part,
     Passage,
-    Phase,
     Section,
     StreamProgram,
     Synchronize,
@@ -30,7 +29,8 @@ from .commands import (
 from .forwards import Forwards
 from .groups import CFG, SEQUENCE, WORLD, ParallelGroups, Partition
 from .policies import policy_program
-from .policies.hooks import PolicyProgram
+from .policies.hooks import EXPERT_NAMES, PolicyProgram
+from .uses import LOADING, Use, UseKind
 
 LATENT_CHANNELS = 64
 """Of one token: 16 channels, 1 x 2 x 2 patches."""
@@ -41,11 +41,11 @@ def build(scenario: Scenario) -> StreamProgram:
     policy = policy_program(scenario)
     layout = layout_of(scenario)
     sections = [
-        Section("load", "load", None, tuple(_load(scenario, policy))),
-        Section("encode", "encode", None, tuple(_encode(scenario, policy))),
+        Section("load", LOADING, tuple(_load(scenario, policy))),
+        Section("encode", _use_of("encode", scenario.model.text_encoder), tuple(_encode(scenario, policy))),
     ]
     sections += _steps(scenario, policy, layout)
-    sections.append(Section("decode", "decode", None, tuple(_decode(scenario, policy))))
+    sections.append(Section("decode", _use_of("decode", scenario.model.vae), tuple(_decode(scenario, policy))))
     title = scenario.name or f"{scenario.model.name} {policy.name}"
     return StreamProgram(title, tuple(sections), parallel_groups(scenario), policy.high_priority)
 
@@ -57,6 +57,10 @@ def parallel_groups(scenario: Scenario) -> ParallelGroups:
     if scenario.workload.cfg_mode(scenario.model) == "split":
         named[CFG] = tuple(zip(*sequence, strict=True))
     return ParallelGroups(scenario.workload.gpus, named)
+
+
+def _use_of(kind: UseKind, component: Component | None) -> Use:
+    return Use(kind, "" if component is None else component.name)
 
 
 def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
@@ -141,13 +145,13 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
         now = (expert, policy.state())
         repeats = now == state and step > 1
         state = now
-        phase: Phase = "switch" if previous not in (None, expert) else "denoise"
+        kind: UseKind = "switch" if previous not in (None, expert) else "denoise"
         commands = None if repeats else Written(_step(scenario, policy, forwards, step, expert))
         last = sections[-1].commands if sections else None
         if isinstance(last, Written) and (commands is None or commands.same(last)):
             commands = last
         assert commands is not None
-        sections.append(Section(f"step {step}", phase, step, commands))
+        sections.append(Section(f"step {step}", Use(kind, EXPERT_NAMES[expert], step=step), commands))
         previous = expert
     return sections
 

@@ -16,7 +16,7 @@ from offsim.scenario.units import SUFFIXES, dimension_of
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
-from .steps import Losses, StepRow
+from .steps import Losses, UseRow
 
 OWNERS_SHOWN = 6
 NOTHING = "0.00"
@@ -156,15 +156,15 @@ def step_table(prediction: Prediction) -> Table:
     return table
 
 
-def step_numbers(steps: list[StepRow]) -> str:
+def step_numbers(steps: list[UseRow]) -> str:
     first, last = steps[0].index, steps[-1].index
     return f"{first}" if first == last else f"{first}-{last}"
 
 
-def step_cells(step: StepRow, ends: tuple[float, float]) -> tuple[str, ...]:
+def step_cells(step: UseRow, ends: tuple[float, float]) -> tuple[str, ...]:
     """The cells of a step's row after its number."""
     moved = (step.h2d_bytes, step.d2h_bytes, step.collective_bytes)
-    return (step.phase, with_interval(step.duration, ends), *map(gb, moved))
+    return (step.use.kind, with_interval(step.duration, ends), *map(gb, moved))
 
 
 def time_table(prediction: Prediction) -> Table:

@@ -20,6 +20,7 @@ from offsim.program.commands import (
 )
 from offsim.program.groups import sequence_groups
 from offsim.program.text import format_program
+from offsim.program.uses import LOADING, Use
 from offsim.scenario.policy import (
     FSDP,
     AccelerateModel,
@@ -137,9 +138,9 @@ def every_command() -> StreamProgram:
         Allocate("other", 1e6, "copy"),
         Free("other", ("compute",)),
     )
-    steps = tuple(Section(f"step {i}", "denoise", i, step) for i in range(3))
+    steps = tuple(Section(f"step {i}", Use("denoise", step=i), step) for i in range(3))
     groups = sequence_groups((0, 1), (2, 3))
-    return StreamProgram("every command", (Section("load", "load", None, load), *steps), groups)
+    return StreamProgram("every command", (Section("load", LOADING, load), *steps), groups)
 
 
 def test_the_full_text_has_sizes_and_work(compare):

@@ -19,6 +19,7 @@ from offsim.program.commands import (
     Wait,
 )
 from offsim.program.groups import sequence_groups
+from offsim.program.uses import LOADING, Use
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.policy import FSDP, AccelerateModel, DiffusersGroup, FullModel, Resident, SGLangLayerwise
@@ -51,8 +52,8 @@ POLICIES = (
 
 
 def program(*steps: tuple[Command, ...], load: tuple[Command, ...] = ()) -> StreamProgram:
-    sections = [Section(f"step {i}", "denoise", i, commands) for i, commands in enumerate(steps)]
-    return StreamProgram("hand-written", (Section("load", "load", None, load), *sections), sequence_groups((0,)))
+    sections = [Section(f"step {i}", Use("denoise", step=i), commands) for i, commands in enumerate(steps)]
+    return StreamProgram("hand-written", (Section("load", LOADING, load), *sections), sequence_groups((0,)))
 
 
 def messages(*commands: Command, load: tuple[Command, ...] = ()) -> list[str]:

@@ -13,6 +13,7 @@ from offsim.program.check import problems
 from offsim.program.commands import Collective, Section, StreamProgram, Synchronize
 from offsim.program.groups import ParallelGroups, sequence_groups
 from offsim.program.text import format_program
+from offsim.program.uses import Use
 from offsim.scenario.load import load_model
 from offsim.scenario.node import Node, Switch
 from offsim.scenario.policy import Resident
@@ -33,7 +34,7 @@ EXCHANGE = Collective("compute", "exchange", "all-to-all", 200.0)
 
 def step_of(*commands: Collective, groups: ParallelGroups = GRID) -> StreamProgram:
     """A program of one step with these collectives."""
-    section = Section("step 0", "denoise", 0, (*commands, Synchronize("stream", "compute")))
+    section = Section("step 0", Use("denoise", step=0), (*commands, Synchronize("stream", "compute")))
     return StreamProgram("by hand", (section,), groups)
 
 
