@@ -7,6 +7,8 @@ so the same probe calibrates a node and checks the calibration inside the simula
 from typing import NamedTuple, Protocol
 
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
+from offsim.program.groups import sequence_groups
+from offsim.program.uses import LOADING, Use
 
 from .inventory import Inventory
 
@@ -66,5 +68,8 @@ class Bench(Protocol):
 def program_of(commands: tuple[Command, ...], ranks: int) -> StreamProgram:
     """The commands as a program of one sequence group: leading allocations in a section of their own, then the rest."""
     first = next((i for i, command in enumerate(commands) if not isinstance(command, Allocate)), len(commands))
-    sections = (Section("memory", "load", None, commands[:first]), Section("probe", "denoise", 0, commands[first:]))
-    return StreamProgram("probe", sections, (tuple(range(ranks)),))
+    sections = (
+        Section("memory", LOADING, commands[:first]),
+        Section("probe", Use("denoise", step=0), commands[first:]),
+    )
+    return StreamProgram("probe", sections, sequence_groups(tuple(range(ranks))))

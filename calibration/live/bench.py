@@ -7,10 +7,10 @@ Every program runs once before it is timed. Ungated runs are watched: clock and 
 
 import time
 
-from calibration.bench import Reading
+from calibration.bench import Reading, program_of
 from calibration.inventory import Inventory
 from calibration.probes.own_programs import Rates
-from offsim.program.commands import Allocate, Command, Section, StreamProgram
+from offsim.program.commands import Command
 from offsim.program.timeline import Timeline
 
 from .contents import Contents
@@ -78,9 +78,7 @@ class LiveBench:
     def _prepare(self, key: tuple[tuple[Command, ...], int | None]) -> None:
         """Plan the program, run it once, forget the oldest one."""
         commands, only_rank = key
-        first = next((i for i, command in enumerate(commands) if not isinstance(command, Allocate)), len(commands))
-        sections = (Section("memory", "load", None, commands[:first]), Section("probe", "denoise", 0, commands[first:]))
-        program = StreamProgram("probe", sections, (tuple(range(self.ranks)),))
+        program = program_of(commands, self.ranks)
         here = only_rank is None or only_rank == self.session.communicator.rank
         if len(self._kept) >= KEPT_PROGRAMS:
             self.forget()

@@ -18,7 +18,7 @@ from offsim.results.document import SCHEMA_VERSION, run_document
 from offsim.results.layout import gib, new_table, seconds, spaced
 from offsim.results.metrics import LOSSES, STEP_METRICS, UNIT_FACTORS, TimedStep, values
 from offsim.results.predict import Prediction, predict
-from offsim.results.steps import StepRow, step_rows
+from offsim.results.steps import UseRow, step_rows
 from offsim.results.tables import LOSS_NAMES
 from offsim.scenario.files import replacing
 from offsim.scenario.scenario import Scenario, ScenarioError
@@ -33,7 +33,7 @@ MEASURED = (*(metric for metric in STEP_METRICS if metric.name in ("index", "pha
 class Replayed(NamedTuple):
     """What the devices did."""
 
-    rows: list[StepRow]
+    rows: list[UseRow]
     """Durations without instruments, losses from the instrumented run."""
     peak_allocated: int
 
@@ -107,9 +107,7 @@ def replay(session: Session, scenario: Scenario) -> Replayed:
     paired = zip(rows, seen, strict=True)
     return Replayed(
         [
-            StepRow(
-                row.index, row.phase, row.duration, other.losses, row.h2d_bytes, row.d2h_bytes, row.collective_bytes
-            )
+            UseRow(row.use, row.duration, other.losses, row.h2d_bytes, row.d2h_bytes, row.collective_bytes)
             for row, other in paired
         ],
         peak,
@@ -131,7 +129,7 @@ def _steps(prediction: Prediction, replayed: Replayed) -> Table:
     table = new_table("steps", "step", "predicted", "measured", "error")
     for ours, theirs in zip(prediction.steps, replayed.rows, strict=True):
         error = _error(ours.duration, theirs.duration)
-        table.add_row(f"{ours.index} {ours.phase}", seconds(ours.duration), seconds(theirs.duration), error)
+        table.add_row(f"{ours.index} {ours.use.kind}", seconds(ours.duration), seconds(theirs.duration), error)
     return table
 
 

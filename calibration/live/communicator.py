@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from offsim.program.commands import COMPUTE, CollectiveName
+from offsim.program.groups import Partition
 
 
 class Group(NamedTuple):
@@ -24,7 +25,7 @@ class Communicator:
     def __init__(self, rank: int = 0, world: int = 1, device: Any = None) -> None:
         self.rank, self.world = rank, world
         self._device = device
-        self._groups: dict[tuple[tuple[int, ...], str], Group] = {}
+        self._groups: dict[tuple[Partition, str], Group] = {}
 
     def barrier(self) -> None:
         """Returns when every rank is here."""
@@ -39,19 +40,17 @@ class Communicator:
         dist.all_gather_object(values, value)
         return values
 
-    def group(self, name: str, sequences: tuple[tuple[int, ...], ...], stream: str = COMPUTE) -> Group:
-        """This rank's sequence group, or all ranks; each stream has communicators of its own.
+    def group(self, partition: Partition, stream: str = COMPUTE) -> Group:
+        """This rank's group of a partition of all ranks; each stream has communicators of its own.
 
         Collectives of one communicator run one after the other, whatever their streams.
         """
-        everyone = tuple(range(self.world))
-        own = next((g for g in sequences if self.rank in g), everyone) if name == "sequence" else everyone
-        if (own, stream) not in self._groups:
-            groups = sequences if own != everyone else (everyone,)
-            default = own == everyone and stream == COMPUTE
-            handles = {g: None if default else dist.new_group(list(g)) for g in groups}
-            self._groups[own, stream] = Group(len(own), own.index(self.rank), handles[own])
-        return self._groups[own, stream]
+        if (partition, stream) not in self._groups:
+            own = next(group for group in partition if self.rank in group)
+            default = len(own) == self.world and stream == COMPUTE
+            handles = {g: None if default else dist.new_group(list(g)) for g in partition}
+            self._groups[partition, stream] = Group(len(own), own.index(self.rank), handles[own])
+        return self._groups[partition, stream]
 
     def operation(self, kind: CollectiveName) -> Callable[[Any, Any, Group], object]:
         """What runs a kind of collective from an input to an output tensor of bytes."""

@@ -124,7 +124,7 @@ class Executor:
             base = device.gate(streams, gate) if gate else device.record(COMPUTE)
             zero = self._zero = perf_counter()
             for number, section in calls:
-                self.memory.loading = self.program.sections[number].phase == "load"
+                self.memory.loading = self.program.sections[number].use.kind == "load"
                 begin = perf_counter() - zero
                 for call in section:
                     call()
@@ -208,7 +208,7 @@ class Executor:
         return call
 
     def _collective(self, command: Collective, planner: Planner) -> Call:
-        group = self.communicator.group(command.group, self.program.groups, command.stream)
+        group = self.communicator.group(self.program.groups[command.group], command.stream)
         if command.reads:
 
             def gather() -> None:

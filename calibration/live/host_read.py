@@ -5,6 +5,8 @@ read right before and after what it is compared with, as the resident run is. Ra
 """
 
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Record, Section, StreamProgram
+from offsim.program.groups import sequence_groups
+from offsim.program.uses import LOADING, Use
 
 from .session import Session, merged
 
@@ -36,5 +38,5 @@ def _program(ranks: int) -> StreamProgram:
     names = [NAMES[i % len(NAMES)] for i in range(COPIES)]
     copies = [Copy(COMPUTE, name, "H2D", BYTES, "pinned", name) for name in names]
     timed: tuple[Command, ...] = (Record(COMPUTE, "begin"), *copies, Record(COMPUTE, "end"))
-    sections = (Section("memory", "load", None, tuple(memory)), Section("copies", "denoise", 0, timed))
-    return StreamProgram("host read", sections, (tuple(range(ranks)),))
+    sections = (Section("memory", LOADING, tuple(memory)), Section("copies", Use("denoise", step=0), timed))
+    return StreamProgram("host read", sections, sequence_groups(tuple(range(ranks))))

@@ -147,7 +147,7 @@ class Alternating:
 
 def steps_of(executor: Executor) -> list[int]:
     """The sections that are denoising steps."""
-    return [number for number, section in enumerate(executor.program.sections) if section.step is not None]
+    return executor.program.numbers_of()
 
 
 def record_of(case: str, raw: dict[str, Any], measured: Measured, fingerprint: str, run: int) -> dict[str, Any]:

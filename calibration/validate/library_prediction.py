@@ -150,7 +150,7 @@ def with_launch_cost(node: Node, record: LibraryRecord) -> Node:
     if not seconds or record.small_shape is None:
         return node
     program = build(scenario_of(record.small_shape, record.small_tokens, node, Resident()))
-    step = next(section for section in program.sections if section.step == STEPS - 1)
+    step = program.sections[program.step_number(STEPS - 1)]
     kernels = sum(len(command.kernels) for command in step.commands if isinstance(command, Compute))
     launch = Quantity(median(seconds[1:]) / kernels, "measured", "forwards of a small model")
     return structs.replace(node, overheads=structs.replace(node.overheads, launch=launch))
@@ -188,7 +188,8 @@ def with_host_costs(record: LibraryRecord, node: Node) -> Policy:
     if "hook_cost" not in policy.parameters or len(seconds) < 3 or record.small_shape is None:
         return policy
     probed = scenario_of(record.small_shape, record.small_tokens, node, structs.replace(policy, hook_cost=PROBED_HOOK))
-    step = next(section for section in build(probed).sections if section.step == STEPS - 1)
+    program = build(probed)
+    step = program.sections[program.step_number(STEPS - 1)]
     hooks = sum(isinstance(command, HostWork) and command.name == "hook" for command in step.commands)
     without = predict(structs.replace(probed, policy=policy)).steps[-1].duration
     cost = max(0.0, median(seconds[2:]) - without) / hooks

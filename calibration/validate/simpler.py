@@ -34,7 +34,8 @@ class Sums(NamedTuple):
 
 def sums_of(scenario: Scenario, index: int) -> Sums:
     """What one step of the program adds up to."""
-    section = next(s for s in build(scenario).sections if s.step == index)
+    program = build(scenario)
+    section = program.sections[program.step_number(index)]
     durations = Durations(scenario)
     compute = sum(durations.of_command(c) for c in section.commands if isinstance(c, Compute))
     collective = sum(_collective(scenario.node, c) for c in section.commands if isinstance(c, Collective))

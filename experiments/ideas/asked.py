@@ -20,9 +20,10 @@ from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
+from offsim.program.uses import total_seconds
 from offsim.results.memory import out_of_memory, phase_peaks
 from offsim.results.predict import two_weights
-from offsim.results.steps import StepRow, ledger, step_rows
+from offsim.results.steps import UseRow, ledger, step_rows
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import Node
 from offsim.scenario.policy import Policy
@@ -216,9 +217,9 @@ def answered(idea: Idea, scenario: Scenario) -> Answer:
     return Answer(
         idea,
         tuple(row.duration / requests for row in middle),
-        next(row.duration for row in runs[0] if row.phase == "switch") / requests,
+        next(row.duration for row in runs[0] if row.use.kind == "switch") / requests,
         runs[0][0].duration / requests,
-        tuple(sum(row.duration for row in rows) / requests for rows in runs),
+        tuple(total_seconds(rows) / requests for rows in runs),
         {name: seconds / requests for name, seconds in split(middle[0].losses, charges).items()},
         middle[0].h2d_bytes,
         max(peak.allocated for peak in peaks),
@@ -228,9 +229,9 @@ def answered(idea: Idea, scenario: Scenario) -> Answer:
     )
 
 
-def _steady(rows: list[StepRow]) -> StepRow:
+def _steady(rows: list[UseRow]) -> UseRow:
     """The median step that is neither the first nor a switch."""
-    usual = sorted((row for row in rows[1:] if row.phase == "denoise"), key=lambda row: row.duration)
+    usual = sorted((row for row in rows[1:] if row.use.kind == "denoise"), key=lambda row: row.duration)
     return usual[len(usual) // 2]
 
 

@@ -30,8 +30,10 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.load import parse_scenario
 from offsim.program.offloading.hooks import wait_stream
+from offsim.program.uses import LOADING, Use
 from offsim.scenario.scenario import Scenario
 
 HERE = Path(__file__).parent
@@ -81,8 +83,10 @@ def program(asked: Scenario, layerwise: bool) -> StreamProgram:
             commands.append(Record("copy", "ready"))
         commands += measured_block(asked, f"blocks.{i}")
     commands.append(Synchronize("device"))
-    load = Section("load", "load", None, tuple(Allocate(f"buffer {i}", LAYER_BYTES, COMPUTE) for i in range(2)))
-    return StreamProgram("forward", (load, Section("forward", "denoise", 0, tuple(commands))), ((0, 1),))
+    load = Section("load", LOADING, tuple(Allocate(f"buffer {i}", LAYER_BYTES, COMPUTE) for i in range(2)))
+    return StreamProgram(
+        "forward", (load, Section("forward", Use("denoise", step=0), tuple(commands))), sequence_groups((0, 1))
+    )
 
 
 def predicted(node: str, layerwise: bool, *, contention: bool = True) -> float:
@@ -190,8 +194,10 @@ def _parts_program(asked: Scenario, resident: dict[str, float], sent: float, rel
     commands += [kernels("gap 1", "gemm", gap), *exchange("k"), kernels("gap 2", "gemm", gap), *exchange("v")]
     commands += [kernels("attention", "attention", resident["attention"] / 1e3), *exchange("out")]
     commands += [kernels("rest", "gemm", resident["rest"] / 1e3), Synchronize("device")]
-    load = Section("load", "load", None, (Allocate("buffer 0", LAYER_BYTES, COMPUTE),))
-    return StreamProgram("block", (load, Section("block", "denoise", 0, tuple(commands))), ((0, 1),))
+    load = Section("load", LOADING, (Allocate("buffer 0", LAYER_BYTES, COMPUTE),))
+    return StreamProgram(
+        "block", (load, Section("block", Use("denoise", step=0), tuple(commands))), sequence_groups((0, 1))
+    )
 
 
 def block_table() -> Table:

@@ -24,7 +24,9 @@ from offsim.program.commands import (
     Wait,
     Written,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.systems.resident import Resident
+from offsim.program.uses import LOADING, Use
 from offsim.scenario.load import load_model
 from offsim.scenario.node import (
     GPU,
@@ -156,9 +158,9 @@ def program(gpus: int, steps: int = STEPS) -> StreamProgram:
     end: Passage = (Part((Synchronize("stream", COMPUTE),)),)
     commands = Written([*([forward] * FORWARDS), end])
     first_copy = Copy(COPY, "layer 0", "H2D", LAYER_BYTES, "pinned", "weights")
-    load = Section("load", "load", None, (kernels[2], first_copy, Record(COPY, "layer 0 ready")))
-    sections = tuple(Section(f"step {i}", "denoise", i, commands) for i in range(steps))
-    return StreamProgram("wan27", (load, *sections), (tuple(range(gpus)),))
+    load = Section("load", LOADING, (kernels[2], first_copy, Record(COPY, "layer 0 ready")))
+    sections = tuple(Section(f"step {i}", Use("denoise", step=i), commands) for i in range(steps))
+    return StreamProgram("wan27", (load, *sections), sequence_groups(tuple(range(gpus))))
 
 
 def scenario(gpus: int, *, distinct: bool = False) -> Scenario:

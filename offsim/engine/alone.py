@@ -47,8 +47,7 @@ class Alone:
         self._plans = prepared.plans
         self.fabric, self.folded = prepared.fabric(), prepared.folded()
         self._routes = self.folded or FabricRoutes(self.fabric, aggregated=False)
-        self.everyone = tuple(sorted(self.fabric.ranks))
-        self.ranks = self.everyone if self.folded is None else tuple(sorted(self.folded.represented))
+        self.ranks = tuple(self.fabric.ranks if self.folded is None else sorted(self.folded.represented))
         self.alike = len(self.ranks) == 1
         self._durations = prepared.durations
         self.host_costs = prepared.costs
@@ -172,8 +171,7 @@ class Alone:
             copy = self.fabric.copy_class(rank, command.direction, command.host_memory)
             return _loads([(copy, command.bytes)])
         kind, sent = command.kind, command.bytes
-        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
-        group = next(group for group in groups if rank in group)
+        group = self.program.groups.of(command.group, rank)
         if len(group) == 1:
             return {}
         if kind != "all-to-all":
@@ -195,7 +193,7 @@ class Alone:
             return _loads(
                 (used.copy_class(rank, command.direction, command.host_memory), command.bytes) for rank in self.ranks
             )
-        groups = self.program.groups if command.group == "sequence" else (self.everyone,)
+        groups = self.program.groups[command.group]
         chosen = [group for group in groups if len(group) > 1 and any(rank in group for rank in self.ranks)]
         return _loads((move[2], move[3]) for group in chosen for move in self._routes.transfers(command, group))
 

@@ -1,6 +1,6 @@
 """Lower bounds on a program's durations, without a clock: what no schedule on this node can beat.
 
-A duration is what a step's row shows: host clock from begin to end if the section ends with a synchronisation
+A duration is what a section's row shows: host clock from begin to end if the section ends with a synchronisation
 of the compute stream (closed), else from the compute stream's end of the section before to its own (open).
 Three bounds, the largest counts:
 
@@ -16,7 +16,7 @@ issued may already be there. Open sections have only (a), from the compute strea
 before they begin. Interference, queue depth and ranks that wait for each other only add to these.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from math import fsum, inf
 from typing import Protocol, TypeVar
@@ -32,6 +32,7 @@ from offsim.program.commands import (
     passages_of,
     stream_of,
 )
+from offsim.program.uses import DENOISING, UseKind
 from offsim.scenario.scenario import Scenario
 
 from .acts import Act, Acts, Standing
@@ -50,21 +51,27 @@ def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
     ]
 
 
-def lower_bound(scenario: Scenario, program: StreamProgram, prepared: Prepared | None = None) -> float:
-    """Seconds that nothing can beat from the first begin of the first step to the last end of the last one.
+def lower_bound(
+    scenario: Scenario,
+    program: StreamProgram,
+    prepared: Prepared | None = None,
+    kinds: Collection[UseKind] = DENOISING,
+) -> float:
+    """Seconds that nothing can beat from the first begin to the last end of the uses of these kinds.
 
-    The largest of three: the steps' bounds added up on one rank (steps that are all closed or all open do not
-    overlap; otherwise the path through all of them), and bounds (b) and (c) over all steps, which hold the copies
-    that cross from a step to an equal next one. `prepared`: what runs of this program have left, if there were any.
+    They are the denoising steps, unless told otherwise, and follow one another. The largest of three: the bounds of
+    their sections added up on one rank (sections that are all closed or all open do not overlap; otherwise the path
+    through all of them), and bounds (b) and (c) over all of them, which hold the copies that cross from a section to
+    an equal next one. `prepared`: what runs of this program have left, if there were any.
     """
     node = Alone(prepared or Prepared(scenario, program))
-    sections = [section for section in program.sections if section.step is not None]
-    steps = [section.commands for section in sections]
-    if len({_closed(commands) for commands in steps}) == 1:
+    sections = [program.sections[number] for number in program.numbers_of(kinds)]
+    of_sections = [section.commands for section in sections]
+    if len({_closed(commands) for commands in of_sections}) == 1:
         times = max(map(sum, _by_rank(node, sections)))
     else:
-        times = max(max(_Path(node, rank, host=0.0, compute=-inf).through(steps)) for rank in node.ranks)
-    runs = _runs(steps)
+        times = max(max(_Path(node, rank, host=0.0, compute=-inf).through(of_sections)) for rank in node.ranks)
+    runs = _runs(of_sections)
     serial = max(
         max(_over_runs(runs, node.needed, partial(node.busy, rank)).values(), default=0.0) for rank in node.ranks
     )
@@ -72,13 +79,13 @@ def lower_bound(scenario: Scenario, program: StreamProgram, prepared: Prepared |
     return max(times, serial, node.fullest(loads, node.rows))
 
 
-def compute_bound(scenario: Scenario, program: StreamProgram) -> float:
+def compute_bound(scenario: Scenario, program: StreamProgram, kinds: Collection[UseKind] = DENOISING) -> float:
     """The same from the compute stream alone: cheap, and close where copies hide.
 
-    Steps that end with its synchronisation, and those that don't, hold what they issue on it one after the other.
+    Sections that end with its synchronisation, and those that don't, hold what they issue on it one after the other.
     """
     node = Alone(Prepared(scenario, program))
-    runs = _runs([section.commands for section in program.sections if section.step is not None])
+    runs = _runs(program.sections[number].commands for number in program.numbers_of(kinds))
     return max(fsum(times * _all_on_compute(node, rank, commands) for commands, times in runs) for rank in node.ranks)
 
 
@@ -96,10 +103,10 @@ def _on_compute(node: Alone, rank: int, command: Command | Template) -> float:
 Runs = list[tuple[Sequence[Command], int]]
 
 
-def _runs(steps: Iterable[Sequence[Command]]) -> Runs:
-    """Consecutive equal steps as (commands, how many)."""
+def _runs(sections: Iterable[Sequence[Command]]) -> Runs:
+    """Consecutive equal sections as (commands, how many)."""
     runs: Runs = []
-    for commands in steps:
+    for commands in sections:
         if runs and runs[-1][0] is commands:
             runs[-1] = (commands, runs[-1][1] + 1)
         else:
@@ -114,9 +121,9 @@ class Needed(Protocol):
 
 
 def _over_runs(runs: Runs, needed: Needed, amounts: "Callable[[Need], dict[Key, float]]") -> dict[Key, float]:
-    """Amounts of needed work over all steps.
+    """Amounts of needed work over all sections.
 
-    A step needs what its own end depends on, and, before an equal step, what that one depends on too.
+    A section needs what its own end depends on, and, before an equal one, what that one depends on too.
     """
     total: dict[Key, float] = {}
     for commands, times in runs:

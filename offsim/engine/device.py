@@ -42,6 +42,7 @@ class Device:
         self.kept: dict[str, str] = {}
         """Direction -> the stream that keeps its engine for its next copy."""
         self.groups: dict[str, tuple[int, ...]] = {}
+        """Its group of each partition of the ranks."""
         self.members: dict[str, tuple[int, ...]] = {}
         """The simulated ranks of each group."""
         self.at_mark: Callable[[Chunk, int], None] | None = None

@@ -11,6 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from offsim.program.commands import CollectiveName, Direction, HostMemory
+from offsim.program.groups import ParallelGroups
 from offsim.scenario.node import CollectiveKind, Node
 
 Usage = dict[int, float]
@@ -52,10 +53,10 @@ class FlowClass:
 
 @dataclass
 class Fabric:
-    """Rows and flow classes of a node, for the sequence-parallel groups of one scenario."""
+    """Rows and flow classes of a node, for the ranks of one program."""
 
     node: Node
-    groups: tuple[tuple[int, ...], ...]
+    groups: ParallelGroups
     proportional_weight: bool = False
     """Collective weights grow with the number of peers instead of staying constant."""
     rows: list[Row] = field(default_factory=list)
@@ -66,7 +67,7 @@ class Fabric:
         self._class_index: dict[object, FlowClass] = {}
         self._bundles: dict[tuple[str, float], tuple[float, tuple[tuple[str, float], ...]]] = {}
         """Of a kind of collective and its bytes: what a rank's kernels move, and what slows them."""
-        self.ranks = [rank for group in self.groups for rank in group]
+        self.ranks = list(range(self.groups.ranks))
         self._socket = {gpu: i for i, socket in enumerate(self.node.host.sockets) for gpu in socket.gpus}
         self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}
 

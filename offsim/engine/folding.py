@@ -15,7 +15,7 @@ from offsim.scenario.node import CollectiveKind
 from .collective import Transfer
 from .fabric import Fabric, FlowClass, Owner, Row, Usage
 from .sharing import shared_rates
-from .symmetry import Symmetry, representatives
+from .symmetry import Symmetry
 
 
 class Peers(NamedTuple):
@@ -32,7 +32,7 @@ class FoldedFabric:
         self.fabric = fabric
         self.symmetry = symmetry
         self.rows: list[Row] = []
-        self.represented = representatives(fabric.groups, symmetry)
+        self.represented = symmetry.represented
         """Simulated rank -> how many it stands for."""
         self._stands_for = {symmetry.ranks[rank]: rank for rank in self.represented}
         self._row_class: dict[Hashable, int] = {}
@@ -122,24 +122,24 @@ class FoldedFabric:
 
     def transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
         """The transfers of the simulated ranks of a group, one for each class of pairs."""
-        key = (command.kind, command.bytes, command.group, group)
+        # Two partitions with this very group have equally many like it: as many as there are ranks like its own.
+        key = (command.kind, command.bytes, group)
         found = self._transfer_lists.get(key)
         if found is None:
-            make = self._pairs if command.kind == "all-to-all" else self._ring
-            found = self._transfer_lists[key] = make(command.kind, command.bytes, group)
+            make, like = self._pairs if command.kind == "all-to-all" else self._ring, self._like(command.group, group)
+            found = self._transfer_lists[key] = make(command.kind, command.bytes, group, like)
         return found
 
-    def _like(self, group: tuple[int, ...]) -> int:
-        """How many sequence groups look like this one; one if it is no sequence group."""
-        if group not in self.fabric.groups:
-            return 1
-        colours = self.symmetry.groups
-        return list(colours.values()).count(colours[self.fabric.groups.index(group)])
+    def _like(self, name: str, group: tuple[int, ...]) -> int:
+        """How many groups of a partition look like this one."""
+        numbers = [(name, number) for number in range(len(self.fabric.groups[name]))]
+        colours = [self.symmetry.groups[number] for number in numbers]
+        return colours.count(colours[self.fabric.groups[name].index(group)])
 
-    def _ring(self, kind: CollectiveName, sent: float, group: tuple[int, ...]) -> list[Transfer]:
+    def _ring(self, kind: CollectiveName, sent: float, group: tuple[int, ...], like: int) -> list[Transfer]:
         """A ring: one flow for all its members, and for the rings of the groups that look alike."""
         first = self.fabric.ring_class(kind, sent, group)
-        usage, own = self._ring_usage(first, self._like(group), self._all), self._ring_usage(first, 1, None)
+        usage, own = self._ring_usage(first, like, self._all), self._ring_usage(first, 1, None)
         call = (kind, ("call", sent, group))
         active = self._active_as(first)
         made = FlowClass(len(self._made), first.label, first.weight, first.cap, usage, call, active, own=own)
@@ -160,9 +160,9 @@ class FoldedFabric:
             largest[folded] = max(largest.get(folded, 0.0), a)
         return tuple((largest if owners is None else total).items())
 
-    def _pairs(self, kind: CollectiveName, sent: float, group: tuple[int, ...]) -> list[Transfer]:
+    def _pairs(self, kind: CollectiveName, sent: float, group: tuple[int, ...], like: int) -> list[Transfer]:
         """An all-to-all: a flow from each simulated rank to one peer of each kind."""
-        owners, like = self._owners(group), self._like(group)
+        owners = self._owners(group)
         colours = Counter(self.symmetry.ranks[rank] for rank in group)
         calls: list[tuple[int, int, FlowClass]] = []
         for rank in (member for member in group if member in self.represented):

@@ -89,9 +89,7 @@ def _run(
 
 
 def _join_groups(rank: Rank, program: StreamProgram, simulated: list[int]) -> None:
-    own = next(group for group in program.groups if rank.index in group)
-    everyone = tuple(sorted(member for group in program.groups for member in group))
-    rank.groups = {"sequence": own, "world": everyone}
+    rank.groups = {name: program.groups.of(name, rank.index) for name in program.groups.names}
     rank.members = {name: tuple(r for r in group if r in simulated) for name, group in rank.groups.items()}
 
 

@@ -1,8 +1,8 @@
-"""Steps that repeat are left out.
+"""Sections that repeat are left out, as steps do; what they are for does not matter here.
 
-Where the state at the begin of a step equals that at the begin of the one before, and both have the same commands, the
-sections on the streams become later ones while the clock stands still. Where the host begins a step as it began the
-same one before, all steps like it are left out, the last one too.
+Where the state at the begin of a section equals that at the begin of the one before, and both have the same commands,
+the sections on the streams become later ones while the clock stands still. Where the host begins a section as it began
+the same one before, all sections like it are left out, the last one too.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from .state import Mark, State, empty_state, look
 
 
 class StepSkips:
-    """Compares states at the begins of steps, and leaves out what repeats."""
+    """Compares states at the begins of sections, and leaves out what repeats."""
 
     def __init__(
         self, program: StreamProgram, network: Network, timeline: Timeline, hosts: Sequence[HostThread]
@@ -29,7 +29,7 @@ class StepSkips:
         self.hosts = hosts
         self._step: Mark | None = None
         self._begin: Mark | None = None
-        """Where the host began the last step."""
+        """Where the host began the last section."""
 
     def at_begin(self, section: int) -> int:
         """A host is about to begin a section, as the only one: how many sections, from this one on, are left out.
@@ -39,8 +39,8 @@ class StepSkips:
         """
         before, at, [host] = self._begin, self.network.agenda.now, self.hosts
         self._begin = None
-        step, late = self.program.sections[section].step, host.clock < at
-        if step is None or late or not host.rank.stream(COMPUTE).idle:
+        late = host.clock < at
+        if not self._may_repeat(section) or late or not host.rank.stream(COMPUTE).idle:
             return 0
         now = self._begin = Mark(section, at, self._begin_state(host), (host.record.length,))
         if before is None or not self._same_section(section, before.number):
@@ -68,7 +68,7 @@ class StepSkips:
         """A section begins on the compute stream of the first simulated rank."""
         before, at = self._step, self.network.agenda.now
         self._step = None
-        if self.program.sections[section].step is None:
+        if not self._may_repeat(section):
             return
         notes = tuple([host.record.length for host in self.hosts])
         now = self._step = Mark(section, at, self._section_state(section), notes)
@@ -89,6 +89,13 @@ class StepSkips:
             host.record.again(first, repeat.times, repeat.period, sections=1)
         self.timeline.repeats.append(repeat)
         self.network.agenda.skipped += repeat.times * repeat.period
+
+    def _may_repeat(self, section: int) -> bool:
+        """Whether the section before or after has the very same commands: else nobody asks for its state."""
+        last = len(self.program.sections) - 1
+        return (section > 0 and self._same_section(section, section - 1)) or (
+            section < last and self._same_section(section + 1, section)
+        )
 
     def _same_section(self, one: int, other: int) -> bool:
         sections = self.program.sections

@@ -21,15 +21,16 @@ from .commands import (
     HostWork,
     Part,
     Passage,
-    Phase,
     Section,
     StreamProgram,
     Synchronize,
     Written,
 )
 from .forwards import Forwards
-from .offloading.hooks import PolicyProgram
+from .groups import CFG, SEQUENCE, WORLD, ParallelGroups, Partition
+from .offloading.hooks import EXPERT_NAMES, PolicyProgram
 from .pages import policy_program
+from .uses import LOADING, Use, UseKind
 
 LATENT_CHANNELS = 64
 """Of one token: 16 channels, 1 x 2 x 2 patches."""
@@ -40,13 +41,26 @@ def build(scenario: Scenario) -> StreamProgram:
     policy = policy_program(scenario)
     layout = layout_of(scenario)
     sections = [
-        Section("load", "load", None, tuple(_load(scenario, policy))),
-        Section("encode", "encode", None, tuple(_encode(scenario, policy))),
+        Section("load", LOADING, tuple(_load(scenario, policy))),
+        Section("encode", _use_of("encode", scenario.model.text_encoder), tuple(_encode(scenario, policy))),
     ]
     sections += _steps(scenario, policy, layout)
-    sections.append(Section("decode", "decode", None, tuple(_decode(scenario, policy))))
+    sections.append(Section("decode", _use_of("decode", scenario.model.vae), tuple(_decode(scenario, policy))))
     title = scenario.name or f"{scenario.model.name} {scenario.policy.tag}"
-    return StreamProgram(title, tuple(sections), tuple(scenario.groups()), policy.high_priority)
+    return StreamProgram(title, tuple(sections), parallel_groups(scenario), policy.high_priority)
+
+
+def parallel_groups(scenario: Scenario) -> ParallelGroups:
+    """The partitions of a scenario's ranks: sequence-parallel groups, and where guidance is split over ranks, `cfg`."""
+    sequence = tuple(scenario.groups())
+    named: dict[str, Partition] = {SEQUENCE: sequence}
+    if scenario.workload.cfg_mode(scenario.model) == "split":
+        named[CFG] = tuple(zip(*sequence, strict=True))
+    return ParallelGroups(scenario.workload.gpus, named)
+
+
+def _use_of(kind: UseKind, component: Component | None) -> Use:
+    return Use(kind, "" if component is None else component.name)
 
 
 def _load(scenario: Scenario, policy: PolicyProgram) -> Iterator[Command]:
@@ -131,13 +145,13 @@ def _steps(scenario: Scenario, policy: PolicyProgram, layout: Layout) -> list[Se
         now = (expert, policy.state())
         repeats = now == state and step > 1
         state = now
-        phase: Phase = "switch" if previous not in (None, expert) else "denoise"
+        kind: UseKind = "switch" if previous not in (None, expert) else "denoise"
         commands = None if repeats else Written(_step(scenario, policy, forwards, step, expert))
         last = sections[-1].commands if sections else None
         if isinstance(last, Written) and (commands is None or commands.same(last)):
             commands = last
         assert commands is not None
-        sections.append(Section(f"step {step}", phase, step, commands))
+        sections.append(Section(f"step {step}", Use(kind, EXPERT_NAMES[expert], step=step), commands))
         previous = expert
     return sections
 
@@ -166,7 +180,7 @@ def _step_end(scenario: Scenario, layout: Layout) -> Iterator[Command]:
     """
     work = scenario.workload
     if work.cfg_mode(scenario.model) == "split":
-        yield Collective(COMPUTE, "combine guidance", "all-reduce", latent_bytes(layout), "world")
+        yield Collective(COMPUTE, "combine guidance", "all-reduce", latent_bytes(layout), WORLD)
     # Four passes over fp32 latents: twice as many elements of an activation's size.
     yield Compute(COMPUTE, "scheduler", (elementwise(layout.rows("image"), 4 * LATENT_CHANNELS * 2),))
     if work.step_end != "none":

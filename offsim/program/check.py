@@ -1,7 +1,7 @@
 """Static check of a stream program: no clock, only what must come before what.
 
 A program passes if no timing whatsoever lets a kernel read weights that haven't arrived, or a copy overwrite
-memory that is still in use. Buffers allocated in the load phase without a copy count as loaded. Memory goes
+memory that is still in use. Buffers allocated while loading without a copy count as loaded. Memory goes
 back to its pool in host order, so every write into a buffer must come after all uses of what was freed into
 its pool before the buffer was allocated: conservative, since the allocator may also hand out other memory. Uses on
 streams that were recorded on the freed memory (`Free.recorded`) are the allocator's to wait for.
@@ -118,11 +118,12 @@ class _Check:
         self._pools: dict[str, Uses] = {}
         """Pool -> uses of the memory that was freed into it."""
         self._order = Order()
+        self._groups = program.groups
         self._reported: set[tuple[int, int, str]] = set()
         self._place: tuple[Section, int, Command]
         self._visit: dict[type, Callable[[Any], None]] = {
             Compute: lambda command: self._use(command, command.reads, command.writes),
-            Collective: lambda command: self._use(command, command.reads, command.writes),
+            Collective: self._collective,
             Copy: self._copy,
             Record: lambda command: self._order.record(command.stream, command.event),
             Wait: self._wait,
@@ -146,14 +147,14 @@ class _Check:
         ]
 
     def _must_be_freed(self, name: str, buffer: Buffer) -> bool:
-        """All but weights: allocated in the load phase, on the host, or copied in by a step and still of use.
+        """All but weights: allocated while loading, on the host, or copied in by a step and still of use.
 
         Of use: not read yet (prefetched for the next forward), or of a name that is never freed (resident
         since its copy). Activations are never copied in; a staging buffer was read, its name freed before.
         """
-        if buffer.section.phase == "load" or buffer.allocate.pool in HOST_POOLS:
+        if buffer.section.use.kind == "load" or buffer.allocate.pool in HOST_POOLS:
             return False
-        if buffer.section.step is None or not buffer.copied:
+        if not buffer.section.use.is_step or not buffer.copied:
             return True
         return buffer.read and name in self._freed
 
@@ -171,6 +172,11 @@ class _Check:
         if key not in self._reported:
             self._reported.add(key)
             self.problems.append(Problem(section.name, position, command, message))
+
+    def _collective(self, collective: Collective) -> None:
+        if collective.group not in self._groups:
+            self._report(f"{_title(collective)} is over groups {collective.group!r}, which the program does not have")
+        self._use(collective, collective.reads, collective.writes)
 
     def _copy(self, copy: Copy) -> None:
         into = copy.direction == "H2D"
@@ -237,7 +243,7 @@ class _Check:
     def _check_read(self, work: Work, buffer: Buffer, piece: Piece) -> None:
         what = f"reads buffer {buffer.allocate.buffer!r}"
         lacking = buffer.lacks(piece)
-        if lacking and (buffer.written or buffer.section.phase != "load"):
+        if lacking and (buffer.written or buffer.section.use.kind != "load"):
             self._report(f"{_title(work)} {what}, {lacking}")
             return
         for written, (writer, tick) in buffer.written.items():

@@ -5,8 +5,11 @@ the host issues it; pageable copies block the host; memory is counted when the h
 command is a plain tuple: printable, comparable, checkable. Left out: graphs, host callbacks, priorities of kernels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, overload
+
+from .groups import SEQUENCE, ParallelGroups
+from .uses import DENOISING, Use, UseKind
 
 Direction = Literal["H2D", "D2H"]
 HostMemory = Literal["pinned", "pageable", "fresh"]
@@ -60,19 +63,18 @@ class Copy(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """A collective over the sequence group (or all ranks); `bytes` go from each rank to the others.
-
-    Of the buffers that it reads and writes, `piece` says which part.
-    """
+    """A collective over the rank's group of a partition; `bytes` go from each rank to the others."""
 
     stream: str
     name: str
     kind: CollectiveName
     bytes: float
-    group: Literal["sequence", "world"] = "sequence"
+    group: str = SEQUENCE
+    """The name of the partition (see groups.py)."""
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     piece: Piece = WHOLE
+    """Which part of the buffers that it reads and writes."""
 
 
 class Record(NamedTuple):
@@ -249,16 +251,17 @@ def coarse(commands: Sequence[Command]) -> list[Command | Template]:
     return [command for passage in passages_of(commands) for part in passage for command in part.coarse()]
 
 
-Phase = Literal["load", "encode", "denoise", "switch", "decode"]
-
-
 class Section(NamedTuple):
-    """A phase outside the denoising loop, or one denoising step."""
+    """The commands of one use of a component, or of loading."""
 
     name: str
-    phase: Phase
-    step: int | None
+    use: Use
     commands: Sequence[Command]
+
+    @property
+    def step(self) -> int | None:
+        """The number of the denoising step that it is, if it is one."""
+        return self.use.step
 
 
 class StreamProgram(NamedTuple):
@@ -269,18 +272,26 @@ class StreamProgram(NamedTuple):
 
     name: str
     sections: tuple[Section, ...]
-    groups: tuple[tuple[int, ...], ...]
-    """Sequence-parallel groups of ranks."""
+    groups: ParallelGroups
     high_priority: tuple[str, ...] = ()
     """Streams that are made with the highest priority. They hold copies only, and copy engines know no priority."""
 
     @property
     def ranks(self) -> int:
-        return sum(len(group) for group in self.groups)
+        return self.groups.ranks
 
     def commands(self) -> list[Command]:
         """All commands in host order."""
         return [command for section in self.sections for command in section.commands]
+
+    def numbers_of(self, kinds: Collection[UseKind] = DENOISING) -> list[int]:
+        """The numbers of the sections whose uses are of these kinds: the denoising steps, unless told otherwise."""
+        return [number for number, section in enumerate(self.sections) if section.use.kind in kinds]
+
+    def step_number(self, step: int, request: int = 0) -> int:
+        """The number of the section that is a denoising step of a request."""
+        uses = [(section.use.request, section.use.step) for section in self.sections]
+        return uses.index((request, step))
 
 
 def stream_of(command: Command | Template) -> str | None:

@@ -28,6 +28,7 @@ from .commands import (
     Wait,
     stream_of,
 )
+from .groups import SEQUENCE, WORLD, Partition
 
 HOST = "host"
 """Stands in the stream column of what is not put on a stream."""
@@ -43,11 +44,11 @@ class Line(NamedTuple):
 
 
 def format_program(program: StreamProgram, steps: Collection[int] | None = None, *, compact: bool = False) -> str:
-    """The program that every rank issues, section by section; a step that repeats is written once.
+    """The program that every rank issues, section by section; a section that repeats is written once.
 
-    With `steps`, only these steps and no other phase.
+    With `steps`, only these denoising steps and no other section.
     """
-    chosen = [section for section in program.sections if steps is None or section.step in steps]
+    chosen = [section for section in program.sections if steps is None or section.use.step in steps]
     distinct = {id(section.commands): section.commands for section in chosen}
     lines = {key: [line_of(command) for command in commands] for key, commands in distinct.items()}
     width = max((len(line.stream) for section in lines.values() for line in section), default=0)
@@ -62,20 +63,32 @@ def format_program(program: StreamProgram, steps: Collection[int] | None = None,
 
 def _title(program: StreamProgram) -> str:
     ranks = "1 rank" if program.ranks == 1 else f"{program.ranks} ranks"
-    groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in program.groups)
+    partitions = "".join(f", {_partition(name, program.groups[name])}" for name in program.groups.named)
     priority = f"; high priority: {', '.join(program.high_priority)}" if program.high_priority else ""
-    return f"{program.name}: {ranks}, sequence-parallel groups {groups}{priority}"
+    return f"{program.name}: {ranks}{partitions}{priority}"
+
+
+def _partition(name: str, partition: Partition) -> str:
+    groups = " ".join("(" + " ".join(map(str, group)) + ")" for group in partition)
+    return f"{'sequence-parallel' if name == SEQUENCE else name} groups {groups}"
 
 
 def _headings(sections: list[Section]) -> Iterator[tuple[str, Section | None]]:
-    """Headings in order, each with the section to write out, or None where one says which step it repeats."""
+    """Headings in order, each with the section to write out, or None where one says which section it repeats."""
     for _, group in groupby(sections, key=lambda section: id(section.commands)):
         first, *repeats = group
-        switch = " (switch)" if first.phase == "switch" else ""
+        switch = " (switch)" if first.use.kind == "switch" else ""
         yield f"{first.name}{switch}", first
         if repeats:
-            numbers = f"{repeats[0].step}" if len(repeats) == 1 else f"{repeats[0].step}..{repeats[-1].step}"
-            yield f"step {numbers}: as {first.name}", None
+            yield f"{_names(repeats)}: as {first.name}", None
+
+
+def _names(sections: list[Section]) -> str:
+    """What sections in a row are called together: steps by their numbers."""
+    if not all(section.use.is_step for section in sections):
+        return ", ".join(section.name for section in sections)
+    first, last = sections[0].use.step, sections[-1].use.step
+    return f"step {first}" if first == last else f"step {first}..{last}"
 
 
 def _compact(line: Line, width: int) -> str:
@@ -118,9 +131,12 @@ def _copy(command: Copy) -> Words:
 
 
 def _collective(command: Collective) -> Words:
-    group = "" if command.group == "sequence" else " over all ranks"
+    group = _OVER.get(command.group, f" over {command.group} groups")
     what = command.name + _piece(command.piece) + group + _uses(command)
     return command.kind, what, f"{_megabytes(command.bytes)} sent"
+
+
+_OVER = {SEQUENCE: "", WORLD: " over all ranks"}
 
 
 def _piece(piece: Piece) -> str:

@@ -97,7 +97,7 @@ class Timeline:
         return self._by_section().within.get(section, [])
 
     def step_seconds(self, rank: int, section: int) -> float:
-        """How long a recorded step really took, its repeated blocks included."""
+        """How long a recorded section, such as a step, really took, its repeated blocks included [s]."""
         start, end = self.step_bounds(rank, section)
         return end - start + sum(repeat.times * repeat.period for repeat in self.repeats_within(section))
 
@@ -106,10 +106,10 @@ class Timeline:
         return instant + self.delay_at(instant)
 
     def step_bounds(self, rank: int, section: int) -> tuple[float, float]:
-        """Start and end of a step in the record's time.
+        """Start and end of a section, such as a step, in the record's time.
 
-        The host's clock where the step ends with a synchronisation (what a progress bar shows); else from the compute
-        stream's end of the previous section to its own, since the host has long run ahead. No two steps overlap.
+        The host's clock where it ends with a synchronisation (what a progress bar shows); else from the compute
+        stream's end of the previous section to its own, since the host has long run ahead. No two sections overlap.
         """
         index = self._by_section()
         window, earlier = index.windows[rank, section], index.earlier.get((rank, section))

@@ -46,7 +46,8 @@ def kind_of(scenario: Scenario, program: StreamProgram) -> str:
 
 def _pageable(program: StreamProgram) -> bool:
     """Whether any step copies from or to memory that is not pinned."""
-    distinct = {id(section.commands): section.commands for section in program.sections if section.step is not None}
+    steps = (program.sections[number].commands for number in program.numbers_of())
+    distinct = {id(commands): commands for commands in steps}
     copies = (command for commands in distinct.values() for command in coarse(commands) if isinstance(command, Copy))
     return any(copy.host_memory != "pinned" for copy in copies)
 

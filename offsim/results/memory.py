@@ -19,11 +19,11 @@ from offsim.program.commands import (
     Copy,
     Free,
     Passage,
-    Phase,
     StreamProgram,
     Synchronize,
     passages_of,
 )
+from offsim.program.uses import UseKind
 from offsim.scenario.scenario import Scenario
 
 ALLOCATED_UNIT = 512
@@ -31,9 +31,9 @@ RESERVED_UNIT = 2**21
 
 
 class PhasePeak(NamedTuple):
-    """The highest levels within one phase, of one rank [bytes]."""
+    """The highest levels within one phase, which is all uses of one kind; of one rank [bytes]."""
 
-    phase: Phase
+    phase: UseKind
     allocated: float
     reserved: float
     """High-water mark of the pools so far."""
@@ -50,7 +50,7 @@ class OutOfMemory(NamedTuple):
 
     where: str
     """device or host."""
-    phase: Phase
+    phase: UseKind
     rank: int
     needed: float
     available: float
@@ -143,18 +143,18 @@ def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
     levels = Levels(scenario.node.host.pinned_rounding)
     if scenario.node.gpu.workspace is not None:
         levels.allocate(Allocate("library workspaces", scenario.node.gpu.workspace.value, COMPUTE))
-    peaks: dict[Phase, PhasePeak] = {}
+    peaks: dict[UseKind, PhasePeak] = {}
     before: tuple[object, ...] = ()
     for section in program.sections:
-        state = (id(section.commands), section.phase, *levels.state)
+        kind = section.use.kind
+        state = (id(section.commands), kind, *levels.state)
         if state != before:
-            passages = passages_of(section.commands)
-            peaks[section.phase] = _section_peak(section.phase, passages, levels, peaks.get(section.phase))
+            peaks[kind] = _section_peak(kind, passages_of(section.commands), levels, peaks.get(kind))
         before = state
     return list(peaks.values())
 
 
-def _section_peak(phase: Phase, passages: Sequence[Passage], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
+def _section_peak(phase: UseKind, passages: Sequence[Passage], levels: Levels, peak: PhasePeak | None) -> PhasePeak:
     highest = _Highest(levels, *((peak.allocated, peak.pinned, peak.pageable) if peak else (-1.0, 0.0, 0.0)))
     before: tuple[object, ...] = ()
     for passage in passages:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from offsim.program.pages import page_of
+from offsim.program.uses import Use
 from offsim.scenario.scenario import Scenario
 
 from .memory import PhasePeak
-from .steps import Charge, Losses, StepRow
+from .steps import Charge, Losses, UseRow
 
 if TYPE_CHECKING:
     from .predict import Prediction
@@ -66,9 +67,13 @@ def values(metrics: tuple[Metric[Subject], ...], subject: Subject) -> dict[str, 
 class TimedStep(NamedTuple):
     """A denoising step, and the interval that its duration lies in."""
 
-    row: StepRow
+    row: UseRow
     low: float
     high: float
+
+
+ALL_STEPS = Use("denoise")
+"""Stands for the whole denoising loop."""
 
 
 def timed_steps(prediction: "Prediction") -> list[TimedStep]:
@@ -80,7 +85,7 @@ def all_steps(prediction: "Prediction") -> TimedStep:
     """All steps of a prediction as if they were one; how their losses add up is left out."""
     steps = prediction.steps
     moved = [sum(parts) for parts in zip(*((s.h2d_bytes, s.d2h_bytes, s.collective_bytes) for s in steps), strict=True)]
-    return TimedStep(StepRow(len(steps), "", prediction.total, Losses(), *moved), *prediction.total_interval)
+    return TimedStep(UseRow(ALL_STEPS, prediction.total, Losses(), *moved), *prediction.total_interval)
 
 
 class Whole(NamedTuple):
@@ -166,7 +171,7 @@ DURATION: tuple[Metric[TimedStep], ...] = (
 
 STEP_METRICS: tuple[Metric[TimedStep], ...] = (
     Metric("index", "Number of the step, from 0", lambda s: s.row.index, int, title="step"),
-    Metric("phase", "denoise, or switch where the expert changes", lambda s: s.row.phase, str, title="phase"),
+    Metric("phase", "denoise, or switch where the expert changes", lambda s: s.row.use.kind, str, title="phase"),
     *DURATION,
     *LOSSES,
     *MOVED,

@@ -14,11 +14,12 @@ from offsim.engine.watch import Watch
 from offsim.program.build import build
 from offsim.program.commands import Collective, Command, Copy, StreamProgram, passages_of
 from offsim.program.timeline import Timeline
+from offsim.program.uses import total_seconds
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario, quantities_in_use
 
 from .memory import OutOfMemory, PhasePeak, out_of_memory, phase_peaks
-from .steps import Charge, StepRow, ledger, step_rows, waits
+from .steps import Charge, UseRow, ledger, step_rows, waits
 
 
 class Prediction(NamedTuple):
@@ -27,7 +28,7 @@ class Prediction(NamedTuple):
     scenario: Scenario
     program: StreamProgram
     timeline: Timeline
-    steps: list[StepRow]
+    steps: list[UseRow]
     intervals: list[tuple[float, float]]
     """Per step: shortest and longest duration over what is not known."""
     total_interval: tuple[float, float]
@@ -43,7 +44,7 @@ class Prediction(NamedTuple):
     @property
     def total(self) -> float:
         """Denoising time [s]: the sum of the steps."""
-        return sum(step.duration for step in self.steps)
+        return total_seconds(self.steps)
 
     @property
     def steady(self) -> float:
@@ -53,13 +54,13 @@ class Prediction(NamedTuple):
     @property
     def steady_index(self) -> int:
         """Index of that step."""
-        usual = [s for s in self.steps[1:] if s.phase == "denoise"] or self.steps
+        usual = [s for s in self.steps[1:] if s.use.kind == "denoise"] or self.steps
         return sorted(usual, key=lambda s: s.duration)[len(usual) // 2].index
 
     @property
-    def switch(self) -> StepRow | None:
+    def switch(self) -> UseRow | None:
         """The step at which the expert changes."""
-        return next((step for step in self.steps if step.phase == "switch"), None)
+        return next((step for step in self.steps if step.use.kind == "switch"), None)
 
     @property
     def peak_allocated(self) -> float:
@@ -79,7 +80,7 @@ class Prediction(NamedTuple):
 
     def waits(self, index: int) -> dict[str, float]:
         """What a step's compute stream waited for, by name [s]."""
-        return waits(self.program, self.timeline, index)
+        return waits(self.timeline, self.program.step_number(index))
 
     def ledger(self) -> list[Charge]:
         """The stall ledger of all steps."""
@@ -101,7 +102,7 @@ def predict(scenario: Scenario, watch: Watch | None = None) -> Prediction:
         other = simulate(scenario, proportional_weight=True, prepared=prepared, watch=watch)
         others.append(step_rows(program, other))
     peaks = phase_peaks(scenario, program)
-    totals = [sum(step.duration for step in rows) for rows in others]
+    totals = [total_seconds(rows) for rows in others]
     return Prediction(
         scenario=scenario,
         program=program,
@@ -141,7 +142,8 @@ def _gathers(program: StreamProgram) -> bool:
 
 def _around_blocks(program: StreamProgram) -> Iterator[Command]:
     """What a policy's hooks issue in steps: each distinct part of them once."""
-    distinct = {id(section.commands): section.commands for section in program.sections if section.step is not None}
+    steps = [program.sections[number].commands for number in program.numbers_of()]
+    distinct = {id(commands): commands for commands in steps}
     passages = {id(passage): passage for commands in distinct.values() for passage in passages_of(commands)}
     for part in (part for passage in passages.values() for part in passage):
         yield from part.before
@@ -150,12 +152,12 @@ def _around_blocks(program: StreamProgram) -> Iterator[Command]:
 
 def shortcuts(prediction: Prediction) -> dict[str, int]:
     """What stands for more than itself: ranks that were simulated, steps and blocks that were not; all exact."""
-    timeline = prediction.timeline
+    timeline, sections = prediction.timeline, prediction.program.sections
     return {
         "ranks": timeline.ranks,
         "simulated_ranks": len(timeline.represented),
         "steps": len(prediction.steps),
-        "skipped_steps": sum(repeat.times for repeat in timeline.repeats if not repeat.parts),
+        "skipped_steps": sum(r.times for r in timeline.repeats if not r.parts and sections[r.section].use.is_step),
         "skipped_blocks": sum(repeat.times * repeat.parts for repeat in timeline.repeats),
     }
 

@@ -1,6 +1,6 @@
-"""Where each step's time went, read off a timeline.
+"""Where the time of each use went, of each denoising step above all, read off a timeline.
 
-The compute stream's time in a step is split into disjoint parts: compute, exposed copies, exposed collectives,
+The compute stream's time in a section is split into disjoint parts: compute, exposed copies, exposed collectives,
 contention (what others' use of links and multiprocessors cost) and host-bound (nothing issued). A wait is charged to
 what the awaited stream does meanwhile; a delayed copy's contention counts only while somebody waits for it, spread
 evenly over the copy. Works on simulated and on measured timelines alike.
@@ -8,19 +8,30 @@ evenly over the copy. Works on simulated and on measured timelines alike.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import COMPUTE, Collective, Command, Copy, Passage, Section, StreamProgram, passages_of
+from offsim.program.commands import (
+    COMPUTE,
+    Collective,
+    Command,
+    Copy,
+    Passage,
+    Section,
+    StreamProgram,
+    Written,
+    passages_of,
+)
 from offsim.program.spans import Row
 from offsim.program.timeline import Timeline
+from offsim.program.uses import DENOISING, Use, UseKind
 
 COPY_KINDS = ("H2D", "D2H")
 HOST = "host"
 """Among waits: nothing was issued."""
 EQUALLY_LONG = 1e-9
-"""Relative difference of steps that are as long as each other."""
+"""Relative difference of sections that are as long as each other."""
 Delays = tuple[tuple[str, float], ...]
 """(culprit, seconds)."""
 
@@ -40,26 +51,36 @@ class Losses(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """A line of the stall ledger: in `step`, `waiting` lost `seconds` because of `culprit`."""
+    """A line of the stall ledger: in `use`, `waiting` lost `seconds` because of `culprit`."""
 
-    step: int
+    use: Use
     waiting: str
     culprit: str
     seconds: float
 
+    @property
+    def step(self) -> int | None:
+        """The number of the denoising step that it is of, if it is of one."""
+        return self.use.step
+
 
 @dataclass(frozen=True, slots=True)
-class StepRow:
-    """One denoising step on its slowest rank."""
+class UseRow:
+    """One use of a component, such as a denoising step, on its slowest rank."""
 
-    index: int
-    phase: str
+    use: Use
     duration: float
     losses: Losses
     h2d_bytes: float
     d2h_bytes: float
     collective_bytes: float
-    """Bytes that one rank moves in this step."""
+    """Bytes that one rank moves in this section."""
+
+    @property
+    def index(self) -> int:
+        """The number of the denoising step."""
+        assert self.use.step is not None
+        return self.use.step
 
 
 class RankTracks:
@@ -215,22 +236,25 @@ def _waiting(row: Row) -> str:
     return f"host: {_name(row)}" if kind == "blocked" else _what(row)
 
 
-def step_rows(program: StreamProgram, timeline: Timeline) -> list[StepRow]:
+def step_rows(program: StreamProgram, timeline: Timeline) -> list[UseRow]:
     """One row per denoising step, each as its slowest rank saw it."""
+    return use_rows(program, timeline, DENOISING)
+
+
+def use_rows(program: StreamProgram, timeline: Timeline, kinds: Collection[UseKind]) -> list[UseRow]:
+    """One row per use of these kinds, each as its slowest rank saw it."""
     tracks = _tracks(timeline)
     rows: dict[int, tuple[float, Losses]] = {}
     known: dict[int, dict[str, float]] = {}
     moved = {id(section.commands): traffic(section.commands, known) for section in _distinct(program)}
     result = []
-    for number, section in enumerate(program.sections):
-        if section.step is None:
-            continue
-        recorded = timeline.recorded_section(number)
+    for number in program.numbers_of(kinds):
+        section, recorded = program.sections[number], timeline.recorded_section(number)
         if recorded not in rows:
             duration, losses, _ = _slowest(timeline, recorded, tracks)
             rows[recorded] = (duration, losses)
         duration, losses = rows[recorded]
-        result.append(StepRow(section.step, section.phase, duration, losses, *moved[id(section.commands)]))
+        result.append(UseRow(section.use, duration, losses, *moved[id(section.commands)]))
     return result
 
 
@@ -247,7 +271,7 @@ def _tracks(timeline: Timeline) -> dict[int, RankTracks]:
 
 
 def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) -> tuple[float, Losses, Attribution]:
-    """The longest step over the ranks, where its time went, and whom that is charged to.
+    """The longest section over the ranks, where its time went, and whom that is charged to.
 
     Of ranks that take equally long but for rounding, the first.
     """
@@ -265,7 +289,8 @@ def traffic(
     commands: Sequence[Command], known: dict[int, dict[str, float]] | None = None
 ) -> tuple[float, float, float]:
     """(H2D, D2H, collective) bytes that one rank moves with these commands; `known`: of passages, to be added to."""
-    known = {} if known is None else known
+    if known is None or not isinstance(commands, Written):
+        known = {}  # Other sections' passages are made when asked for: later ones may be where these were in memory.
     moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}
     for passage in passages_of(commands):
         if id(passage) not in known:
@@ -293,30 +318,30 @@ def _moved(passage: Passage) -> dict[str, float]:
     return moved
 
 
-def ledger(program: StreamProgram, timeline: Timeline) -> list[Charge]:
-    """The stall ledger: per step, who waited how long because of whom; largest first within a step."""
+def ledger(program: StreamProgram, timeline: Timeline, kinds: Collection[UseKind] = DENOISING) -> list[Charge]:
+    """The stall ledger: who waited how long because of whom, use by use; largest first within a use.
+
+    The uses are the denoising steps, unless told otherwise.
+    """
     tracks = _tracks(timeline)
     by_section: dict[int, list[Charge]] = {}
     result = []
-    for number, section in enumerate(program.sections):
-        if section.step is None:
-            continue
-        recorded = timeline.recorded_section(number)
+    for number in program.numbers_of(kinds):
+        use, recorded = program.sections[number].use, timeline.recorded_section(number)
         if recorded not in by_section:
             _, _, attribution = _slowest(timeline, recorded, tracks)
             ordered = sorted(attribution.charges.items(), key=lambda item: -item[1])
-            by_section[recorded] = [Charge(0, waiting, who, seconds) for (waiting, who), seconds in ordered]
-        result += [charge._replace(step=section.step) for charge in by_section[recorded] if charge.seconds > 0]
+            by_section[recorded] = [Charge(use, waiting, who, seconds) for (waiting, who), seconds in ordered]
+        result += [charge._replace(use=use) for charge in by_section[recorded] if charge.seconds > 0]
     return result
 
 
-def waits(program: StreamProgram, timeline: Timeline, index: int) -> dict[str, float]:
-    """What the compute stream of the slowest rank waited for in a step, and how long [s]; the longest first.
+def waits(timeline: Timeline, section: int) -> dict[str, float]:
+    """What the compute stream of the slowest rank waited for in a section, and how long [s]; the longest first.
 
     `H2D: ...` and `D2H: ...` are copies by the general names of what they move, whether the stream ran them itself,
     waited for them, or stood idle while they kept the host; `host` is idle with nothing issued. They add up to the
-    step's exposed copies, exposed collectives and host-bound time.
+    section's exposed copies, exposed collectives and host-bound time.
     """
-    number = next(i for i, section in enumerate(program.sections) if section.step == index)
-    _, _, attribution = _slowest(timeline, timeline.recorded_section(number), _tracks(timeline))
+    _, _, attribution = _slowest(timeline, timeline.recorded_section(section), _tracks(timeline))
     return dict(sorted(attribution.waits.items(), key=lambda item: -item[1]))

@@ -18,7 +18,7 @@ from offsim.scenario.units import SUFFIXES, dimension_of
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .metrics import LOSSES, MOVED, PHASE_METRICS, STEP_METRICS, TimedStep, all_steps, timed_steps
 from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
-from .steps import StepRow
+from .steps import UseRow
 
 OWNERS_SHOWN = 6
 NOTHING = "0.00"
@@ -149,7 +149,7 @@ def step_table(prediction: Prediction) -> Table:
     return table
 
 
-def step_numbers(steps: list[StepRow]) -> str:
+def step_numbers(steps: list[UseRow]) -> str:
     first, last = steps[0].index, steps[-1].index
     return f"{first}" if first == last else f"{first}-{last}"
 
@@ -157,7 +157,7 @@ def step_numbers(steps: list[StepRow]) -> str:
 def step_cells(step: TimedStep) -> tuple[str, ...]:
     """The cells of a step's row after its number."""
     duration = with_interval(step.row.duration, (step.low, step.high))
-    return (step.row.phase, duration, *(gb(metric.amount(step)) for metric in MOVED))
+    return (step.row.use.kind, duration, *(gb(metric.amount(step)) for metric in MOVED))
 
 
 def time_table(prediction: Prediction) -> Table:

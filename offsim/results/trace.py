@@ -174,7 +174,7 @@ def section_events(
     for rank in timeline.represented:
         windows = timeline.hosts[rank].windows()
         for number, section in enumerate(program.sections):
-            yield _slice(section.name, section.phase, rank, threads[STEPS], windows[number], {})
+            yield _slice(section.name, section.use.kind, rank, threads[STEPS], windows[number], {})
             yield _counter("most allocated in section [GiB]", rank, windows[number][0], round(peaks[number] / 2**30, 4))
 
 

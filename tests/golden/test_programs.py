@@ -18,6 +18,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.systems.accelerate_model import AccelerateModel
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
@@ -27,6 +28,7 @@ from offsim.program.systems.resident import Resident
 from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.text import format_program
+from offsim.program.uses import LOADING, Use
 from tests.golden.conftest import HERE
 from tests.golden.test_simgrid_actors import TOLD
 from tests.golden.tiny import library_scenario, tiny_program
@@ -134,8 +136,9 @@ def every_command() -> StreamProgram:
         Allocate("other", 1e6, "copy"),
         Free("other", ("compute",)),
     )
-    steps = tuple(Section(f"step {i}", "denoise", i, step) for i in range(3))
-    return StreamProgram("every command", (Section("load", "load", None, load), *steps), ((0, 1), (2, 3)))
+    steps = tuple(Section(f"step {i}", Use("denoise", step=i), step) for i in range(3))
+    groups = sequence_groups((0, 1), (2, 3))
+    return StreamProgram("every command", (Section("load", LOADING, load), *steps), groups)
 
 
 def test_the_full_text_has_sizes_and_work(compare):

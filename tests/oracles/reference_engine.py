@@ -274,9 +274,7 @@ class Reference:
                 task.state = "done"
 
     def _group(self, rank: Rank, command: Collective) -> tuple[int, ...]:
-        if command.group == "world":
-            return tuple(sorted(member for group in self.program.groups for member in group))
-        return next(group for group in self.program.groups if rank.number in group)
+        return next(group for group in self.program.groups[command.group] if rank.number in group)
 
     def _meet(self, meeting: Meeting, latency: float) -> None:
         for i, (ranks, flow_class, bytes_) in enumerate(meeting.transfers):

@@ -53,7 +53,7 @@ def makespan(timeline: Timeline, sections: range) -> float:
 
 def steps_of(program: StreamProgram) -> range:
     """The sections that are denoising steps."""
-    numbers = [number for number, section in enumerate(program.sections) if section.step is not None]
+    numbers = program.numbers_of()
     return range(numbers[0], numbers[-1] + 1)
 
 

@@ -18,6 +18,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.load import check_scenario
 from offsim.program.systems.accelerate_model import AccelerateModel
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
@@ -25,6 +26,7 @@ from offsim.program.systems.fsdp import FSDP
 from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
+from offsim.program.uses import LOADING, Use
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.scenario import Scenario, ScenarioError
@@ -56,8 +58,8 @@ POLICIES = (
 
 
 def program(*steps: tuple[Command, ...], load: tuple[Command, ...] = ()) -> StreamProgram:
-    sections = [Section(f"step {i}", "denoise", i, commands) for i, commands in enumerate(steps)]
-    return StreamProgram("hand-written", (Section("load", "load", None, load), *sections), ((0,),))
+    sections = [Section(f"step {i}", Use("denoise", step=i), commands) for i, commands in enumerate(steps)]
+    return StreamProgram("hand-written", (Section("load", LOADING, load), *sections), sequence_groups((0,)))
 
 
 def messages(*commands: Command, load: tuple[Command, ...] = ()) -> list[str]:

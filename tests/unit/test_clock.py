@@ -10,7 +10,9 @@ from msgspec import structs
 from offsim.engine.clock import LOWEST, ClockState, PowerCurve
 from offsim.engine.simulate import simulate
 from offsim.program.commands import COMPUTE, Compute, HostWork, Kernel, Record, Section, StreamProgram, Synchronize
+from offsim.program.groups import sequence_groups
 from offsim.program.systems.resident import Resident
+from offsim.program.uses import Use
 from offsim.results.predict import predict, warnings
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Clock, Energy, Knee, Node
@@ -56,7 +58,7 @@ def products(count: int, idle: float = 0.0) -> tuple[object, ...]:
 
 def durations(machine: Node, commands: tuple[object, ...]) -> list[float]:
     scenario = Scenario(tiny_model(), Workload(tokens=512, steps=1, cfg="none"), machine, Resident())
-    program = StreamProgram("load", (Section("load", "denoise", 0, commands),), ((0,),))  # type: ignore[arg-type]
+    program = StreamProgram("load", (Section("load", Use("denoise", step=0), commands),), sequence_groups((0,)))  # type: ignore[arg-type]
     instants = simulate(scenario, program).instants
     count = sum(event.startswith("end") for _, event in instants)
     return [instants[0, f"end {i}"] - instants[0, f"begin {i}"] for i in range(count)]
@@ -210,7 +212,7 @@ def test_the_switch_turns_the_clock_off():
     machine = node(clock())
     scenario = Scenario(tiny_model(), Workload(tokens=512, steps=1, cfg="none"), machine, Resident())
     off = structs.replace(scenario, simulation=structs.replace(scenario.simulation, clock=False))
-    program = StreamProgram("load", (Section("load", "denoise", 0, products(100)),), ((0,),))  # type: ignore[arg-type]
+    program = StreamProgram("load", (Section("load", Use("denoise", step=0), products(100)),), sequence_groups((0,)))  # type: ignore[arg-type]
     ends = [simulate(s, program).instants[0, "end 99"] for s in (scenario, off)]
     assert ends[1] == pytest.approx(0.1) and ends[0] > ends[1]
 

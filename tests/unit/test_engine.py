@@ -20,9 +20,11 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import sequence_groups
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.timeline import Timeline
+from offsim.program.uses import Use
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import (
     GPU,
@@ -72,7 +74,7 @@ NODE = Node(
     nvlink=NVLink(send=LINK, receive=LINK),
     collectives=Collectives(transport="nvlink", all_to_all=COLLECTIVE, all_gather=COLLECTIVE),
 )
-ONE, TWO = ((0,),), ((0, 1),)
+ONE, TWO = sequence_groups((0,)), sequence_groups((0, 1))
 PER_RANK = Simulation(fold=False)
 
 
@@ -83,7 +85,7 @@ def run(*commands: Command, node: Node = NODE, groups=ONE, simulation: Simulatio
 
 def run_steps(*steps: tuple[Command, ...], node: Node = NODE, groups=ONE, simulation=PER_RANK) -> Timeline:
     """The timeline of a program of so many steps."""
-    sections = tuple(Section(f"step {i}", "denoise", i, commands) for i, commands in enumerate(steps))
+    sections = tuple(Section(f"step {i}", Use("denoise", step=i), commands) for i, commands in enumerate(steps))
     program = StreamProgram("by hand", sections, groups)
     workload = Workload(gpus=program.ranks, tokens=64)
     model = load_model("wan2.2-t2v-a14b")

@@ -20,6 +20,7 @@ from experiments.seeds.common import HERE, expected
 from offsim.program.build import build
 from offsim.program.check import problems
 from offsim.program.load import load_scenario
+from offsim.program.uses import Use
 from offsim.results.steps import Charge, Losses
 from offsim.scenario.scenario import RefusedScenario
 
@@ -106,10 +107,11 @@ def test_spread_copies_bring_a_contended_step_near_the_resident_one():
 
 def test_losses_of_a_step_add_up_and_the_largest_difference_is_named():
     losses = Losses(compute=10.0, exposed_copy=1.0, exposed_collective=2.0, contention=3.0, host_bound=0.5)
+    step = Use("denoise", step=3)
     charges = [
-        Charge(3, "collective: blocks.* q", "H2D copy", 1.5),
-        Charge(3, "compute: blocks.* ffn", "H2D interference", 0.5),
-        Charge(3, "wait for blocks.* ready", "H2D copy", 0.75),
+        Charge(step, "collective: blocks.* q", "H2D copy", 1.5),
+        Charge(step, "compute: blocks.* ffn", "H2D interference", 0.5),
+        Charge(step, "wait for blocks.* ready", "H2D copy", 0.75),
     ]
     found = split(losses, charges)
     assert sum(found.values()) == pytest.approx(16.5)

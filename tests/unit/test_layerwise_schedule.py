@@ -28,7 +28,7 @@ def counts(policy: SGLangLayerwise) -> Counts:
     model, work = tiny_model(blocks=40, experts=1), Workload(tokens=64, steps=4, cfg="none")
     scenario = Scenario(model, work, load_node("h100-sxm-x8"), policy)
     check_scenario(scenario)
-    *before, last = [section.commands for section in build(scenario).sections if section.phase != "decode"]
+    *before, last = [section.commands for section in build(scenario).sections if section.use.kind != "decode"]
     live: set[str] = set()
     for commands in before:
         follow(commands, live)

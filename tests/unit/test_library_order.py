@@ -105,7 +105,8 @@ def recorded(policy: Policy, patch: pytest.MonkeyPatch) -> list[list[Call]]:
 
 def programmed(scenario: Scenario) -> list[list[Call]]:
     """The program's commands in each of its steps, in the same words."""
-    steps = [section.commands for section in build(scenario).sections if section.step is not None]
+    program = build(scenario)
+    steps = [program.sections[number].commands for number in program.numbers_of()]
     return [joined(list(_calls(commands))) for commands in steps]
 
 

@@ -3,9 +3,11 @@
 import pytest
 
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Section, StreamProgram, Synchronize
+from offsim.program.groups import sequence_groups
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
+from offsim.program.uses import Use
 from offsim.results.layout import render
 from offsim.results.memory import phase_peaks
 from offsim.results.predict import predict, warnings
@@ -23,7 +25,9 @@ ONE_AT_A_TIME = (10.0, 10.0)
 
 def peaks(*commands: Command) -> tuple[float, float]:
     """Allocated and reserved MiB of one step with these commands."""
-    program = StreamProgram("hand-written", (Section("step 0", "denoise", 0, commands),), ((0,),))
+    program = StreamProgram(
+        "hand-written", (Section("step 0", Use("denoise", step=0), commands),), sequence_groups((0,))
+    )
     (peak,) = phase_peaks(tiny_scenario(Resident()), program)
     return peak.allocated / MIB, peak.reserved / MIB
 

@@ -43,7 +43,7 @@ def test_leading_allocations_come_before_what_is_probed():
     later = (Record(COMPUTE, "begin"), Allocate("c", 1.0, COMPUTE))
     program = program_of((*memory, *later), 2)
     assert [section.commands for section in program.sections] == [memory, later]
-    assert program.groups == ((0, 1),)
+    assert program.groups["sequence"] == ((0, 1),)
 
 
 def test_instants_are_those_of_the_engine():

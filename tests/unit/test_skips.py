@@ -22,6 +22,7 @@ from offsim.program.commands import (
 from offsim.program.spans import Span
 from offsim.program.systems.resident import Resident
 from offsim.program.timeline import Timeline
+from offsim.program.uses import Use
 from offsim.results.steps import step_rows
 from offsim.scenario.load import load_model
 from offsim.scenario.node import Node
@@ -72,7 +73,7 @@ def steps_as_in_full(*steps: Sequence[Command], node: Node = NODE) -> Timeline:
 
 def same_without(simulation: Simulation, steps: Sequence[Sequence[Command]], node: Node) -> Timeline:
     """The timeline of these steps with what the simulation leaves out: spans, and where time goes, as in full."""
-    sections = tuple(Section(f"step {i}", "denoise", i, commands) for i, commands in enumerate(steps))
+    sections = tuple(Section(f"step {i}", Use("denoise", step=i), commands) for i, commands in enumerate(steps))
     program = StreamProgram("by hand", sections, ONE)
     model, workload = load_model("wan2.2-t2v-a14b"), Workload(gpus=1, tokens=64)
     skipping, full = (

@@ -9,10 +9,11 @@ from experiments.speed import workload
 from offsim.engine.fabric import Fabric
 from offsim.engine.folding import FoldedFabric, fold
 from offsim.engine.symmetry import find_symmetry
+from offsim.program.groups import ParallelGroups, sequence_groups
 from offsim.scenario.node import Node, Switch
 
 
-def sizes(node: Node, groups: tuple[tuple[int, ...], ...]) -> list[int]:
+def sizes(node: Node, groups: ParallelGroups) -> list[int]:
     """How many ranks each colour has, largest first."""
     program = workload.program(8)._replace(groups=groups)
     found = find_symmetry(Fabric(node, groups), program)
@@ -26,7 +27,7 @@ def behind(*runs: tuple[int, ...]) -> Node:
     return replace(node, switches=tuple(Switch(gpus=run, h2d=switch.h2d, d2h=switch.d2h) for run in runs))
 
 
-ALL = (tuple(range(8)),)
+ALL = sequence_groups(tuple(range(8)))
 
 
 def folded_over(node: Node) -> FoldedFabric | None:
@@ -35,7 +36,7 @@ def folded_over(node: Node) -> FoldedFabric | None:
     return fold(fabric, find_symmetry(fabric, workload.program(8)))
 
 
-HALVES = ((0, 1, 2, 3), (4, 5, 6, 7))
+HALVES = sequence_groups((0, 1, 2, 3), (4, 5, 6, 7))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from offsim.engine.simulate import simulate
 from offsim.program.commands import COMPUTE, Collective, Command, Copy, Section, StreamProgram, Synchronize
+from offsim.program.groups import sequence_groups
+from offsim.program.uses import Use
 
 from ..common import comparison, expected, wan
 
@@ -21,8 +23,8 @@ def spans(node: str, commands: list[Command]) -> dict[str, float]:
     names = ("launch", "copy", "event", "collective", "allocation", "synchronize")
     quiet: dict[str, Any] = {f"{name}_us": free for name in names}
     asked = wan({"extends": node, "overheads": quiet}, 2, {"name": "resident"})
-    section = Section("probe", "denoise", 0, (*commands, Synchronize("device")))
-    timeline = simulate(asked, StreamProgram("probe", (section,), ((0, 1),)))
+    section = Section("probe", Use("denoise", step=0), (*commands, Synchronize("device")))
+    timeline = simulate(asked, StreamProgram("probe", (section,), sequence_groups((0, 1))))
     return {span.name: 1e3 * span.end for span in timeline.spans if span.rank == 0 and "engine" not in span.track}
 
 

@@ -14,7 +14,7 @@ from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Collective
 from offsim.results.predict import two_weights
-from offsim.results.steps import Losses, StepRow, step_rows
+from offsim.results.steps import Losses, UseRow, step_rows
 from offsim.scenario.scenario import Scenario
 
 from ..common import layerwise
@@ -41,7 +41,7 @@ def main(console: Console) -> bool:
     return True
 
 
-def rows(asked: Scenario) -> list[StepRow]:
+def rows(asked: Scenario) -> list[UseRow]:
     """The third step under each extreme of the weight: neither the first nor a switch."""
     program = build(asked)
     weights = (False, True) if two_weights(asked, program) else (False,)

@@ -145,8 +145,7 @@ def time_of(scenario: Scenario) -> float:
     """Denoising time [s]: the sum of the steps, each as its slowest rank saw it."""
     program = build(scenario)
     timeline = simulate(scenario, program)
-    steps = (number for number, section in enumerate(program.sections) if section.step is not None)
-    return sum(_slowest(timeline, timeline.recorded_section(number)) for number in steps)
+    return sum(_slowest(timeline, timeline.recorded_section(number)) for number in program.numbers_of())
 
 
 def _slowest(timeline: Timeline, section: int) -> float:

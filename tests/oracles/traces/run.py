@@ -108,8 +108,7 @@ def _moves(command: object) -> bool:
 def _wrong_steps(program: StreamProgram, full: Timeline, walks: list[Walk]) -> Iterator[str]:
     """Steps last from when a rank had done all before them to when it has done all of them, on the slowest rank."""
     seconds = [_section_seconds(walk) for walk in walks]
-    numbers = [number for number, section in enumerate(program.sections) if section.step is not None]
-    for number, row in zip(numbers, step_rows(program, full), strict=True):
+    for number, row in zip(program.numbers_of(), step_rows(program, full), strict=True):
         expected = max(of_rank[number] for of_rank in seconds)
         if not near(row.duration, expected):
             yield f"step {row.index} takes {row.duration} s, from the trace {expected}"

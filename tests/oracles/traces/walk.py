@@ -86,8 +86,8 @@ class Walk:
         self.read: dict[tuple[str, Piece], float] = {}
         """Until when each piece of a buffer is."""
         self.costs = self.scenario.node.overheads
-        group = next(group for group in self.program.groups if self.rank in group)
-        self.members = {"sequence": group, "world": tuple(range(self.program.ranks))}
+        groups = self.program.groups
+        self.members = {name: groups.of(name, self.rank) for name in groups.names}
         self._visit: dict[type, Callable[[Any], None]] = {
             Compute: self._compute,
             Copy: self._copy,
