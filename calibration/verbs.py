@@ -48,7 +48,7 @@ def calibrate(
     limit_s
         A configuration that shows nothing for so long is given up.
     """
-    from .orchestrate import Order, calibrate_command, dry_run_command
+    from calibration.calibrate.command import Order, calibrate_command, dry_run_command
 
     if quick and full:
         raise ScenarioError("--quick and --full: choose one")

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import structs
 from scipy.optimize import least_squares
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 from offsim.engine.clock import ClockState, PowerCurve
 from offsim.engine.durations import Piece, kernel_energy
 from offsim.scenario.node import GPU, Clock

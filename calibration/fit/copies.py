@@ -7,7 +7,7 @@ x_down / h2d + x_up / d2h of both directions at once.
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 
 from .estimate import Blocks, Estimate, bootstrap, estimated
 

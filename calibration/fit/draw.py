@@ -1,6 +1,6 @@
 """What the chip draws where none of our kernels runs, off the counter of energy while it idles, copies or exchanges."""
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 
 from .fitting import Fit
 from .loads import drawn

@@ -4,21 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibration.samples import Header, Sample
+from calibration.samples.sample_file import Header, Sample
 
 from . import toml
 from .estimate import Estimate
-
-
-class SummaryRow(NamedTuple):
-    """A line of the table at a calibration's end."""
-
-    parameter: str
-    value: str
-    interval: str
-    held_out_error: str
-    n: int
-    note: str
+from .summary import SummaryRow
 
 
 class Fitted(NamedTuple):

@@ -7,7 +7,8 @@ from . import toml
 from .clock import ClockFit, fit_clock
 from .clock_parameters import AVERAGING, Powers, completed
 from .draw import COPYING, EXCHANGING, collective_power, copy_power, idle_power
-from .fitting import Fit, SummaryRow, bytes_of, note_table
+from .fitting import Fit, bytes_of, note_table
+from .summary import SummaryRow
 from .tables import (
     attention_key,
     attention_work,

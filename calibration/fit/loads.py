@@ -12,7 +12,7 @@ from msgspec import structs
 
 from calibration.probes.kernels_time import guessed_seconds
 from calibration.probes.power import load_kernels
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 from offsim.engine.durations import kernel_duration
 from offsim.program.commands import Kernel
 from offsim.scenario.node import GPU

@@ -9,7 +9,7 @@ from math import exp, log
 
 import numpy as np
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 
 from .estimate import Blocks, Estimate, bootstrap, median_of_medians
 

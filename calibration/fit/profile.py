@@ -8,17 +8,17 @@ import json
 from pathlib import Path
 from statistics import median
 
-from calibration.samples import Header, Sample, read_samples
+from calibration.samples.sample_file import Header, Sample, read_samples
 from offsim.scenario.scenario import ScenarioError
 
 from . import toml
 from .copies import duplex, further_call, link, pageable, together
 from .estimate import Estimate, estimated
-from .fitting import Fit, Fitted, SummaryRow
+from .fitting import Fit, Fitted
 from .gpu import add_clock, fit_gpu
 from .sharing import add_collectives, add_interference
 
-__all__ = ["Fitted", "SummaryRow", "fit_profile", "fit_samples"]
+__all__ = ["Fitted", "fit_profile", "fit_samples"]
 
 
 def fit_profile(paths: list[Path], name: str) -> Fitted:

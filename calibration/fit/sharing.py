@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 from offsim.scenario.scenario import ScenarioError
 
 from . import toml

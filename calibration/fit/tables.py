@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from calibration.probes.kernels_time import packed_bytes
-from calibration.samples import Sample
+from calibration.samples.sample_file import Sample
 from offsim.scenario.quantity import Curve
 from offsim.scenario.scenario import ScenarioError
 

@@ -7,9 +7,9 @@ Every program runs once before it is timed. Ungated runs are watched: clock and 
 
 import time
 
-from calibration.bench import Reading
-from calibration.inventory import Inventory
+from calibration.probes.bench import Reading
 from calibration.probes.own_programs import Rates
+from calibration.samples.inventory import Inventory
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
 from offsim.program.timeline import Timeline
 
@@ -25,7 +25,7 @@ KEPT_PROGRAMS = 4
 
 
 class LiveBench:
-    """See calibration.bench.Bench."""
+    """See calibration.probes.bench.Bench."""
 
     def __init__(self, session: Session, node: Inventory) -> None:
         self.session, self.node = session, node
@@ -40,7 +40,7 @@ class LiveBench:
     def run(
         self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
     ) -> Reading:
-        """See calibration.bench.Bench."""
+        """See calibration.probes.bench.Bench."""
         key = (commands, only_rank)
         if key not in self._kept:
             self._prepare(key)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.table import Table
 
-from calibration.inventory import refuse_busy_gpus
+from calibration.samples.inventory import refuse_busy_gpus
 from offsim.cli_catalogue import emit, write
 from offsim.results.layout import gib, new_table, seconds, spaced
 from offsim.results.predict import Prediction, as_json, predict

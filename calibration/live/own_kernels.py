@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from calibration.kernels.library import Library, load
+from calibration.kernels.bindings import Library, load
 from calibration.probes.own_programs import OUTLASTING, Rates, rates_inside
 
 from .session import Session

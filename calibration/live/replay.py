@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from calibration.parts import Part, parts_of
+from calibration.replays.parts import Part, parts_of
 from offsim.scenario.scenario import Scenario
 
 from .executor import Executor

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 import torch
 
-from calibration.inventory import refuse_busy_gpus
 from calibration.replays.cases import Case, load_cases
-from calibration.script import run_script
+from calibration.samples.inventory import refuse_busy_gpus
+from calibration.samples.script import run_script
 
 from .replay import Alternating, Measured, record_of
 from .session import Session, close_session, open_session

@@ -12,7 +12,7 @@ from statistics import median
 
 import torch
 
-from calibration.bench import Watched
+from calibration.probes.bench import Watched
 
 from .sensors import sensors
 from .session import Session

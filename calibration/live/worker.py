@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from calibration.kernels.library import CudaError
+from calibration.kernels.bindings import CudaError
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
-from calibration.samples import Config, Sample, SampleFile, sample_key
+from calibration.samples.sample_file import Config, Sample, SampleFile, sample_key
 
 from .bench import LiveBench
 from .session import Session, close_session, open_session

@@ -1,10 +1,10 @@
 """Collectives alone, by size and transport."""
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import COMPUTE, Allocate, CollectiveName
 
+from .bench import Bench
 from .probe import Mode, Probe, Readings
 from .writing import collectives, timed
 

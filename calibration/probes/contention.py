@@ -7,9 +7,8 @@ inside the foreground's window only.
 from collections.abc import Callable
 from typing import ClassVar, cast
 
-from calibration.bench import Bench, Reading
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import (
     COMPUTE,
     Allocate,
@@ -22,6 +21,7 @@ from offsim.program.commands import (
     Wait,
 )
 
+from .bench import Bench, Reading
 from .copies import background_rate
 from .kernels_time import guessed_seconds
 from .power import load_kernels

@@ -1,10 +1,10 @@
 """Copies between host and device: rates by size, calls of one transfer, pageable memory, both ways, all GPUs, order."""
 
-from calibration.bench import Bench, Reading
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Direction, Free, Record
 
+from .bench import Bench, Reading
 from .probe import Mode, Probe, Readings
 from .writing import COPY_STREAM, copies, copy_buffers, marked_copies, moved_inside, timed
 

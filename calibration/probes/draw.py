@@ -6,11 +6,11 @@ sensor that averages by itself.
 
 from typing import ClassVar
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import COMPUTE, Allocate, Command, Direction, HostWork, Record, Synchronize
 
+from .bench import Bench
 from .power import keep_watched
 from .probe import Mode, Probe, Readings
 from .writing import COPY_STREAM, collectives, copies, copy_buffers, timed

@@ -4,12 +4,12 @@ Products by rows for every (inputs, outputs) of the models' blocks, attention by
 kernels by bytes, unpacking by the bits of a packed value.
 """
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import COMPUTE, Allocate, Command, Compute, Kernel
 from offsim.program.policies.transfer import BF16_BITS, unpacking
 
+from .bench import Bench
 from .probe import Mode, Probe, Readings
 from .shapes import KEPT_OUT, cross_attentions, grid, products, self_attentions
 from .writing import attention, compute, elementwise, product, relayout, timed, working_memory

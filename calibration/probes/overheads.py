@@ -1,10 +1,10 @@
 """What issuing commands costs the host thread."""
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Kernel, Record, Synchronize, Wait
 
+from .bench import Bench
 from .probe import Mode, Probe, Readings
 from .writing import attention, collectives, compute, elementwise, product, working_memory
 

@@ -6,10 +6,10 @@ beside a copy engine, bound what such a collective can reach.
 
 from typing import NamedTuple, Protocol, cast
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 
+from .bench import Bench
 from .probe import Mode, Probe, Readings
 from .writing import moved_inside
 

@@ -5,8 +5,8 @@ No fit reads these; `python -m calibration.validate.pairs` sets them beside what
 
 from typing import ClassVar
 
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 
 from .contention import CHUNK, CopyCollective
 from .probe import Mode

@@ -8,12 +8,12 @@ that mix classes of kernels each is timed by itself, since a low clock slows the
 from itertools import groupby
 from typing import ClassVar
 
-from calibration.bench import Bench, Reading, Watched
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
 from offsim.program.commands import COMPUTE, Command, Compute, HostWork, Kernel, Record, Synchronize
 from offsim.scenario.load import load_model
 
+from .bench import Bench, Reading, Watched
 from .kernels_time import guessed_seconds
 from .probe import Mode, Probe, Readings
 from .writing import attention, compute, elementwise, product, relayout, timed, working_memory

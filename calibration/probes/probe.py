@@ -7,9 +7,10 @@ how one of them is measured. Probes write stream programs and know neither torch
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config
+
+from .bench import Bench
 
 Mode = Literal["quick", "full"]
 Readings = dict[str, list[float]]

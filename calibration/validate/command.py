@@ -15,6 +15,9 @@ from calibration.replays.cases import without_kind
 from offsim.cli_catalogue import emit, write, write_json
 from offsim.results.layout import Renderable, new_table, pairs, spaced
 
+from .diffusers_prediction import LibraryError, library_error
+from .diffusers_records import read_library
+from .diffusers_report import forward_json, forwards_tables
 from .errors import (
     CaseError,
     Summary,
@@ -27,9 +30,6 @@ from .errors import (
     summary,
     winners,
 )
-from .library import read_library
-from .library_prediction import LibraryError, library_error
-from .library_report import forward_json, forwards_tables
 from .records import CLASSES, NODES, SEEN, Failure, read_records
 from .simpler import SIMPLER
 from .thresholds import THRESHOLDS, Verdict, judge

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from calibration.script import run_script
+from calibration.samples.script import run_script
 from offsim.program.build import build
 from offsim.results.errors import ERRORS, kind_of
 from offsim.scenario.scenario import ScenarioError
 
+from .diffusers_prediction import library_error
+from .diffusers_records import LibraryRecord, read_library
 from .errors import Summary, all_errors, summary_of
-from .library import LibraryRecord, read_library
-from .library_prediction import library_error
 from .records import Record, read_records
 
 TOLERANCE = 0.003

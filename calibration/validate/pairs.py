@@ -15,14 +15,14 @@ from typing import NamedTuple
 from rich.text import Text
 
 from calibration.probes import PROBES
-from calibration.samples import Sample, read_samples
-from calibration.script import run_script
-from calibration.simulated import SimulatedBench
+from calibration.samples.sample_file import Sample, read_samples
+from calibration.samples.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.scenario.load import load_node
 from offsim.scenario.scenario import ScenarioError
 
 from .records import profile_of
+from .simulated_bench import SimulatedBench
 
 PAIRED = {probe.key: probe for probe in PROBES if probe.key.startswith("copy-collective")}
 READ = ("alone", "beside", "copy_rate")

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from calibration.parts import Part, parts_of
 from calibration.replays.cases import Case
-from calibration.replays.lines import lines_in
-from calibration.script import run_script
+from calibration.replays.parts import Part, parts_of
+from calibration.samples.json_lines import lines_in
+from calibration.samples.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.scenario.scenario import Scenario, ScenarioError

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.script import run_script
+from calibration.samples.script import run_script
 from offsim.results.layout import new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.sweep.workers import Workers

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from calibration.replays.cases import Case
-from calibration.replays.lines import lines_in
+from calibration.samples.json_lines import lines_in
 from offsim.scenario.faults import Place
 from offsim.scenario.policy import FullModel, Resident, SGLangLayerwise
 from offsim.scenario.scenario import ScenarioError

@@ -14,8 +14,8 @@ import msgspec
 
 from offsim.scenario.scenario import ScenarioError
 
+from .diffusers_prediction import LibraryError
 from .errors import CaseError, Summary, beside, memory_error, seconds_error, summary, summary_of, winners
-from .library_prediction import LibraryError
 from .records import CLASSES
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")

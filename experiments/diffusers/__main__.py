@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from msgspec import structs
 from rich.table import Table
 
-from calibration.validate.library import Shape, read_library
-from calibration.validate.library_prediction import LibraryError, library_error, scenario_of
+from calibration.validate.diffusers_prediction import LibraryError, library_error, scenario_of
+from calibration.validate.diffusers_records import Shape, read_library
 from calibration.validate.records import NODES, nodes_under
 from offsim.results.layout import gib, new_table, render, spaced
 from offsim.results.predict import Prediction, predict

@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from calibration.validate.diffusers_records import read_library
 from calibration.validate.intervals import as_toml, by_kind, differences
-from calibration.validate.library import read_library
 from calibration.validate.records import read_records
 from offsim import cli
 from offsim.program import candidates as contributed

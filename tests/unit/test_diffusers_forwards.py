@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install -e '.[libraries]'")
 pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[libraries]'")
 
-from calibration.live.diffusers_forwards import Pair
-from calibration.live.diffusers_trace import summary
+from calibration.live.diffusers_forwards.forwards import Pair
+from calibration.live.diffusers_forwards.trace import summary
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ from diffusers import WanTransformer3DModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from calibration.live.diffusers_model import LATENTS, Shape
-from calibration.validate.library_prediction import DRIVER_CALLS_PER_TENSOR
+from calibration.live.diffusers_forwards.model import LATENTS, Shape
+from calibration.validate.diffusers_prediction import DRIVER_CALLS_PER_TENSOR
 from tests.unit.test_wan_eager import VIEWS, fused_attention, fused_rms_norm
 
 MIB = 2**20

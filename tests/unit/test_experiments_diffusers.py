@@ -2,8 +2,8 @@
 
 import pytest
 
-from calibration.validate.library import LibraryRecord
-from calibration.validate.library_prediction import LibraryError
+from calibration.validate.diffusers_prediction import LibraryError
+from calibration.validate.diffusers_records import LibraryRecord
 from calibration.validate.records import NODES
 from experiments.diffusers import __main__ as diffusers
 from offsim.scenario.load import load_node

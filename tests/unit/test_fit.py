@@ -10,9 +10,9 @@ from msgspec import structs
 from calibration.fit.profile import Fitted, fit_profile, fit_samples
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
-from calibration.samples import Header, Sample, read_samples
-from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.samples.sample_file import Header, Sample, read_samples
 from calibration.validate.records import NODES, read_records
+from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.policies.hooks import weights_of
 from offsim.scenario.load import load_node
 from offsim.scenario.node import UNPACKING, Node

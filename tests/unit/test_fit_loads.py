@@ -3,14 +3,14 @@
 import pytest
 from msgspec import structs
 
-from calibration.bench import Reading
 from calibration.fit.clock import Chip, at_first, continuous, settled_classes, while_drawing
 from calibration.fit.clock_parameters import Powers, clock_of, completed, told_by
 from calibration.fit.draw import COPYING, EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
 from calibration.fit.loads import Load, drawn, soak_load
+from calibration.probes.bench import Reading
 from calibration.probes.power import keep_classes, load_kernels
-from calibration.samples import Header, Sample, read_samples
+from calibration.samples.sample_file import Header, Sample, read_samples
 from calibration.validate.records import NODES, nodes_under
 from offsim.engine.durations import kernel_duration, kernel_energy
 from offsim.scenario.load import load_node

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from calibration.kernels import build, library
+from calibration.kernels import bindings, build
+from calibration.kernels.bindings import PROTOTYPES, CudaError, Library
 from calibration.kernels.build import KernelsUnavailable, built_library
-from calibration.kernels.library import PROTOTYPES, CudaError, Library
 
 VERSION = 'if [ "$1" = --version ]; then echo "release 13.0, $VERSION"; exit; fi\n'
 KNOWN = 'if [ "$1" = --list-gpu-arch ]; then printf "compute_80\\ncompute_90\\ncompute_100\\n"; exit; fi\n'
@@ -83,7 +83,7 @@ def kind_of(declaration):
 @pytest.mark.usefixtures("no_nvcc")
 def test_without_nvcc_one_sentence_says_what_to_install_how_to_go_on_and_what_stays_unmeasured(tmp_path):
     with pytest.raises(KernelsUnavailable) as error:
-        library.load(tmp_path)
+        bindings.load(tmp_path)
     sentence = str(error.value)
     expected = (
         "nvcc is not on PATH",
@@ -182,7 +182,7 @@ def test_without_nvcc_a_library_built_from_the_same_sources_is_used(fake_nvcc, s
 def test_a_library_that_does_not_load_is_unavailable_not_a_crash(fake_nvcc, tmp_path):
     fake_nvcc(WRITE)
     with pytest.raises(KernelsUnavailable, match="could not be loaded"):
-        library.load(tmp_path / "cache")
+        bindings.load(tmp_path / "cache")
 
 
 def test_a_build_folder_that_cannot_be_made_is_named(fake_nvcc, tmp_path):
@@ -207,7 +207,7 @@ def test_every_function_of_the_sources_has_its_prototype_and_the_reverse():
 
 
 def test_every_function_is_called_by_a_wrapper():
-    text = (build.SOURCES / "library.py").read_text().split("class Library")[1]
+    text = (build.SOURCES / "bindings.py").read_text().split("class Library")[1]
     assert {name for name in PROTOTYPES if f'"{name}"' not in text} == set()
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[libr
 
 import torch
 
-from calibration.live.diffusers_model import MODES, Shape, offload
+from calibration.live.diffusers_forwards.model import MODES, Shape, offload
 from offsim.program.build import build
 from offsim.program.commands import Command, Compute, Copy, Free, HostWork, Synchronize
 from offsim.scenario.load import load_node

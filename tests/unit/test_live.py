@@ -12,6 +12,7 @@ from msgspec import structs
 
 torch = pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
 
+from calibration.calibrate.command import TYPICAL  # noqa: E402
 from calibration.live import replays  # noqa: E402
 from calibration.live.bench import LiveBench  # noqa: E402
 from calibration.live.communicator import Communicator  # noqa: E402
@@ -22,7 +23,6 @@ from calibration.live.kernels import Activations, Planner, device_copy  # noqa: 
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from calibration.live.replay import Alternating, record_of  # noqa: E402
 from calibration.live.session import Session  # noqa: E402
-from calibration.orchestrate import TYPICAL  # noqa: E402
 from calibration.probes.kernels_time import Unpacking  # noqa: E402
 from calibration.replays.cases import Case, load_cases  # noqa: E402
 from calibration.validate.records import all_records  # noqa: E402

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from calibration.samples import Header, SampleFile
-from calibration.simulated import SimulatedBench, simulated_samples
+from calibration.samples.sample_file import Header, SampleFile
 from calibration.validate.pairs import PAIRED, READ, pairs, tables
 from calibration.validate.records import ANOTHERS, NODES
+from calibration.validate.simulated_bench import SimulatedBench, simulated_samples
 from offsim.results.layout import render
 from offsim.scenario.load import load_node
 from offsim.scenario.scenario import ScenarioError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from calibration.parts import parts_of
+from calibration.replays.parts import parts_of
 from calibration.validate.parts import predicted_parts, tables
 from calibration.validate.records import NODES
 from offsim.program.spans import Span

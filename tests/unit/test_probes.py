@@ -11,13 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 from pytest import approx
 
-from calibration.bench import Reading, program_of
 from calibration.probes import PROBES, Probe
+from calibration.probes.bench import Reading, program_of
 from calibration.probes.copies import background_rate
 from calibration.probes.own_programs import Rates, rates_inside
 from calibration.probes.writing import moved_inside
-from calibration.samples import Config, Sample
-from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.samples.sample_file import Config, Sample
+from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.check import problems
 from offsim.program.commands import Collective, Command, Compute, Copy, Kernel, stream_of
 from offsim.scenario.node import Node

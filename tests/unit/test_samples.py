@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from calibration.inventory import Inventory
-from calibration.samples import Header, Sample, SampleFile
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Header, Sample, SampleFile
 from offsim.scenario.scenario import ScenarioError
 
 MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")

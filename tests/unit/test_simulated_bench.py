@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from calibration.bench import Reading, Unsupported, program_of
 from calibration.probes import PROBES
-from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.probes.bench import Reading, Unsupported, program_of
+from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.commands import (
     COMPUTE,
     Allocate,

@@ -9,8 +9,7 @@ import pytest
 from msgspec import structs
 
 from calibration.validate.command import validate_command
-from calibration.validate.library import Shape, read_library
-from calibration.validate.library_prediction import (
+from calibration.validate.diffusers_prediction import (
     elementwise_bytes,
     library_error,
     model_of,
@@ -19,6 +18,7 @@ from calibration.validate.library_prediction import (
     with_elementwise_rate,
     with_launch_cost,
 )
+from calibration.validate.diffusers_records import Shape, read_library
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
 from offsim.scenario.load import load_node

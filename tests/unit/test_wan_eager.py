@@ -15,8 +15,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch.utils._pytree import tree_leaves
 
-from calibration.live.diffusers_kernels import PER_BLOCK, groups_of
-from calibration.live.diffusers_model import Shape
+from calibration.live.diffusers_forwards.elementwise import PER_BLOCK, groups_of
+from calibration.live.diffusers_forwards.model import Shape
 from tests.unit.alive import Alive
 
 TOKENS, TEXT = 8190, 512

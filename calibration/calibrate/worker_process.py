@@ -22,10 +22,10 @@ from typing import IO, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from calibration.inventory import Inventory
 from calibration.probes import Probe
 from calibration.probes.probe import Mode
-from calibration.samples import SampleFile, sample_key
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import SampleFile, sample_key
 
 Command = Callable[[Path, Sequence[str], str, Inventory], list[str]]
 MOST_DEATHS = 2
@@ -49,7 +49,7 @@ class Outcome:
 
 def worker_command(file: Path, probes: Sequence[str], mode: str, inventory: Inventory) -> list[str]:
     """How a worker is started: alone, or one process per GPU."""
-    tied = ["-m", "calibration.tied"]
+    tied = ["-m", "calibration.calibrate.tied"]
     launcher = [sys.executable, *tied]
     if inventory.gpus > 1:
         launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(inventory.gpus), *tied]
@@ -150,7 +150,7 @@ class Worker:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: see calibration.tied
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: see calibration.calibrate.tied
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,

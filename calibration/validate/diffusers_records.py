@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from calibration.replays.lines import read_lines
+from calibration.samples.json_lines import read_lines
 from offsim.scenario.policy import DiffusersGroup, Policy
 
 from .records import NODES, nodes_under, steady_resident

@@ -1,4 +1,4 @@
-"""What probes run on: live devices (calibration.live.bench) or the engine (calibration.simulated).
+"""What probes run on: live devices (calibration.live.bench) or the engine (calibration.validate.simulated_bench).
 
 A probe writes commands with `Record`s around what it measures and takes differences of the instants that come back,
 so the same probe calibrates a node and checks the calibration inside the simulator.
@@ -6,9 +6,8 @@ so the same probe calibrates a node and checks the calibration inside the simula
 
 from typing import NamedTuple, Protocol
 
+from calibration.samples.inventory import Inventory
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
-
-from .inventory import Inventory
 
 
 class Unsupported(Exception):

@@ -16,18 +16,19 @@ from typing import NamedTuple
 from msgspec import structs
 from rich.table import Table
 
-from calibration.inventory import Inventory, NoGPU, refuse_busy_gpus, take_inventory
+from calibration.fit.profile import fit_profile
+from calibration.fit.summary import summary_table
+from calibration.kernels.build import KernelsUnavailable, built_library
 from calibration.probes import PROBES, Probe
 from calibration.probes.probe import Mode
-from calibration.samples import Header, SampleFile
+from calibration.samples.inventory import Inventory, NoGPU, refuse_busy_gpus, take_inventory
+from calibration.samples.sample_file import Header, SampleFile
 from offsim.cli_catalogue import write
 from offsim.results.layout import new_table, render
 from offsim.scenario.files import replacing
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name
 
-from .fit.profile import SummaryRow, fit_profile
-from .kernels.build import KernelsUnavailable, built_library
 from .worker_process import Command, Outcome, run_workers, worker_command
 
 FINE, FAILED, INTERRUPTED = 0, 1, 130
@@ -161,14 +162,6 @@ def dry_run_command(order: Order) -> int:
         count = len(probe.configurations(order.mode, inventory))
         table.add_row(probe.key, probe.title, ", ".join(probe.identifies), str(count), probe.can_run(inventory))
     return write(render(table) + (f"{supposed}\n" if supposed else ""))
-
-
-def summary_table(rows: list[SummaryRow]) -> Table:
-    """What was fitted."""
-    table = new_table("node profile", "parameter", "value", "95 % interval", "held-out error", "n", "note")
-    for row in rows:
-        table.add_row(row.parameter, row.value, row.interval, row.held_out_error, str(row.n), row.note)
-    return table
 
 
 def waived_table(waived: dict[str, str]) -> Table:

@@ -30,7 +30,7 @@ from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario, check
 from offsim.scenario.workload import Workload
 
-from .library import LibraryRecord, Shape
+from .diffusers_records import LibraryRecord, Shape
 from .records import steady_resident
 
 STEPS = 4

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from calibration.samples import MOST_BYTES
 from offsim.scenario.faults import Place, reason
 from offsim.scenario.files import read_within
+
+from .sample_file import MOST_BYTES
 
 
 def lines_in(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:

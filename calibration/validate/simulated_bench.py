@@ -11,6 +11,11 @@ from random import Random
 
 from msgspec import structs
 
+from calibration.probes import PROBES
+from calibration.probes.bench import Reading, Unsupported, program_of
+from calibration.probes.probe import Mode, Probe
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Config, Sample
 from offsim.engine.host_costs import HostCosts
 from offsim.engine.simulate import simulate
 from offsim.program.commands import Collective, Command, StreamProgram
@@ -21,12 +26,6 @@ from offsim.scenario.policy import Resident
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
-from .bench import Reading, Unsupported, program_of
-from .inventory import Inventory
-from .probes import PROBES
-from .probes.probe import Mode, Probe
-from .samples import Config, Sample
-
 ENDLESS_QUEUE = 1_000_000
 PROBED_SECTION = 1
 JITTER = 0.25
@@ -34,7 +33,7 @@ JITTER = 0.25
 
 
 class SimulatedBench:
-    """See calibration.bench.Bench; `noise` is the relative spread of durations between runs (0: none)."""
+    """See calibration.probes.bench.Bench; `noise` is the relative spread of durations between runs (0: none)."""
 
     def __init__(self, node: Node, noise: float = 0.0, seed: int = 0) -> None:
         self.node = inventory_of(node)
@@ -52,7 +51,7 @@ class SimulatedBench:
         settle: float = 0.0,  # noqa: ARG002
         gated: bool = True,
     ) -> Reading:
-        """See calibration.bench.Bench; raises Unsupported for collectives with copies on one of several ranks."""
+        """A run as Bench says; raises Unsupported for collectives with copies on one of several ranks."""
         ranks = self.ranks if only_rank is None else self._ranks_beside(only_rank, commands)
         program = program_of(commands, ranks)
         timeline = simulate(_scenario(self._gated if gated else self._issuing, ranks), program)

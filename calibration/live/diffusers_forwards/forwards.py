@@ -1,34 +1,23 @@
-"""Measures forwards of the real diffusers library, its offloading modes beside no offloading, in turns.
+"""Forwards of a mode beside forwards without offloading, in turns: R M M R, since both drift with the chip's clock.
 
-    python -m calibration.live.diffusers_forwards --out diffusers.jsonl --limit-s 190
-
-Needs torch, diffusers and accelerate, nothing of offsim's. One JSON line per mode and number of tokens, on the disk as
-soon as it is there; a mode that fails leaves its error. Forwards end with a device synchronisation and are timed by the
-host's clock. Runs of a mode stand between runs without offloading (R M M R): both drift with the chip's clock. One more
-forward runs under the profiler, for where its time went. `--limit-s` is shared out among what is left to measure.
+Forwards end with a device synchronisation and are timed by the host's clock. One more forward runs under the profiler,
+for where its time went. A limit on the time of everything is shared out among what is left to measure.
 """
 
-import argparse
-import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from math import ceil
-from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 
-from .diffusers_model import LATENTS, MODES, TINY, Shape, Weights, forget, forward_of, offload
-from .diffusers_trace import traced
-from .sensors import sensors
+from calibration.live.sensors import sensors
 
-DEFAULT_MODES = ("block-stream", "block-stream-record", "leaf-stream", "leaf-stream-record", "sequential", "block")
-DEFAULT_TOKENS = (8190, 18900, 32760)
+from .model import MODES, Shape, Weights, forget, forward_of, offload
+from .trace import traced
+
 RESIDENT_SECONDS = 1.5
 """How long a run without offloading lasts at least: its first 0.2 s, in which the clock settles, don't count."""
 MODE_SECONDS = 3.0
@@ -205,50 +194,10 @@ def _state(bench: Bench) -> dict[str, float]:
         return {}
 
 
-def header(bench: Bench, fingerprint: str) -> dict[str, Any]:
-    """What was measured with."""
-    import accelerate
-    import diffusers
-    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
-
-    backend, _ = _AttentionBackendRegistry.get_active_backend()
-    return {
-        "record": "diffusers-forwards-of",
-        "shape": bench.shape._asdict(),
-        "weights_bytes": bench.weights.bytes,
-        "workspace_bytes": bench.workspace,
-        "versions": {
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "accelerate": accelerate.__version__,
-        },
-        "attention_backend": str(backend),
-        "gpu": torch.cuda.get_device_name() if bench.on_gpu else "cpu",
-        "fingerprint": fingerprint,
-        "argv": [Path(word).name for word in sys.argv[1:]],
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """A line on the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    print(f"{line.get('mode', line['record'])} {line.get('tokens', '')}: {_brief(line)}", file=sys.stderr, flush=True)
-
-
-def _brief(line: dict[str, Any]) -> str:
-    runs = {key: [s for run in line.get(f"{key}_s", []) for s in run] for key in ("mode", "resident")}
-    words = [f"{key} {median(seconds):.3f} s (n = {len(seconds)})" for key, seconds in runs.items() if seconds]
-    return line.get("error") or ", ".join([line.get("order", ""), *words])
-
-
 def all_lines(bench: Bench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
     """Everything, the quick modes first; a mode that cannot be set up leaves its error."""
-    from .diffusers_costs import costs, small_forwards
-    from .diffusers_kernels import elementwise
+    from .costs import costs, small_forwards
+    from .elementwise import elementwise
 
     yield from resident_lines(bench, tokens)
     yield costs(bench)
@@ -261,25 +210,3 @@ def all_lines(bench: Bench, modes: list[str], tokens: list[int]) -> Iterator[dic
         except Exception as error:
             yield _line(name, 0) | _failure(error)
         left -= len(tokens)
-
-
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--limit-s", type=float, default=190.0, help="seconds for everything, loading included")
-    parser.add_argument("--modes", nargs="*", default=list(DEFAULT_MODES), choices=sorted(MODES))
-    parser.add_argument("--tokens", nargs="*", type=int, default=list(DEFAULT_TOKENS), choices=sorted(LATENTS))
-    parser.add_argument("--fingerprint", default="")
-    parser.add_argument("--cpu", action="store_true", help="a tiny model on the CPU: for tests of this script")
-    options = parser.parse_args()
-    shape, device = (TINY, torch.device("cpu")) if options.cpu else (Shape(), torch.device("cuda", 0))
-    bench = Bench(shape, device, options.limit_s)
-    append(options.out, header(bench, options.fingerprint))
-    for line in all_lines(bench, options.modes, options.tokens):
-        append(options.out, line)
-    print(f"{options.limit_s - bench.left:.0f} s", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

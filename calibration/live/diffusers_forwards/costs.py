@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .diffusers_model import MODES, Shape, Weights, forget, forward_of, offload
+from .model import MODES, Shape, Weights, forget, forward_of, offload
 
 SMALL = Shape(blocks=8, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
 SMALL_TOKENS = 24

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from offsim.results.layout import gib, new_table, seconds
 
-from .library_prediction import LibraryError
+from .diffusers_prediction import LibraryError
 
 
 def forwards_tables(errors: list[LibraryError]) -> list[Table]:
