@@ -84,7 +84,7 @@ def _calibrate(
         path = folder / group.file
         now = datetime.now(UTC).isoformat(timespec="seconds")
         header = Header(order.mode, inventory.fingerprint, group.inventory, now, group.inventory.transport)
-        locks.enter_context(SampleFile(path).lock())
+        locks.enter_context(SampleFile(path).locked())
         SampleFile(path).begin(header)
         outcome = run_workers(
             path, group.probes, order.mode, group.inventory, order.limit_seconds, command, group.environment

@@ -6,14 +6,17 @@ dropped on reading. Values are raw readings in SI units, in the order in which t
 
 import json
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 from msgspec import Struct
 
-from offsim.scenario.files import check_replaceable, read_within
+from offsim.scenario.files import check_own, check_replaceable, read_within
 from offsim.scenario.scenario import ScenarioError
+from offsim.sweep.database import connect
 
 from .inventory import Inventory
 
@@ -65,23 +68,36 @@ class SampleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def lock(self) -> IO[bytes]:
-        """Keep other calibrations out until the answer is closed or this process ends."""
-        import fcntl
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The file for this process alone while the body runs; raises ScenarioError at once if it is another's.
 
+        The lock is SQLite's own, on an empty file beside this one, as that of a sweep's folder: it works on any system,
+        ends with its process, however that ends, and no worker inherits it.
+        """
+        lock = self.path.with_name(f".{self.path.name}.lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             check_replaceable(self.path)
-            file = self.path.open("ab")
+            check_own(lock)
         except OSError as error:
             raise ScenarioError(f"{error.filename}: {error.strerror}; give another --out") from None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+            with closing(connect(lock, "rwc", patience=0)) as connection:
+                self._lock(connection)
+                # The lock's file stays: were it removed, another process might hold the old one and a third a new one.
+                yield
+        except sqlite3.Error as error:
+            raise ScenarioError(f"{lock}: cannot be locked ({error}); give another --out") from None
+
+    def _lock(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
             message = f"{self.path}: another calibration writes here; wait for its end or give another --out"
             raise ScenarioError(message) from None
-        return file
 
     def begin(self, header: Header) -> None:
         """Write the header of a new file, or check that an old one goes on with the same machine and mode."""

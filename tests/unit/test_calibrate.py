@@ -344,7 +344,7 @@ def test_the_environments_nccl_setting_decides_the_transport_unless_told_otherwi
 
 def test_two_calibrations_into_one_folder_are_one_sentence(monkeypatch, tmp_path, command):
     here(monkeypatch, tmp_path)
-    with SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl").lock(), pytest.raises(ScenarioError, match="another"):
+    with SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl").locked(), pytest.raises(ScenarioError, match="another"):
         calibrate_command(Order("full", tmp_path / "out", False, False, 30.0), command("works"))
 
 
