@@ -55,6 +55,16 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     beside: Policy | None = None
     """A second policy that takes turns with the first and the resident run."""
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that the case runs on."""
+        return GPUS[self.kind]
+
+    @property
+    def pageable(self) -> bool:
+        """Whether the policy copies from or to memory that is not pinned."""
+        return not getattr(self.policy, "pinned", True) or getattr(self.policy, "version", "") == "pageable"
+
     def scenario(self, node: str | Node) -> Scenario:
         """The case on a node: a profile's path, a catalogue name, or a node."""
         return self._on(node, self.policy, self.weight_dtype)
@@ -69,7 +79,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
 
     def _on(self, node: str | Node, policy: Policy, weight_dtype: Dtype = "bf16") -> Scenario:
         work = Workload(
-            gpus=GPUS[self.kind],
+            gpus=self.gpus,
             tokens=self.tokens,
             steps=self.steps,
             cfg="none",

@@ -77,10 +77,10 @@ def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]
     parts: list[Renderable] = [classes(errors)]
     if 0 < len(since) < len(errors):
         parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
-    alone = [error for error in errors if error.on_one_gpu]
+    alone = [error for error in errors if error.gpus == 1]
     if 0 < len(alone) < len(errors):
         parts.append(classes(alone, "the same, on one GPU"))
-        parts.append(classes([error for error in errors if not error.on_one_gpu], "the same, on two GPUs"))
+        parts.append(classes([error for error in errors if error.gpus > 1], "the same, on two GPUs"))
     nodes = dict.fromkeys(error.node for error in errors)
     if len(nodes) > 1:
         parts.append(by_node(errors))

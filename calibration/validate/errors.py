@@ -37,16 +37,15 @@ class CaseError(NamedTuple):
     noise: float | None
     simpler: tuple[float, ...]
     """Errors of the simpler models' ratios, in the order of SIMPLER."""
+    gpus: int
+    pageable: bool
+    """Whether the policy copies from or to memory that is not pinned."""
     predicted_beside: float | None = None
     """The ratio if host memory is as fast as it was read beside the case; None where that was not read."""
 
     @property
     def error(self) -> float:
         return self.predicted / self.measured - 1
-
-    @property
-    def on_one_gpu(self) -> bool:
-        return self.name.startswith("x1-")
 
 
 def case_error(record: Record) -> CaseError:
@@ -80,6 +79,8 @@ def case_error(record: Record) -> CaseError:
         None if not peak else prediction.peak_allocated / peak - 1,
         record.noise,
         tuple(ratio / record.ratio - 1 for ratio in ratios),
+        case.gpus,
+        case.pageable,
         _beside(record, scenario, reference, indices),
     )
 
@@ -131,6 +132,11 @@ def beside(errors: list[CaseError]) -> list[CaseError]:
     return [e._replace(predicted=e.predicted_beside) for e in errors if e.predicted_beside is not None]
 
 
+def ratio_error(error: CaseError) -> float:
+    """Of the policy's steady step relative to its resident run."""
+    return error.error
+
+
 def memory_error(error: CaseError) -> float | None:
     """Of the peak, where memory is scored."""
     return error.memory_error
@@ -154,7 +160,7 @@ class Summary(NamedTuple):
     """Share within 1, 3 and 5 %."""
 
 
-def summary(errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = lambda e: e.error) -> Summary | None:
+def summary(errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = ratio_error) -> Summary | None:
     """What a group's errors come to; None if it is empty."""
     return summary_of([(value, error.name) for error in errors if (value := of(error)) is not None])
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from calibration.replays.cases import Case
 from calibration.samples.script import run_script
 from offsim.results.layout import new_table, render, spaced
 from offsim.results.predict import predict
@@ -102,6 +103,13 @@ class Row(NamedTuple):
     nodes: str
     errors: list[tuple[float, str]]
     """Signed, with the case's name."""
+    pinned: list[tuple[float, str]]
+    """Those of policies that copy nothing from or to pageable memory."""
+
+
+def _row(reading: str, nodes: str, errors: list[tuple[Case, float]]) -> Row:
+    pinned = [(error, case.name) for case, error in errors if not case.pageable]
+    return Row(reading, nodes, [(error, case.name) for case, error in errors], pinned)
 
 
 def steady_rows(pairs: list[Pair]) -> list[Row]:
@@ -110,7 +118,7 @@ def steady_rows(pairs: list[Pair]) -> list[Row]:
     for reading in READINGS:
         for title, group in groups(pairs):
             counted = [pair for pair in group if reading.every_line or pair.record.has_settled]
-            rows.append(Row(reading.name, title, [(error_of(*p, reading), p.record.case.name) for p in counted]))
+            rows.append(_row(reading.name, title, [(p.record.case, error_of(*p, reading)) for p in counted]))
     return rows
 
 
@@ -120,8 +128,8 @@ def memory_rows(pairs: list[Pair]) -> list[Row]:
     for name, every in (("every peak", True), ("scored", False)):
         for title, group in groups(pairs):
             counted = [p for p in group if p.record.peak_allocated and (every or p.record.scored_peak)]
-            errors = [(p.told.peak / (p.record.peak_allocated or 1) - 1, p.record.case.name) for p in counted]
-            rows.append(Row(name, title, errors))
+            errors = [(p.record.case, p.told.peak / (p.record.peak_allocated or 1) - 1) for p in counted]
+            rows.append(_row(name, title, errors))
     return rows
 
 
@@ -132,7 +140,7 @@ def table_of(title: str, rows: list[Row]) -> Table:
     for row in rows:
         found = summary_of(row.errors)
         if found is not None:
-            pinned = summary_of([error for error in row.errors if "pageable" not in error[1]])
+            pinned = summary_of(row.pinned)
             cells = [str(found.n), f"{100 * found.median:.2f} %", f"{100 * found.p95:.2f} %"]
             table.add_row(row.reading, row.nodes, *cells, _worst(found), _worst(pinned))
     return table

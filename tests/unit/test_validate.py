@@ -140,6 +140,13 @@ def test_steps_are_also_held_to_in_seconds(cases, tmp_path):
     assert seconds.value == pytest.approx(1 - 1 / 1.1)
 
 
+def test_pageable_cases_are_left_out_by_what_they_copy_and_not_by_their_names(cases, tmp_path):
+    renamed = structs.replace(cases[0], name="x1-slow", policy=structs.replace(cases[0].policy, pinned=False))
+    errors = all_errors(read_records(write(tmp_path, [line(renamed, slower=1.5), line(cases[1])]))[0])
+    bounds = thresholds(tmp_path / "t.toml", ("one GPU", "worst", 0.01), ("one GPU but pageable", "worst", 0.01))
+    assert [verdict.kept for verdict in judge(errors, bounds)] == [False, True]
+
+
 def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):
     assert validate_command(json=True, root=write(tmp_path, [line(cases[0])])) == 0
     found = json.loads(capsys.readouterr().out)
