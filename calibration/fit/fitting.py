@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from msgspec import Struct
 
-from calibration.samples.sample_file import Header, Sample
+from calibration.samples.sample_file import Header, ProbeSample
 from offsim.scenario.quantity import Quantity
 
 from .estimate import Estimate
@@ -25,13 +25,13 @@ class Fitted(NamedTuple):
 class Fit:
     """One fit: samples by probe, and rows of the summary as values come."""
 
-    def __init__(self, headers: list[Header], samples: list[Sample]) -> None:
+    def __init__(self, headers: list[Header], samples: list[ProbeSample]) -> None:
         self.header = headers[-1]
         self.inventory = headers[-1].inventory
         self.samples = samples
         self.rows: list[SummaryRow] = []
 
-    def of(self, probe: str) -> list[Sample]:
+    def of(self, probe: str) -> list[ProbeSample]:
         """Samples of a probe that have readings."""
         return [s for s in self.samples if s.probe == probe and any(s.readings.values())]
 
@@ -57,13 +57,13 @@ class Fit:
         return otherwise if estimate is None else self.measured(key, part, estimate, source)
 
 
-def note_table(fit: Fit, name: str, value: str, errors: list[float], samples: list[Sample]) -> None:
+def note_table(fit: Fit, name: str, value: str, errors: list[float], samples: list[ProbeSample]) -> None:
     """A table in the summary: what it holds, and the errors of sizes that it does not hold."""
     shown = f"{100 * float(np.median(np.abs(errors))):.1f} %" if errors else ""
     worst = f"worst {100 * max(errors, key=abs):+.1f} %" if errors else ""
     fit.rows.append(SummaryRow(name, value, "", shown, len(samples), worst))
 
 
-def bytes_of(sample: Sample) -> float:
+def bytes_of(sample: ProbeSample) -> float:
     """The size of a configuration."""
     return float(sample.config["bytes"])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from calibration.samples.sample_file import Sample
+from calibration.samples.sample_file import ProbeSample
 from offsim.scenario.node import GPU, UNPACKING
 from offsim.scenario.quantity import Curve, Quantity
 
@@ -36,9 +36,9 @@ class ShapedKernels(NamedTuple):
     """Kernels whose rates a GPU has by their shape, each by a size."""
 
     probe: str
-    shape: Callable[[Sample], str]
-    size: Callable[[Sample], float]
-    work: Callable[[Sample], float]
+    shape: Callable[[ProbeSample], str]
+    size: Callable[[ProbeSample], float]
+    work: Callable[[ProbeSample], float]
 
     def tables(self, fit: Fit, source: str) -> dict[str, Curve]:
         """Work per second by shape, in the order of their names."""

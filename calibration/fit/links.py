@@ -10,7 +10,7 @@ from .copies import duplex, further_call, link, pageable, together
 from .estimate import Estimate, estimated
 from .fitting import Fit
 
-UNMEASURED = "not measured"
+NOT_MEASURED = "not measured"
 BACK_TO_BACK = "pinned copies back to back"
 PAGEABLE = {
     "pageable_h2d": ("H2D", "pageable", 7e9),
@@ -26,7 +26,7 @@ def fit_links(fit: Fit) -> tuple[PCIe, Host]:
     """A GPU's own link, and the host memory that copies go to and come from."""
     (h2d, latency), (d2h, _) = link(fit.of("h2d")), link(fit.of("d2h"))
     gamma = duplex(fit.of("bidirectional"), h2d.value, d2h.value, latency.value)
-    further, unknown = further_call(fit.of("chunks")), Quantity(1.6, "guess", UNMEASURED)
+    further, unknown = further_call(fit.of("chunks")), Quantity(1.6, "guess", NOT_MEASURED)
     pcie = PCIe(
         h2d=fit.measured("pcie.h2d", PCIe, h2d, BACK_TO_BACK),
         d2h=fit.measured("pcie.d2h", PCIe, d2h, BACK_TO_BACK),
@@ -42,7 +42,7 @@ def _host(fit: Fit, h2d: Estimate, d2h: Estimate) -> Host:
     pages: dict[str, Any] = {}
     for key, (direction, memory, usual) in PAGEABLE.items():
         found = pageable(fit.of("pageable"), direction, memory)
-        guess = Quantity(usual, "guess", f"{UNMEASURED}: as other nodes")
+        guess = Quantity(usual, "guess", f"{NOT_MEASURED}: as other nodes")
         pages[key] = fit.measured_or(f"host.{key}", Host, found, "blocking copies", guess)
     total = Quantity(fit.inventory.host_memory_bytes, "measured", "the kernel's figure")
     return Host(total, (_socket(fit, h2d, d2h),), **pages)
@@ -62,7 +62,7 @@ def _socket(fit: Fit, h2d: Estimate, d2h: Estimate) -> Socket:
 
 def fit_overheads(fit: Fit) -> Overheads:
     """Host time of every kind of command."""
-    guess = Quantity(USUAL_OVERHEAD, "guess", UNMEASURED)
+    guess = Quantity(USUAL_OVERHEAD, "guess", NOT_MEASURED)
     costs: dict[str, Any] = {}
     for kind in ("launch", "copy", "event", "allocation", "synchronize", "collective"):
         chosen = [s.readings["seconds"] for s in fit.of("overheads") if s.config["command"] == kind]

@@ -6,7 +6,7 @@ slowest of them, so the profile is the node's slower GPU.
 
 from pathlib import Path
 
-from calibration.samples.sample_file import Header, Sample, read_samples
+from calibration.samples.sample_file import Header, ProbeSample, read_samples
 from offsim.scenario.node import Node
 from offsim.scenario.scenario import ScenarioError
 
@@ -27,7 +27,7 @@ def fit_profile(paths: list[Path], name: str) -> Fitted:
     return fit_samples(*read_samples(paths), name)
 
 
-def fit_samples(headers: list[Header], samples: list[Sample], name: str) -> Fitted:
+def fit_samples(headers: list[Header], samples: list[ProbeSample], name: str) -> Fitted:
     """As fit_profile, of samples at hand; the last header's machine is the node."""
     fit = Fit(headers, samples)
     missing = [probe for probe in NEEDED if not fit.of(probe)]

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from msgspec import structs
 
-from calibration.samples.sample_file import Sample
+from calibration.samples.sample_file import ProbeSample
 from offsim.scenario.node import CollectiveKind, Collectives, Interference, NVLink, Transport
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import ScenarioError
@@ -24,7 +24,7 @@ USUAL_BESIDE = {
 """How much longer a collective takes beside the other kind, where that was not measured."""
 BESIDE_H2D = "back-to-back collectives beside H2D"
 UNSHARED = Quantity(0.3, "guess", "not identified: copies and collectives share no link, or this was not measured")
-LONG = 1e6
+FEWEST_RATED_BYTES = 1e6
 """Bytes from which a call's rate says something."""
 
 
@@ -65,9 +65,9 @@ def _collective(fit: Fit, kind: str) -> CollectiveKind:
     return structs.replace(found, link_cost=fit.measured(f"{key}.link_cost", CollectiveKind, cost, source))
 
 
-def _rate(fit: Fit, key: str, samples: list[Sample], latency: float) -> Curve:
+def _rate(fit: Fit, key: str, samples: list[ProbeSample], latency: float) -> Curve:
     """Rates of long calls by the bytes that a rank sends, noted in the summary with the errors of held-out sizes."""
-    long = [s for s in samples if bytes_of(s) >= LONG and not s.held_out]
+    long = [s for s in samples if bytes_of(s) >= FEWEST_RATED_BYTES and not s.held_out]
     points = [(bytes_of(s), bytes_of(s) / (_seconds(s) - latency)) for s in long]
     rates = curve(merged_points(points), "bytes sent / (time - latency)")
     errors = [(latency + bytes_of(s) / rates.at(bytes_of(s))) / _seconds(s) - 1 for s in samples if s.held_out]
@@ -83,14 +83,14 @@ def _link_cost(fit: Fit, kind: str, latency: float) -> Estimate | None:
     return link_cost(fit.of("copy-collective"), latency, kind, alone, host_read)
 
 
-def _seconds(sample: Sample) -> float:
+def _seconds(sample: ProbeSample) -> float:
     return float(np.median(sample.readings["seconds"]))
 
 
-def _latency(samples: list[Sample]) -> Estimate:
+def _latency(samples: list[ProbeSample]) -> Estimate:
     """The fixed part of a call: the shortest one less its bytes at the highest rate that was reached."""
     fitted = [s for s in samples if not s.held_out]
-    shortest, long = min(fitted, key=bytes_of), [s for s in fitted if bytes_of(s) >= LONG]
+    shortest, long = min(fitted, key=bytes_of), [s for s in fitted if bytes_of(s) >= FEWEST_RATED_BYTES]
     moving = bytes_of(shortest) / max(bytes_of(s) / _seconds(s) for s in long)
     value = max(0.0, min(_seconds(shortest) - moving, 0.9 * min(map(_seconds, long))))
     times = shortest.readings["seconds"]
@@ -111,9 +111,9 @@ def _fixed(fit: Fit, victim: str) -> float:
     return _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0
 
 
-def _kernels_and_copies(fit: Fit) -> dict[tuple[str, str], list[Sample]]:
+def _kernels_and_copies(fit: Fit) -> dict[tuple[str, str], list[ProbeSample]]:
     """(victim, aggressor) -> samples of all but two collectives at once."""
-    pairs: list[tuple[str, str, list[Sample]]] = [
+    pairs: list[tuple[str, str, list[ProbeSample]]] = [
         (str(sample.config["kernel"]), str(sample.config["direction"]), [sample]) for sample in fit.of("kernel-copy")
     ]
     pairs += [(str(sample.config["kernel"]), "collective", [sample]) for sample in fit.of("kernel-collective")]
@@ -122,7 +122,7 @@ def _kernels_and_copies(fit: Fit) -> dict[tuple[str, str], list[Sample]]:
             for direction in ("H2D", "D2H"):
                 beside = [s for s in fit.of("copy-collective") if _beside(s, kind, direction)]
                 pairs += [(kind, direction, beside)] if beside else []
-    merged: dict[tuple[str, str], list[Sample]] = {}
+    merged: dict[tuple[str, str], list[ProbeSample]] = {}
     for victim, aggressor, samples in pairs:
         merged.setdefault((victim, aggressor), []).extend(samples)
     return merged
@@ -147,6 +147,6 @@ def _entry(fit: Fit, victim: str, aggressor: str, found: Estimate) -> Interferen
     return Interference(victim, aggressor, quantity)  # type: ignore[arg-type]
 
 
-def _beside(sample: Sample, kind: str, direction: str) -> bool:
+def _beside(sample: ProbeSample, kind: str, direction: str) -> bool:
     c = sample.config
     return c["kind"] == kind and c["direction"] == direction and c["every"] == 0 and not sample.held_out

@@ -7,17 +7,17 @@ Every program runs once before it is timed. Ungated runs are watched: clock and 
 
 import time
 
-from calibration.probes.bench import Reading
-from calibration.probes.own_programs import Rates
+from calibration.probes.bench import ProbeReading
+from calibration.probes.own_programs import AccessRates
 from calibration.samples.inventory import Inventory
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
 from offsim.program.timeline import Timeline
 
-from .contents import Contents
+from .contents import BufferContents
 from .executor import Executor
 from .own_kernels import LiveKernels
 from .session import Session, merged
-from .state import Watch, device_state
+from .state import SensorWatch, device_state
 
 GATE_MARGIN = 1.6
 GATE_FLOOR = 1e-3
@@ -34,12 +34,12 @@ class LiveBench:
         self.state: dict[str, float] = {}
         """Of the device after (or, if long, during) the last run."""
         self._own: LiveKernels | None = None
-        self._contents = Contents(session.device.torch_device)
+        self._contents = BufferContents(session.device.torch_device)
         self._kept: dict[tuple[tuple[Command, ...], int | None], tuple[Executor, float]] = {}
 
     def run(
         self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
-    ) -> Reading:
+    ) -> ProbeReading:
         """See calibration.probes.bench.Bench."""
         key = (commands, only_rank)
         if key not in self._kept:
@@ -53,13 +53,13 @@ class LiveBench:
         whole = merged(self.session, timeline)
         self._kept[key] = (executor, self._issue_seconds(whole))
         executor.memory.clear()
-        return Reading(whole.instants, self._issue_seconds(whole), self.state, tuple(watch.trail) if watch else ())
+        return ProbeReading(whole.instants, self._issue_seconds(whole), self.state, tuple(watch.trail) if watch else ())
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
         """See calibration.probes.own_programs.OwnKernels."""
         return self._kernels().triad_seconds(bytes_, iterations)
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> AccessRates | None:
         """See calibration.probes.own_programs.OwnKernels."""
         return self._kernels().sm_rates(direction, blocks, beside_copies=beside_copies)
 
@@ -68,10 +68,10 @@ class LiveBench:
             self._own = LiveKernels(self.session)
         return self._own
 
-    def _watch(self, gated: bool) -> Watch | None:
+    def _watch(self, gated: bool) -> SensorWatch | None:
         if gated or not self.session.on_gpu:
             return None
-        watch = Watch(self.session)
+        watch = SensorWatch(self.session)
         watch.start()
         return watch
 

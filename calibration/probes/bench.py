@@ -26,7 +26,7 @@ class Watched(NamedTuple):
     temperature_C: float = 0.0  # noqa: N815
 
 
-class Reading(NamedTuple):
+class ProbeReading(NamedTuple):
     """What one execution of a probe's commands showed."""
 
     instants: dict[tuple[int, str], float]
@@ -53,7 +53,7 @@ class Bench(Protocol):
 
     def run(
         self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
-    ) -> Reading:
+    ) -> ProbeReading:
         """Run once on every rank, after a warm-up and `settle` seconds of idling.
 
         Leading `Allocate`s are made and filled before anything counts. Gated: no stream begins before the host has

@@ -37,7 +37,7 @@ def without_kind(name: str) -> str:
     return name.removeprefix(f"{kind}-") if kind else name
 
 
-class Case(Struct, frozen=True, forbid_unknown_fields=True):
+class ReplayCase(Struct, frozen=True, forbid_unknown_fields=True):
     """One schedule to replay."""
 
     name: str
@@ -109,9 +109,9 @@ def _model(shape: str, blocks: tuple[int, ...], experts: int) -> Model:
     return structs.replace(whole, **changed, text_encoder=None, vae=None)
 
 
-def load_cases(kind: str | None = None, name: ListName = "cases") -> list[Case]:
+def load_cases(kind: str | None = None, name: ListName = "cases") -> list[ReplayCase]:
     """A list, or its part for one kind of node."""
     path = Path(__file__).with_name(f"{name}.toml")
     raw = tomllib.loads(path.read_text(encoding="utf-8"))["case"]
-    cases = msgspec.convert(raw, list[Case])
+    cases = msgspec.convert(raw, list[ReplayCase])
     return [case for case in cases if kind in (None, case.kind)]

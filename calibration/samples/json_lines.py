@@ -8,7 +8,7 @@ from typing import Any
 from offsim.scenario.faults import Place, reason
 from offsim.scenario.files import read_within
 
-from .sample_file import MOST_BYTES
+from .sample_file import LARGEST_MEASUREMENT_FILE
 
 
 def lines_in(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
@@ -31,6 +31,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_within(path, MOST_BYTES)
+        return read_within(path, LARGEST_MEASUREMENT_FILE)
     except OSError as error:
         raise Place(path).fault(reason(error)) from None

@@ -14,9 +14,19 @@ import msgspec
 
 from offsim.scenario.scenario import ScenarioError
 
-from .diffusers_prediction import LibraryError
-from .errors import CaseError, Summary, beside, memory_error, ratio_error, seconds_error, summary, summary_of, winners
-from .records import CLASSES
+from .diffusers_prediction import ForwardError
+from .errors import (
+    CaseError,
+    ErrorSummary,
+    cases_read_beside,
+    memory_error,
+    ratio_error,
+    seconds_error,
+    summary_of,
+    summary_of_cases,
+    winners,
+)
+from .records import CASE_CLASSES
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 Select = Callable[[list[CaseError]], list[CaseError]]
@@ -29,12 +39,12 @@ def _those(wanted: Callable[[CaseError], bool]) -> Select:
 
 def _contended_beside(errors: list[CaseError]) -> list[CaseError]:
     """Contended cases as predicted with the rate of host memory that was read beside them."""
-    return [error for error in beside(errors) if error.kind == "contended"]
+    return [error for error in cases_read_beside(errors) if error.kind == "contended"]
 
 
 ONE_GPU, TWO_GPUS, EXCLUDING_PAGEABLE = "one GPU", "two GPUs", "one GPU but pageable"
 CASES: dict[str, Select] = {
-    **{name: _those(lambda error, kind=name: error.kind == kind) for name in CLASSES},  # type: ignore[misc]
+    **{name: _those(lambda error, kind=name: error.kind == kind) for name in CASE_CLASSES},  # type: ignore[misc]
     "all": _those(lambda _: True),
     ONE_GPU: _those(lambda error: error.gpus == 1),
     TWO_GPUS: _those(lambda error: error.gpus == 2),
@@ -51,20 +61,20 @@ class ReplayGroup(NamedTuple):
     error: Callable[[CaseError], float | None]
 
 
-REPLAYS = {
+REPLAY_GROUPS = {
     **{name: ReplayGroup(cases, ratio_error) for name, cases in CASES.items()},
     **{f"{name}, in seconds": ReplayGroup(cases, seconds_error) for name, cases in CASES.items()},
     "memory": ReplayGroup(CASES["all"], memory_error),
 }
 """Group of a threshold -> what it judges: the step relative to the resident run's, the step in seconds, or memory."""
-LIBRARY: dict[str, Callable[[LibraryError], float | None]] = {
+FORWARD_GROUPS: dict[str, Callable[[ForwardError], float | None]] = {
     "library streamed": lambda error: error.error if error.record.kind == "streamed" else None,
     "library pageable": lambda error: error.error if error.record.kind == "pageable" else None,
     "library memory": lambda error: error.memory_error,
 }
 """Group of a threshold -> the error of a forward of the real diffusers library; None: the forward is not in it."""
-WINNERS = "winners"
-GROUPS = (*REPLAYS, WINNERS, *LIBRARY)
+WINNER_GROUP = "winners"
+GROUPS = (*REPLAY_GROUPS, WINNER_GROUP, *FORWARD_GROUPS)
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,13 +113,13 @@ class Verdict(NamedTuple):
             return f"{bound.group}: {bound.statistic} ({self.detail})"
         allowed = bound.target if self.missed and bound.target is not None else bound.limit
         word = "aimed for" if self.missed else "allowed"
-        if bound.group == WINNERS:
+        if bound.group == WINNER_GROUP:
             return f"{self.value:.0f} pairs in the wrong order, at most {allowed:.0f} {word}: {self.detail}"
         value, limit = f"{100 * self.value:.2f} %", f"{100 * allowed:.2f} %"
         return f"{bound.group}: {bound.statistic} |error| {value}, at most {limit} {word} ({self.detail})"
 
 
-def judge(errors: list[CaseError], path: Path = THRESHOLDS, library: Sequence[LibraryError] = ()) -> list[Verdict]:
+def judge(errors: list[CaseError], path: Path = THRESHOLDS, forwards: Sequence[ForwardError] = ()) -> list[Verdict]:
     """A verdict on every threshold of the file."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -119,27 +129,27 @@ def judge(errors: list[CaseError], path: Path = THRESHOLDS, library: Sequence[Li
     unknown = [bound.group for bound in bounds if bound.group not in GROUPS]
     if unknown:
         raise ScenarioError(f"{path}: group {unknown[0]!r}: one of {', '.join(GROUPS)}")
-    return [_judge(bound, errors, library) for bound in bounds]
+    return [_judge(bound, errors, forwards) for bound in bounds]
 
 
-def _judge(bound: Threshold, errors: list[CaseError], library: Sequence[LibraryError]) -> Verdict:
-    if bound.group == WINNERS:
+def _judge(bound: Threshold, errors: list[CaseError], forwards: Sequence[ForwardError]) -> Verdict:
+    if bound.group == WINNER_GROUP:
         order = winners(errors)
         count = len(order.wrong) if order.right or order.wrong else None
         return Verdict(bound, count, "; ".join(f"{a} and {b}" for a, b in order.wrong) or "no pair of policies")
-    found = _library(bound.group, library) if bound.group in LIBRARY else _replays(bound.group, errors)
+    found = _forwards(bound.group, forwards) if bound.group in FORWARD_GROUPS else _replays(bound.group, errors)
     if found is None:
         return Verdict(bound, None, "nothing measured")
     values = {"median": found.median, "p95": found.p95, "worst": abs(found.worst)}
     return Verdict(bound, values[bound.statistic], f"worst {found.worst_name} {100 * found.worst:+.1f} %")
 
 
-def _replays(name: str, errors: list[CaseError]) -> Summary | None:
-    group = REPLAYS[name]
-    return summary(group.cases(errors), group.error)
+def _replays(name: str, errors: list[CaseError]) -> ErrorSummary | None:
+    group = REPLAY_GROUPS[name]
+    return summary_of_cases(group.cases(errors), group.error)
 
 
-def _library(name: str, errors: Sequence[LibraryError]) -> Summary | None:
+def _forwards(name: str, errors: Sequence[ForwardError]) -> ErrorSummary | None:
     """What errors of the library's forwards come to, of one kind or of their memory."""
-    found = [(LIBRARY[name](error), error.record.name) for error in errors]
+    found = [(FORWARD_GROUPS[name](error), error.record.name) for error in errors]
     return summary_of([(value, case) for value, case in found if value is not None])

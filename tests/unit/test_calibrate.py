@@ -10,11 +10,19 @@ from pathlib import Path
 import pytest
 
 from calibration.calibrate import command as verb
-from calibration.calibrate.command import Order, calibrate_command, groups
+from calibration.calibrate.command import CalibrateOptions, calibrate_command, probe_groups
 from calibration.calibrate.worker_process import run_workers
 from calibration.probes.probe import Probe
 from calibration.samples import inventory
-from calibration.samples.inventory import Gpu, Inventory, NoGPU, refuse_busy_gpus, take_inventory, transport_of, visible
+from calibration.samples.inventory import (
+    Gpu,
+    Inventory,
+    NoGPU,
+    refuse_busy_gpus,
+    take_inventory,
+    transport_of,
+    visible_gpus,
+)
 from calibration.samples.sample_file import Header, SampleFile
 from offsim.cli import dispatch
 from offsim.scenario.scenario import ScenarioError
@@ -26,7 +34,7 @@ WORKER = """
 import json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from calibration.samples.sample_file import Sample, SampleFile, sample_key
+from calibration.samples.sample_file import ProbeSample, SampleFile, sample_key
 from tests.unit.test_calibrate import PROBES
 file, keys, behaviour = SampleFile(Path(sys.argv[1])), sys.argv[2].split(","), sys.argv[3]
 def say(**event): print(json.dumps(event), flush=True)
@@ -46,7 +54,7 @@ for probe in PROBES:
             raise OSError(28, "No space left on device")
         if behaviour == "slow":
             time.sleep(0.3)
-        file.append(Sample(probe.key, config, {{"seconds": [1.0]}}, False, 0, {{}}, "now", "none"))
+        file.append(ProbeSample(probe.key, config, {{"seconds": [1.0]}}, False, 0, {{}}, "now", "none"))
         say(event="sample", probe=probe.key, n=1, of=2)
 say(event="done")
 """
@@ -186,7 +194,7 @@ def test_an_interrupt_ends_the_worker_and_says_how_to_go_on(capsys, monkeypatch,
 
     here(monkeypatch, tmp_path)
     monkeypatch.setattr("calibration.calibrate.worker_process.Worker.next_event", interrupted)
-    order = Order("full", tmp_path / "out", False, False, 30.0)
+    order = CalibrateOptions("full", tmp_path / "out", False, False, 30.0)
     assert calibrate_command(order, script("import time; time.sleep(60)")) == 130
     assert f"the same command with --out {tmp_path / 'out'} goes on" in capsys.readouterr().err
     assert len(seen) == 1 and ended(seen[0])
@@ -204,7 +212,7 @@ def test_another_machines_samples_are_refused_before_anything_runs(monkeypatch, 
     here(monkeypatch, tmp_path)
     old = SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl")
     old.begin(Header("full", "other", MACHINE, "2026-01-01", "none"))
-    order = Order("full", tmp_path / "out", False, False, 30.0)
+    order = CalibrateOptions("full", tmp_path / "out", False, False, 30.0)
     with pytest.raises(ScenarioError, match="give another --out"):
         calibrate_command(order, lambda *_: pytest.fail("started"))
 
@@ -213,7 +221,7 @@ def test_too_little_for_a_profile_still_says_what_was_not_measured(capsys, monke
     here(monkeypatch, tmp_path)
     monkeypatch.setattr(verb, "PROBES", PROBES)
     with pytest.raises(ScenarioError, match="too little measured"):
-        calibrate_command(Order("full", tmp_path / "out", False, False, 3.0), command("works"))
+        calibrate_command(CalibrateOptions("full", tmp_path / "out", False, False, 3.0), command("works"))
     assert "showed nothing for 3 s" in capsys.readouterr().out
 
 
@@ -297,7 +305,7 @@ def test_without_nvcc_the_rest_is_measured_and_the_waived_probes_say_why(capsys,
     monkeypatch.setattr(verb, "PROBES", GOOD)
     monkeypatch.setattr(verb, "built_library", _no_kernels)
     monkeypatch.setattr(verb, "fit_profile", lambda paths, name: _fitted(paths))
-    order = Order("full", tmp_path / "out", True, False, 30.0)
+    order = CalibrateOptions("full", tmp_path / "out", True, False, 30.0)
     assert calibrate_command(order, command("works")) == 0
     shown = capsys.readouterr()
     assert "no nvcc" in shown.err
@@ -321,7 +329,7 @@ def _fitted(paths):
 
 def test_two_gpus_are_measured_alone_and_together_and_nothing_set_for_nccl_is_dropped():
     two = MACHINE.using(2, "nvlink")
-    single, both = groups(two, Order("full", None, False, True, 60.0))
+    single, both = probe_groups(two, CalibrateOptions("full", None, False, True, 60.0))
     assert single.inventory.gpus == 1 and not any(p.several_gpus for p in single.probes)
     assert (both.file, both.environment) == ("samples-host-memory.jsonl", {"NCCL_P2P_DISABLE": "1"})
     assert {p.key for p in both.probes} >= {"all-to-all", "copy-collective", "overheads"}
@@ -336,7 +344,7 @@ def test_the_environments_nccl_setting_decides_the_transport_unless_told_otherwi
     monkeypatch.setattr(verb, "PROBES", GOOD)
     monkeypatch.setattr(verb, "fit_profile", lambda paths, name: _fitted(paths))
     monkeypatch.setenv("NCCL_P2P_DISABLE", said) if said else monkeypatch.delenv("NCCL_P2P_DISABLE", raising=False)
-    assert calibrate_command(Order("full", tmp_path, False, False, 30.0), command("works")) == 0
+    assert calibrate_command(CalibrateOptions("full", tmp_path, False, False, 30.0), command("works")) == 0
     profile = "profile-host-memory.toml" if transport == "host-memory" else "profile.toml"
     assert {path.name for path in tmp_path.glob("*.*l*")} >= {f"samples-{transport}.jsonl", profile}
     assert SampleFile(tmp_path / f"samples-{transport}.jsonl").header().transport == transport
@@ -345,7 +353,7 @@ def test_the_environments_nccl_setting_decides_the_transport_unless_told_otherwi
 def test_two_calibrations_into_one_folder_are_one_sentence(monkeypatch, tmp_path, command):
     here(monkeypatch, tmp_path)
     with SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl").locked(), pytest.raises(ScenarioError, match="another"):
-        calibrate_command(Order("full", tmp_path / "out", False, False, 30.0), command("works"))
+        calibrate_command(CalibrateOptions("full", tmp_path / "out", False, False, 30.0), command("works"))
 
 
 def test_quick_and_full_calibrations_have_folders_of_their_own(monkeypatch, tmp_path, command):
@@ -353,12 +361,12 @@ def test_quick_and_full_calibrations_have_folders_of_their_own(monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verb, "fit_profile", lambda paths, name: _fitted(paths))
     for mode in ("quick", "full"):
-        assert calibrate_command(Order(mode, None, False, False, 30.0), command("works")) == 0
+        assert calibrate_command(CalibrateOptions(mode, None, False, False, 30.0), command("works")) == 0
     headers = [SampleFile(path).header() for path in sorted(tmp_path.glob("offsim-results/*/samples-1-gpu.jsonl"))]
     assert [header.mode for header in headers] == ["full", "quick"]
     with pytest.raises(ScenarioError, match="holds samples of a quick calibration"):
         folder = next(tmp_path.glob("offsim-results/*-quick"))
-        calibrate_command(Order("full", folder, False, False, 30.0), command("works"))
+        calibrate_command(CalibrateOptions("full", folder, False, False, 30.0), command("works"))
 
 
 def test_a_power_limit_that_the_driver_does_not_tell_is_no_error(monkeypatch, tmp_path):
@@ -379,13 +387,13 @@ FOUR = [Gpu(str(i), f"GPU-{i}abc", "A100", "580", "400", "81920", "8.0") for i i
     [(None, "0123"), ("2,0", "20"), ("GPU-1,3", "13"), ("1,7,2", "1"), ("1, 2", "12"), ("0,0", "0")],
 )
 def test_only_gpus_that_cuda_shows_are_there(chosen, shown):
-    assert "".join(gpu.number for gpu in visible(FOUR, chosen)) == shown
+    assert "".join(gpu.number for gpu in visible_gpus(FOUR, chosen)) == shown
 
 
 @pytest.mark.parametrize("chosen", ["", "-1", "9", "GPU-"])
 def test_no_visible_gpu_is_one_sentence(chosen):
     with pytest.raises(NoGPU, match=f"CUDA_VISIBLE_DEVICES={chosen} shows none of this machine's GPUs"):
-        visible(FOUR, chosen)
+        visible_gpus(FOUR, chosen)
 
 
 def topology(*rows: str) -> str:

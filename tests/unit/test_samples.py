@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from calibration.samples.inventory import Inventory
-from calibration.samples.sample_file import Header, Sample, SampleFile
+from calibration.samples.sample_file import Header, ProbeSample, SampleFile
 from offsim.scenario.scenario import ScenarioError
 
 MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")
@@ -20,8 +20,8 @@ def header(fingerprint: str = "abc") -> Header:
     return Header("full", fingerprint, MACHINE, "2026-01-01", "none")
 
 
-def sample(bytes_: int) -> Sample:
-    return Sample("h2d", {"bytes": bytes_}, {"seconds": [0.1, 0.2]}, False, 0, {}, "now", "none")
+def sample(bytes_: int) -> ProbeSample:
+    return ProbeSample("h2d", {"bytes": bytes_}, {"seconds": [0.1, 0.2]}, False, 0, {}, "now", "none")
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from .forwards import Bench, all_lines
-from .model import LATENTS, MODES, TINY, Shape
+from .forwards import ForwardBench, all_lines
+from .model import LATENTS, MODES, TINY, WanShape
 
 DEFAULT_MODES = ("block-stream", "block-stream-record", "leaf-stream", "leaf-stream-record", "sequential", "block")
 DEFAULT_TOKENS = (8190, 18900, 32760)
@@ -36,15 +36,15 @@ def main() -> None:
     parser.add_argument("--fingerprint", default="")
     parser.add_argument("--cpu", action="store_true", help="a tiny model on the CPU: for tests of this script")
     options = parser.parse_args()
-    shape, device = (TINY, torch.device("cpu")) if options.cpu else (Shape(), torch.device("cuda", 0))
-    bench = Bench(shape, device, options.limit_s)
+    shape, device = (TINY, torch.device("cpu")) if options.cpu else (WanShape(), torch.device("cuda", 0))
+    bench = ForwardBench(shape, device, options.limit_s)
     append(options.out, header(bench, options.fingerprint))
     for line in all_lines(bench, options.modes, options.tokens):
         append(options.out, line)
     print(f"{options.limit_s - bench.left:.0f} s", file=sys.stderr)
 
 
-def header(bench: Bench, fingerprint: str) -> dict[str, Any]:
+def header(bench: ForwardBench, fingerprint: str) -> dict[str, Any]:
     """What was measured with."""
     import accelerate
     import diffusers

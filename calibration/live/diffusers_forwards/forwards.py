@@ -15,10 +15,10 @@ import torch
 
 from calibration.live.sensors import sensors
 
-from .model import MODES, Shape, Weights, forget, forward_of, offload
+from .model import MODES, WanShape, WanWeights, forget, forward_of, offload
 from .trace import traced
 
-RESIDENT_SECONDS = 1.5
+RESIDENT_RUN_SECONDS = 1.5
 """How long a run without offloading lasts at least: its first 0.2 s, in which the clock settles, don't count."""
 MODE_SECONDS = 3.0
 MOST_FORWARDS = 8
@@ -27,7 +27,7 @@ QUICK = 3.0
 Forward = Callable[[], Any]
 
 
-class Pair(NamedTuple):
+class ForwardPair(NamedTuple):
     """A mode's forward and the resident one, and how many seconds one of each takes."""
 
     resident: Forward
@@ -37,7 +37,7 @@ class Pair(NamedTuple):
 
     def counts(self) -> dict[str, int]:
         """Forwards of one run."""
-        of_resident = min(ceil(RESIDENT_SECONDS / self.resident_s), 2 * MOST_FORWARDS)
+        of_resident = min(ceil(RESIDENT_RUN_SECONDS / self.resident_s), 2 * MOST_FORWARDS)
         return {"R": of_resident, "M": min(max(1, round(MODE_SECONDS / self.mode_s)), MOST_FORWARDS)}
 
     def order(self, allowed: float) -> str:
@@ -47,15 +47,15 @@ class Pair(NamedTuple):
         return "RMMR" if 2 * both <= allowed else "RMR"
 
 
-class Bench:
+class ForwardBench:
     """What is measured with, and how much time is left."""
 
-    def __init__(self, shape: Shape, device: Any, limit: float) -> None:
+    def __init__(self, shape: WanShape, device: Any, limit: float) -> None:
         self.device, self.shape, self.limit = device, shape, limit
         self.begun = time.monotonic()
         self.on_gpu = device.type == "cuda"
         self.workspace = _workspace(device)
-        self.weights = Weights(shape, device)
+        self.weights = WanWeights(shape, device)
         self.resident = self.weights.model(resident=True)
 
     @property
@@ -101,7 +101,7 @@ def _workspace(device: Any) -> int:
     return int(torch.cuda.memory_allocated()) - before
 
 
-def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: float) -> dict[str, Any]:
+def measure_mode(bench: ForwardBench, forward: Forward, tokens: int, share: float, before: float) -> dict[str, Any]:
     """One mode at one length: first forwards, turns with the resident one, memory, profile.
 
     `share` of the time left may be used. `before`: what a forward of the mode took at the length before [s]; 0 if it
@@ -114,7 +114,7 @@ def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: f
     first = [bench.seconds(forward)] if before < QUICK else []
     if not before and first[0] < QUICK:
         first.append(bench.seconds(forward))
-    pair = Pair(resident, forward, bench.seconds(resident), first[-1] if first else before)
+    pair = ForwardPair(resident, forward, bench.seconds(resident), first[-1] if first else before)
     order = pair.order(until - time.monotonic() - 1.5 * pair.mode_s)
     found: dict[str, Any] = {"first_s": first, "order": order} | turns(bench, pair, order)
     if pair.mode_s < QUICK or until - time.monotonic() > pair.mode_s:
@@ -122,7 +122,7 @@ def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: f
     return found | {"state": _state(bench)}
 
 
-def turns(bench: Bench, pair: Pair, order: str) -> dict[str, Any]:
+def turns(bench: ForwardBench, pair: ForwardPair, order: str) -> dict[str, Any]:
     """Seconds of every forward, run by run, and the mode's highest levels of memory."""
     runs: dict[str, list[list[float]]] = {"R": [], "M": []}
     peaks: list[dict[str, int]] = []
@@ -135,7 +135,7 @@ def turns(bench: Bench, pair: Pair, order: str) -> dict[str, Any]:
     return {"resident_s": runs["R"], "mode_s": runs["M"], "peaks": peaks}
 
 
-def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iterator[dict[str, Any]]:
+def lines_of_mode(bench: ForwardBench, name: str, tokens: list[int], left: int) -> Iterator[dict[str, Any]]:
     """Lines of one mode; `left` is how many lines are still to be measured."""
     forget()
     level = torch.cuda.memory_allocated() if bench.on_gpu else 0
@@ -153,7 +153,7 @@ def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iter
         try:
             inputs = bench.weights.inputs(length)
             share = 1 / (left - number)
-            found = measure(bench, forward_of(model, inputs), length, share, before)
+            found = measure_mode(bench, forward_of(model, inputs), length, share, before)
         except Exception as error:
             yield _line(name, length) | _failure(error)
             continue
@@ -162,7 +162,7 @@ def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iter
     del model
 
 
-def resident_lines(bench: Bench, tokens: list[int]) -> Iterator[dict[str, Any]]:
+def resident_lines(bench: ForwardBench, tokens: list[int]) -> Iterator[dict[str, Any]]:
     """No offloading at every length: memory and profile; its seconds stand beside every mode."""
     for length in tokens:
         forward = forward_of(bench.resident, bench.weights.inputs(length))
@@ -183,7 +183,7 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {error}"[:2000]}
 
 
-def _state(bench: Bench) -> dict[str, float]:
+def _state(bench: ForwardBench) -> dict[str, float]:
     """Clock, power and temperature now, where the device tells."""
     if not bench.on_gpu:
         return {}
@@ -194,15 +194,15 @@ def _state(bench: Bench) -> dict[str, float]:
         return {}
 
 
-def all_lines(bench: Bench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
+def all_lines(bench: ForwardBench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
     """Everything, the quick modes first; a mode that cannot be set up leaves its error."""
     from .costs import costs, small_forwards
-    from .elementwise import elementwise
+    from .elementwise import elementwise_times
 
     yield from resident_lines(bench, tokens)
     yield costs(bench)
     yield small_forwards(bench, modes)
-    yield elementwise(bench, tokens)
+    yield elementwise_times(bench, tokens)
     left = len(modes) * len(tokens)
     for name in modes:
         try:
