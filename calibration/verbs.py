@@ -11,16 +11,16 @@ from cyclopts import Parameter
 from offsim.cli_arguments import Patience
 from offsim.scenario.scenario import ScenarioError
 
-Switch = Annotated[bool, Parameter(negative="")]
+FlagOption = Annotated[bool, Parameter(negative="")]
 
 
 def calibrate(
     *,
-    quick: Switch = False,
-    full: Switch = False,
+    quick: FlagOption = False,
+    full: FlagOption = False,
     out: Path | None = None,
-    dry_run: Switch = False,
-    no_kernels: Switch = False,
+    dry_run: FlagOption = False,
+    no_kernels: FlagOption = False,
     transport: Literal["default", "host-memory"] = "default",
     limit_s: Patience = 120.0,
 ) -> int:
@@ -48,15 +48,15 @@ def calibrate(
     limit_s
         A configuration that shows nothing for so long is given up.
     """
-    from .orchestrate import Order, calibrate_command, dry_run_command
+    from calibration.calibrate.command import CalibrateOptions, calibrate_command, dry_run_command
 
     if quick and full:
         raise ScenarioError("--quick and --full: choose one")
-    order = Order("quick" if quick else "full", out, not no_kernels, transport == "host-memory", limit_s)
+    order = CalibrateOptions("quick" if quick else "full", out, not no_kernels, transport == "host-memory", limit_s)
     return dry_run_command(order) if dry_run else calibrate_command(order)
 
 
-def replay(scenario: str, /, *, node: str, out: Path | None = None, cpu: Switch = False) -> int:
+def replay(scenario: str, /, *, node: str, out: Path | None = None, cpu: FlagOption = False) -> int:
     """Run a scenario's stream program on live GPUs, and print predicted beside measured.
 
     For example:
@@ -84,7 +84,7 @@ def replay(scenario: str, /, *, node: str, out: Path | None = None, cpu: Switch 
     return replay_command(scenario, node, out, cpu=cpu)
 
 
-def validate(*, json: Switch = False) -> int:
+def validate(*, json: FlagOption = False) -> int:
     """Predict every committed measurement again and print the errors; exit 1 if a threshold is broken.
 
     For example:

@@ -6,12 +6,12 @@ python -m calibration.fit calibration/nodes/h200-x1-b
 import sys
 from pathlib import Path
 
-from calibration.orchestrate import summary_table
-from calibration.script import run_script
+from calibration.samples.script import run_script
 from offsim.results.layout import render
 from offsim.scenario.scenario import ScenarioError
 
 from .profile import fit_profile
+from .summary import summary_table
 
 
 def main() -> None:

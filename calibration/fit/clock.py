@@ -7,7 +7,7 @@ class of kernels in it (totals don't tell them apart), the clock that NVML reads
 it reads where the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy per FLOP),
 and the first 150 ms of each load, where the window shows. A load's time goes with what the chip drew
 meanwhile: 710 to 790 W of a limit of 700, before a slower regulation brings the mean down. Where the energy was not
-counted that is taken as BURST times the limit.
+counted that is taken as USUAL_BURST times the limit.
 Left out: the dip with which that regulation begins; temperature: kernels of a warm chip are 1 to 2 % slower at the same
 nominal clock; and that kernels are slower right after a gap (bursts count for less, therefore).
 """
@@ -20,26 +20,26 @@ import numpy as np
 from msgspec import structs
 from scipy.optimize import least_squares
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import ProbeSample
 from offsim.engine.clock import ClockState, PowerCurve
 from offsim.engine.durations import Piece, kernel_energy
 from offsim.scenario.node import GPU, Clock
 from offsim.scenario.quantity import Quantity
 
-from .clock_parameters import Parameter, Powers, clock_of, told_by
+from .clock_parameters import Parameter, Powers, clock_of, identifiable_parameters
 from .estimate import Estimate
 from .loads import UNLIMITED, Load, duty_load, of_slowest, soak_load
 
 EARLY_WEIGHT, CLOCK_WEIGHT, CLASS_WEIGHT, GAPS_WEIGHT = 0.3, 0.3, 0.5, 0.3
-BURST = 1.051
+USUAL_BURST = 1.051
 """What whole blocks draw for a moment over the limit: 1.061 on h100-x1-c, 1.041 on h100-x2-e; one class up to 1.12."""
-ENOUGH = 3
+FEWEST_COUNTED_BLOCKS = 3
 """Blocks whose energy was counted: what they draw for a moment differs by 4 %."""
 STARTS = (1.0, 1.25, 1.5, 2.0)
 """Factors on the energies to start from."""
 BETTER = 1.01
 """Another start counts if its cost is this much lower."""
-SCALE = 0.01
+RESIDUAL_SCALE = 0.01
 UNMOVED = 1e-6
 
 
@@ -56,7 +56,7 @@ class ClockFit(NamedTuple):
 
 
 def fit_clock(
-    alone: list[Sample], together: list[Sample], duties: list[Sample], gpu: GPU, powers: Powers
+    alone: list[ProbeSample], together: list[ProbeSample], duties: list[ProbeSample], gpu: GPU, powers: Powers
 ) -> ClockFit | None:
     """The model of the slowest chip, from soaks of the first one alone and of all together, and from bursts with gaps.
 
@@ -72,12 +72,12 @@ def fit_clock(
     if not any(load.limited for load in fitted):
         return None
     burst = counted_burst([soak_load(s, gpu, highest) for s in alone if not s.held_out])
-    above = BURST * powers.limit if burst is None else max(powers.limit, burst)
-    chip = Chip(powers._replace(burst=above), told_by(fitted))
+    above = USUAL_BURST * powers.limit if burst is None else max(powers.limit, burst)
+    chip = Chip(powers._replace(burst=above), identifiable_parameters(fitted))
     best = chip.best(fitted)
     spread = chip.deviations(fitted, best)
     clock = chip.clock(best)
-    errors = {load.title: settled(load, while_drawing(clock, load)) / load.measured - 1 for load in loads}
+    errors = {load.title: settled_seconds(load, while_drawing(clock, load)) / load.measured - 1 for load in loads}
     kept = [abs(errors[load.title]) for load in loads if load.held_out]
     held = float(np.median(kept)) if kept else None
     values = {
@@ -90,7 +90,7 @@ def fit_clock(
 def counted_burst(loads: list[Load]) -> float | None:
     """Watts that blocks at the limit draw for a moment; None where too few were counted."""
     bursts = [load.burst for load in loads if not load.only and load.limited and load.burst is not None]
-    return float(np.median(bursts)) if len(bursts) >= ENOUGH else None
+    return float(np.median(bursts)) if len(bursts) >= FEWEST_COUNTED_BLOCKS else None
 
 
 def _interval(value: float, deviation: float) -> tuple[float, float] | None:
@@ -123,7 +123,7 @@ class Chip(NamedTuple):
 
     def _cost(self, loads: list[Load], x: np.ndarray) -> float:
         clock = self.clock(x)
-        return sum(float(np.sqrt(1 + (r / SCALE) ** 2)) - 1 for load in loads for r in _residuals(load, clock))
+        return sum(float(np.sqrt(1 + (r / RESIDUAL_SCALE) ** 2)) - 1 for load in loads for r in _residuals(load, clock))
 
     def solve(self, loads: list[Load], start: np.ndarray, evaluations: int = 60) -> np.ndarray:
         """Least squares from a start; scaled by the usual starts inside."""
@@ -135,7 +135,13 @@ class Chip(NamedTuple):
 
         bounds = (np.asarray([p.lowest for p in self.free]) / scale, np.asarray([p.highest for p in self.free]) / scale)
         found = least_squares(
-            residuals, start / scale, bounds=bounds, loss="soft_l1", f_scale=SCALE, diff_step=1e-3, max_nfev=evaluations
+            residuals,
+            start / scale,
+            bounds=bounds,
+            loss="soft_l1",
+            f_scale=RESIDUAL_SCALE,
+            diff_step=1e-3,
+            max_nfev=evaluations,
         )
         return np.asarray(found.x * scale)
 
@@ -145,7 +151,9 @@ class Chip(NamedTuple):
         A load without which a parameter is not told at all stays.
         """
         others = [loads[:i] + loads[i + 1 :] for i in range(len(loads))]
-        refits = [self.solve(rest, best, evaluations=4) for rest in others if told_by(rest) == self.free]
+        refits = [
+            self.solve(rest, best, evaluations=4) for rest in others if identifiable_parameters(rest) == self.free
+        ]
         n = max(1, len(refits))
         return np.asarray(np.sqrt((n - 1) / n * ((np.asarray(refits or [best]) - best) ** 2).sum(axis=0)))
 
@@ -175,7 +183,7 @@ def _limited_to(clock: Clock, watts: float | None, otherwise: Quantity) -> Clock
 
 def _residuals(load: Load, clock: Clock) -> Iterator[float]:
     beginning, clock = at_first(clock, load), while_drawing(clock, load)
-    by_class = settled_classes(load, clock)
+    by_class = settled_seconds_by_class(load, clock)
     yield (GAPS_WEIGHT if load.idle else 1.0) * log(sum(by_class.values()) / load.measured)
     for name, measured in load.classes:
         yield CLASS_WEIGHT * log(by_class[name] / measured)
@@ -203,12 +211,12 @@ def _pieces(load: Load, clock: Clock) -> list[Piece]:
     return [Piece(k.kernel_class, t, kernel_energy(k, clock) / t) for k, t in load.kernels]
 
 
-def settled(load: Load, clock: Clock) -> float:
+def settled_seconds(load: Load, clock: Clock) -> float:
     """Seconds of a round once the mean has settled, by the engine's own rule."""
-    return sum(settled_classes(load, clock).values())
+    return sum(settled_seconds_by_class(load, clock).values())
 
 
-def settled_classes(load: Load, clock: Clock) -> dict[str, float]:
+def settled_seconds_by_class(load: Load, clock: Clock) -> dict[str, float]:
     """The same by class of kernels."""
     state, now = ClockState(clock), 0.0
     pieces = _pieces(load, clock)

@@ -46,11 +46,11 @@ PARAMETERS = (
 )
 
 
-ENOUGH = 2
+FEWEST_READ_CLOCKS = 2
 """Continuous loads at the limit whose clock was read: more of them tell how power goes with the clock."""
 
 
-def told_by(loads: list[Load]) -> tuple[Parameter, ...]:
+def identifiable_parameters(loads: list[Load]) -> tuple[Parameter, ...]:
     """Those that these loads tell."""
     return tuple(parameter for parameter in PARAMETERS if _tells(loads, parameter))
 
@@ -64,7 +64,7 @@ def _tells(loads: Sequence[Load], parameter: Parameter) -> bool:
         return any(load.name == "relayout" and load.power is not None for load in loads)
     read = [load for load in loads if load.limited and load.clock is not None]
     if parameter.name == "power_exponent":
-        return len(read) > ENOUGH or any(load.classes for load in loads)
+        return len(read) > FEWEST_READ_CLOCKS or any(load.classes for load in loads)
     timed = any(parameter.kernel_class == name for load in loads for name, _ in load.classes)
     return timed or any(load.only == parameter.kernel_class for load in read)
 

@@ -7,16 +7,16 @@ x_down / h2d + x_up / d2h of both directions at once.
 import numpy as np
 from scipy.optimize import least_squares
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import ProbeSample
 
 from .estimate import Blocks, Estimate, bootstrap, estimated
 
 LARGE_RESIDUAL = 0.03
-LONG = 32e6
+BANDWIDTH_BOUND_BYTES = 32e6
 """Bytes from which a copy's rate, not its fixed part, decides."""
 
 
-def medians(samples: list[Sample], reading: str = "seconds") -> tuple[np.ndarray, np.ndarray]:
+def medians(samples: list[ProbeSample], reading: str = "seconds") -> tuple[np.ndarray, np.ndarray]:
     """(bytes, median seconds) by configuration."""
     pairs = sorted((float(s.config["bytes"]), float(np.median(s.readings[reading]))) for s in samples)
     sizes, times = zip(*pairs, strict=True)
@@ -34,7 +34,7 @@ def line(sizes: np.ndarray, times: np.ndarray) -> tuple[float, float]:
     return float(np.exp(found.x[0])), float(np.exp(found.x[1]))
 
 
-def link(samples: list[Sample]) -> tuple[Estimate, Estimate]:
+def link(samples: list[ProbeSample]) -> tuple[Estimate, Estimate]:
     """(rate, latency) of pinned copies of one direction."""
     fitted = [s for s in samples if not s.held_out]
     latency, rate = line(*medians(fitted))
@@ -42,7 +42,7 @@ def link(samples: list[Sample]) -> tuple[Estimate, Estimate]:
     sizes = [float(s.config["bytes"]) for s in fitted]
     error = held_out_error(samples, latency, rate)
     spread = bootstrap(
-        [[size / t for t in block] for size, block in zip(sizes, blocks, strict=True) if size >= LONG],
+        [[size / t for t in block] for size, block in zip(sizes, blocks, strict=True) if size >= BANDWIDTH_BOUND_BYTES],
         lambda drawn: float(np.median([np.median(b) for b in drawn])),
     )
     n = sum(map(len, blocks))
@@ -54,7 +54,7 @@ def link(samples: list[Sample]) -> tuple[Estimate, Estimate]:
     return Estimate(rate, interval, n, error, unexplained(fitted, latency, rate)), fixed
 
 
-def unexplained(samples: list[Sample], latency: float, rate: float) -> str:
+def unexplained(samples: list[ProbeSample], latency: float, rate: float) -> str:
     """What a line over size leaves over beyond noise: a mechanism that this fit does not know. Empty if nothing."""
     left = []
     for sample in samples:
@@ -66,7 +66,7 @@ def unexplained(samples: list[Sample], latency: float, rate: float) -> str:
     return f"not explained by latency + bytes / rate: {max(left)[1]}" if left else ""
 
 
-def held_out_error(samples: list[Sample], latency: float, rate: float) -> float | None:
+def held_out_error(samples: list[ProbeSample], latency: float, rate: float) -> float | None:
     """Median error of the line on sizes that it was not fitted to."""
     kept = [s for s in samples if s.held_out]
     if not kept:
@@ -75,7 +75,7 @@ def held_out_error(samples: list[Sample], latency: float, rate: float) -> float 
     return float(np.median(np.abs((latency + sizes / rate) / times - 1)))
 
 
-def further_call(samples: list[Sample]) -> Estimate | None:
+def further_call(samples: list[ProbeSample]) -> Estimate | None:
     """Seconds that each further call of one transfer adds."""
     once = [s for s in samples if s.config["calls"] == 1]
     often = [s for s in samples if int(s.config["calls"]) > 1]
@@ -86,12 +86,12 @@ def further_call(samples: list[Sample]) -> Estimate | None:
     return estimated(blocks)
 
 
-def duplex(samples: list[Sample], h2d: float, d2h: float, latency: float = 0.0) -> Estimate | None:
+def duplex(samples: list[ProbeSample], h2d: float, d2h: float, latency: float = 0.0) -> Estimate | None:
     """gamma: both directions at once, each as a share of what it reaches alone."""
     own = {"H2D": h2d, "D2H": d2h}
     other = {"H2D": d2h, "D2H": h2d}
 
-    def shares(sample: Sample) -> list[float]:
+    def shares(sample: ProbeSample) -> list[float]:
         direction, bytes_ = str(sample.config["foreground"]), float(sample.config["bytes"])
         pairs = zip(sample.readings["seconds"], sample.readings["background_rate"], strict=True)
         flowing = [(bytes_ / (t - latency), bytes_ / (bytes_ / rate - latency)) for t, rate in pairs]
@@ -111,7 +111,7 @@ def duplex(samples: list[Sample], h2d: float, d2h: float, latency: float = 0.0) 
     )
 
 
-def pageable(samples: list[Sample], direction: str, memory: str) -> Estimate | None:
+def pageable(samples: list[ProbeSample], direction: str, memory: str) -> Estimate | None:
     """Bytes/s of copies of pageable memory."""
     chosen = [s for s in samples if s.config["direction"] == direction and s.config["memory"] == memory]
     blocks: Blocks = [[float(s.config["bytes"]) / t for t in s.readings["seconds"]] for s in chosen if not s.held_out]
@@ -122,7 +122,7 @@ def pageable(samples: list[Sample], direction: str, memory: str) -> Estimate | N
     return fitted._replace(held_out_error=abs(fitted.value / kept[0] - 1) if kept else None)
 
 
-def together(samples: list[Sample], direction: str) -> Estimate | None:
+def together(samples: list[ProbeSample], direction: str) -> Estimate | None:
     """Bytes/s of all GPUs copying at once in one direction (or both)."""
     chosen = [s for s in samples if s.config["direction"] == direction and not s.held_out]
     blocks = []

@@ -1,6 +1,6 @@
 """What the chip draws where none of our kernels runs, off the counter of energy while it idles, copies or exchanges."""
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import ProbeSample
 
 from .fitting import Fit
 from .loads import drawn
@@ -32,6 +32,6 @@ def collective_power(fit: Fit, idle: float) -> float | None:
     return None if found is None else max(0.0, found - idle)
 
 
-def _mean(samples: list[Sample]) -> float | None:
+def _mean(samples: list[ProbeSample]) -> float | None:
     watts = [found for sample in samples if (found := drawn(sample, *STEADY)) is not None]
     return sum(watts) / len(watts) if watts else None

@@ -1,24 +1,18 @@
-"""One fit in progress: samples by probe, and what is known so far as lines of a node file and of the summary."""
+"""One fit in progress: samples by probe, and the summary of what is known so far."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from msgspec import Struct
 
-from calibration.samples import Header, Sample
+from calibration.samples.sample_file import Header, ProbeSample
+from offsim.scenario.quantity import Quantity
 
-from . import toml
 from .estimate import Estimate
+from .node_toml import six_digits, unit_of
+from .summary import SummaryRow
 
-
-class SummaryRow(NamedTuple):
-    """A line of the table at a calibration's end."""
-
-    parameter: str
-    value: str
-    interval: str
-    held_out_error: str
-    n: int
-    note: str
+Otherwise = TypeVar("Otherwise", Quantity, None)
 
 
 class Fitted(NamedTuple):
@@ -29,47 +23,47 @@ class Fitted(NamedTuple):
 
 
 class Fit:
-    """One fit: samples by probe, tables and rows as they come."""
+    """One fit: samples by probe, and rows of the summary as values come."""
 
-    def __init__(self, headers: list[Header], samples: list[Sample]) -> None:
+    def __init__(self, headers: list[Header], samples: list[ProbeSample]) -> None:
         self.header = headers[-1]
         self.inventory = headers[-1].inventory
         self.samples = samples
         self.rows: list[SummaryRow] = []
-        self.tables: list[tuple[str, list[tuple[str, str]]]] = []
 
-    def of(self, probe: str) -> list[Sample]:
+    def of(self, probe: str) -> list[ProbeSample]:
         """Samples of a probe that have readings."""
         return [s for s in self.samples if s.probe == probe and any(s.readings.values())]
 
-    def entry(
-        self, key: str, estimate: Estimate | None, unit: str, factor: float, source: str
-    ) -> tuple[str, str] | None:
-        """A quantity's line, noted in the summary; None where there is nothing."""
-        if estimate is None:
-            return None
+    def measured(self, key: str, part: type[Struct], estimate: Estimate, source: str) -> Quantity:
+        """A fitted value as a node has it, noted in the summary.
+
+        `key` is the value's place in a node, with dots; it ends in a field of `part`, which says the unit.
+        """
         estimate = estimate.not_negative()
+        suffix, factor = unit_of(part, key.rpartition(".")[2])
         note = estimate.note if estimate.identified else f"{estimate.note}; not identified".lstrip("; ")
-        interval = "" if estimate.interval is None else " to ".join(toml.number(x / factor) for x in estimate.interval)
+        interval = "" if estimate.interval is None else " to ".join(six_digits(x / factor) for x in estimate.interval)
         error = "" if estimate.held_out_error is None else f"{100 * estimate.held_out_error:.1f} %"
-        value = f"{toml.number(estimate.value / factor)} {unit}".strip()
+        value = f"{six_digits(estimate.value / factor)} {suffix}".strip()
         self.rows.append(SummaryRow(key, value, interval, error, estimate.n, note))
-        name = f"{key.rsplit('.', 1)[-1]}_{unit}" if unit else key.rsplit(".", 1)[-1]
-        text = toml.quantity(estimate.value, "measured", f"{source}, n = {estimate.n}", estimate, factor)
-        return name, text
+        said = f"{source}, n = {estimate.n}"
+        return Quantity(estimate.value, "measured", said, estimate.note, estimate.interval)
 
-    def table(self, name: str, entries: list[tuple[str, str] | None]) -> None:
-        """Add a table of what is known."""
-        self.tables.append((name, [entry for entry in entries if entry is not None]))
+    def measured_or(
+        self, key: str, part: type[Struct], estimate: Estimate | None, source: str, otherwise: Otherwise
+    ) -> Quantity | Otherwise:
+        """As `measured`; `otherwise` where there is no estimate."""
+        return otherwise if estimate is None else self.measured(key, part, estimate, source)
 
 
-def note_table(fit: Fit, name: str, value: str, errors: list[float], samples: list[Sample]) -> None:
+def note_table(fit: Fit, name: str, value: str, errors: list[float], samples: list[ProbeSample]) -> None:
     """A table in the summary: what it holds, and the errors of sizes that it does not hold."""
     shown = f"{100 * float(np.median(np.abs(errors))):.1f} %" if errors else ""
     worst = f"worst {100 * max(errors, key=abs):+.1f} %" if errors else ""
     fit.rows.append(SummaryRow(name, value, "", shown, len(samples), worst))
 
 
-def bytes_of(sample: Sample) -> float:
+def bytes_of(sample: ProbeSample) -> float:
     """The size of a configuration."""
     return float(sample.config["bytes"])

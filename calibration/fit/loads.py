@@ -12,18 +12,18 @@ from msgspec import structs
 
 from calibration.probes.kernels_time import guessed_seconds
 from calibration.probes.power import load_kernels
-from calibration.samples import Sample
+from calibration.samples.sample_file import ProbeSample
 from offsim.engine.durations import kernel_duration
 from offsim.program.commands import Kernel
 from offsim.scenario.node import GPU
 
-SETTLED = (0.15, 0.7)
+SETTLED_WINDOW = (0.15, 0.7)
 """Seconds of a soak in which the clock has settled and the slower regulation has not begun."""
-LASTING = (1.6, 9e9)
+LONG_SOAK_WINDOW = (1.6, 9e9)
 """Seconds of a long soak in which it has done its work."""
-LONG = 3.0
+LONG_SOAK_SECONDS = 3.0
 """Seconds from which on a soak is long, as it was asked for."""
-BURST = (0.2, 0.75)
+BURST_WINDOW = (0.2, 0.75)
 """Seconds after which the counter of energy shows what is drawn before the slower regulation begins."""
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
 UNLIMITED = 0.97
@@ -81,7 +81,7 @@ class Load(NamedTuple):
         return self.measured > SLOWED * self.alone
 
 
-def of_slowest(soaks: list[Sample], together: list[Sample]) -> list[Sample]:
+def of_slowest(soaks: list[ProbeSample], together: list[ProbeSample]) -> list[ProbeSample]:
     """Soaks of the slowest GPU: those of all at once where there are some, with the clock and power that go with them
     left out, since they are the first GPU's.
     """
@@ -93,7 +93,7 @@ def _kernels(name: str, gpu: GPU) -> tuple[tuple[Kernel, float], ...]:
     return tuple((kernel, kernel_duration(kernel, gpu)) for kernel in load_kernels(name))
 
 
-def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
+def soak_load(sample: ProbeSample, gpu: GPU, highest: float) -> Load:
     """A continuous load; `highest`: the clock [MHz] that counts as full."""
     name = str(sample.config["kernels"])
     starts, times = np.asarray(sample.readings["start"]), np.asarray(sample.readings["seconds"])
@@ -102,8 +102,8 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
         chosen = values[(starts >= low) & (starts < high)]
         return float(np.median(chosen)) if len(chosen) else None
 
-    long = float(sample.config.get("seconds", 0.0)) >= LONG
-    window = LASTING if long else SETTLED
+    long = float(sample.config.get("seconds", 0.0)) >= LONG_SOAK_SECONDS
+    window = LONG_SOAK_WINDOW if long else SETTLED_WINDOW
     measured = inside(*window) or float(np.median(times))
     apart = [(key, inside(*window, np.asarray(v))) for key, v in sample.readings.items() if key.startswith("class_")]
     classes = tuple((key.removeprefix("class_"), seconds) for key, seconds in apart if seconds is not None)
@@ -116,13 +116,13 @@ def soak_load(sample: Sample, gpu: GPU, highest: float) -> Load:
     power = sample.state.get("power_W") if clock is not None and clock >= UNLIMITED else None
     # Of all GPUs together the slowest one's time counts, while the first one's sensors are read.
     one = sample.probe != "soak-together"
-    burst = drawn(sample, *BURST) if one else None
-    watts = drawn(sample, *LASTING) if one and long else burst
+    burst = drawn(sample, *BURST_WINDOW) if one else None
+    watts = drawn(sample, *LONG_SOAK_WINDOW) if one and long else burst
     kernels = _kernels(name, gpu)
     return Load(name, kernels, 1, 0.0, measured, sample.held_out, clock, power, first, classes, long, watts, burst)
 
 
-def drawn(sample: Sample, low: float, high: float) -> float | None:
+def drawn(sample: ProbeSample, low: float, high: float) -> float | None:
     """Watts between these seconds of its runs, by what the counter of energy gained; None where it was not read.
 
     The counter moves every 0.1 s, so only whole moves count, each as long as they are on average in its run: the
@@ -142,7 +142,7 @@ def drawn(sample: Sample, low: float, high: float) -> float | None:
     return gained / spent if spent > 0 else None
 
 
-def duty_load(sample: Sample, gpu: GPU) -> Load:
+def duty_load(sample: ProbeSample, gpu: GPU) -> Load:
     """Bursts of a load with gaps."""
     name, busy, idle = str(sample.config["kernels"]), float(sample.config["busy"]), float(sample.config["idle"])
     rounds = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in load_kernels(name))))

@@ -9,7 +9,7 @@ from math import exp, log
 
 import numpy as np
 
-from calibration.samples import Sample
+from calibration.samples.sample_file import ProbeSample
 
 from .estimate import Blocks, Estimate, bootstrap, median_of_medians
 
@@ -20,7 +20,7 @@ SHARED = 0.05
 """A collective that copies slow by more than this shares a link with them; less is interference."""
 
 
-def slowdown(samples: list[Sample], latency: float = 0.0) -> Estimate:
+def slowdown(samples: list[ProbeSample], latency: float = 0.0) -> Estimate:
     """How much longer beside than alone, relative, without a fixed part [s] that nothing slows.
 
     A collective that waits for kernel boundaries is active for a part of the time only: alone / beside =
@@ -36,18 +36,18 @@ def slowdown(samples: list[Sample], latency: float = 0.0) -> Estimate:
     return _slowdown([block for block in blocks if block])
 
 
-def mutual(samples: list[Sample], of: str, latency: float) -> Estimate:
+def mutual(samples: list[ProbeSample], of: str, latency: float) -> Estimate:
     """How much longer one of two collectives takes while the other one runs all the time; `of` names its readings."""
     return _slowdown([_against_median(sample, of, latency) for sample in samples])
 
 
-def _against_median(sample: Sample, of: str, latency: float) -> list[float]:
+def _against_median(sample: ProbeSample, of: str, latency: float) -> list[float]:
     """Logarithms of the ratios to the median alone."""
     alone = float(np.median(sample.readings[f"{of}alone"])) - latency
     return [log((beside - latency) / alone) for beside in sample.readings[f"{of}beside"]]
 
 
-def _full_share(ratio: float, sample: Sample) -> float:
+def _full_share(ratio: float, sample: ProbeSample) -> float:
     """What the ratio would be with the aggressor active all the time."""
     alone, beside = (sample.readings.get(f"collective_{name}", []) for name in ("alone", "beside"))
     if not alone or not beside:
@@ -68,7 +68,7 @@ def _slowdown(blocks: Blocks) -> Estimate:
     return Estimate(value, (max(0.0, low), high), n)
 
 
-def weight(samples: list[Sample], latency: float, kind: str) -> Estimate | None:
+def weight(samples: list[ProbeSample], latency: float, kind: str) -> Estimate | None:
     """The collective's share of a link against a copy's, from back-to-back pairs of H2D copies on all ranks."""
     chosen = [s for s in samples if _saturating(s, kind, "H2D") and not s.held_out]
     blocks = [ratios(s, latency) for s in chosen]
@@ -87,7 +87,7 @@ def weight(samples: list[Sample], latency: float, kind: str) -> Estimate | None:
     return Estimate(value, (min(low, value), max(high, value)), sum(map(len, blocks)), error, note)
 
 
-def link_cost(samples: list[Sample], latency: float, kind: str, link: float, host_read: float) -> Estimate | None:
+def link_cost(samples: list[ProbeSample], latency: float, kind: str, link: float, host_read: float) -> Estimate | None:
     """What a byte of the collective takes of the GPU's link, from the same pairs: (link - copies) / collective.
 
     Only pairs that leave host memory some of its rate tell: what each rank reads there stays below `host_read`, its
@@ -102,18 +102,18 @@ def link_cost(samples: list[Sample], latency: float, kind: str, link: float, hos
     return Estimate(value, (low, high), sum(map(len, blocks))) if low > 1 else None
 
 
-def _costs(sample: Sample, latency: float, link: float) -> list[float]:
+def _costs(sample: ProbeSample, latency: float, link: float) -> list[float]:
     rates = zip(ratios(sample, latency), sample.readings["copy_rate"], strict=True)
     return [(link - copies) / (ratio * copies) for ratio, copies in rates]
 
 
-def _read_by_each(sample: Sample, latency: float) -> float:
+def _read_by_each(sample: ProbeSample, latency: float) -> float:
     """Bytes a second that copies and collective of one rank read of host memory."""
     rates = zip(ratios(sample, latency), sample.readings["copy_rate"], strict=True)
     return float(np.median([(1 + ratio) * copies for ratio, copies in rates]))
 
 
-def _saturating(sample: Sample, kind: str, direction: str) -> bool:
+def _saturating(sample: ProbeSample, kind: str, direction: str) -> bool:
     c = sample.config
     if c["kind"] != kind or c["every"] != 0 or c["direction"] != direction or not sample.readings["beside"]:
         return False
@@ -121,7 +121,7 @@ def _saturating(sample: Sample, kind: str, direction: str) -> bool:
     return slowed > SHARED and c["only_rank"] == -1
 
 
-def ratios(sample: Sample, latency: float) -> list[float]:
+def ratios(sample: ProbeSample, latency: float) -> list[float]:
     """Rate of the collective / rate of the copies, per reading."""
     bytes_ = float(sample.config["bytes"])
     pairs = zip(sample.readings["beside"], sample.readings["copy_rate"], strict=True)

@@ -1,11 +1,16 @@
 """Collectives, their share of links, and interference: a node profile's part for what runs at once."""
 
-import numpy as np
+from collections.abc import Iterator
+from typing import cast
 
-from calibration.samples import Sample
+import numpy as np
+from msgspec import structs
+
+from calibration.samples.sample_file import ProbeSample
+from offsim.scenario.node import CollectiveKind, Collectives, Interference, NVLink, Transport
+from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import ScenarioError
 
-from . import toml
 from .copies import link, together
 from .estimate import Estimate
 from .fitting import Fit, bytes_of, note_table
@@ -17,79 +22,98 @@ USUAL_BESIDE = {
     "host-memory": {"all-to-all": 2.3, "all-gather": 0.16},
 }
 """How much longer a collective takes beside the other kind, where that was not measured."""
-LONG = 1e6
+BESIDE_H2D = "back-to-back collectives beside H2D"
+UNSHARED = Quantity(0.3, "guess", "not identified: copies and collectives share no link, or this was not measured")
+FEWEST_RATED_BYTES = 1e6
 """Bytes from which a call's rate says something."""
 
 
-def add_collectives(fit: Fit) -> None:
+def nvlink_of(fit: Fit) -> NVLink | None:
+    """A GPU's side of NVLink, as published, where collectives go over it."""
+    if fit.inventory.gpus == 1 or fit.inventory.transport != "nvlink":
+        return None
+    side = Quantity(450e9, "published", "datasheet: 18 links of 25 GB/s each way")
+    return NVLink(send=side, receive=side)
+
+
+def fit_collectives(fit: Fit) -> Collectives | None:
     """Rates, latencies and weights of both kinds, where there are several GPUs."""
     if fit.inventory.gpus == 1:
-        return
-    transport = fit.inventory.transport
-    if transport == "nvlink":
-        side = toml.quantity(450e9, "published", "datasheet: 18 links of 25 GB/s each way", None, 1e9)
-        fit.table("nvlink", [("send_GBps", side), ("receive_GBps", side)])
-    fit.table("collectives", [("transport", f'"{transport}"')])
-    for kind in ("all-to-all", "all-gather"):
-        _collective(fit, kind)
+        return None
+    transport = cast(Transport, fit.inventory.transport)
+    return Collectives(transport, _collective(fit, "all-to-all"), _collective(fit, "all-gather"))
 
 
-def _collective(fit: Fit, kind: str) -> None:
-    samples = fit.of(kind)
+def _collective(fit: Fit, kind: str) -> CollectiveKind:
+    samples, key = fit.of(kind), f"collectives.{kind.replace('-', '_')}"
     if not samples:
         raise ScenarioError(f"too little measured for a profile: no samples of {kind}")
-    fixed = _latency(samples)
-    latency = fixed.value
-    long = [s for s in samples if bytes_of(s) >= LONG and not s.held_out]
+    latency = _latency(samples)
+    rate = _rate(fit, f"{key}.rate", samples, latency.value)
+    # NVLink is no link that copies use: what they cost collectives there is interference.
+    shared = fit.inventory.transport != "nvlink"
+    share = weight(fit.of("copy-collective"), latency.value, kind) if shared else None
+    found = CollectiveKind(
+        rate=rate,
+        latency=fit.measured(f"{key}.latency", CollectiveKind, latency, "shortest call"),
+        weight=fit.measured_or(f"{key}.weight", CollectiveKind, share, BESIDE_H2D, UNSHARED),
+    )
+    cost = _link_cost(fit, kind, latency.value) if shared else None
+    if cost is None:
+        return found
+    source = "link less copies, over the collective's rate beside them"
+    return structs.replace(found, link_cost=fit.measured(f"{key}.link_cost", CollectiveKind, cost, source))
+
+
+def _rate(fit: Fit, key: str, samples: list[ProbeSample], latency: float) -> Curve:
+    """Rates of long calls by the bytes that a rank sends, noted in the summary with the errors of held-out sizes."""
+    long = [s for s in samples if bytes_of(s) >= FEWEST_RATED_BYTES and not s.held_out]
     points = [(bytes_of(s), bytes_of(s) / (_seconds(s) - latency)) for s in long]
     rates = curve(merged_points(points), "bytes sent / (time - latency)")
     errors = [(latency + bytes_of(s) / rates.at(bytes_of(s))) / _seconds(s) - 1 for s in samples if s.held_out]
-    # NVLink is no link that copies use: what they cost collectives there is interference.
-    share = None if fit.inventory.transport == "nvlink" else weight(fit.of("copy-collective"), latency, kind)
-    key = kind.replace("-", "_")
-    note_table(fit, f"collectives.{key}.rate", f"{rates.highest() / 1e9:.1f} GB/s at most", errors, samples)
-    unshared = "not identified: copies and collectives share no link, or this was not measured"
-    fit.table(
-        f"collectives.{key}",
-        [
-            ("rate_GBps", toml.points(rates, "", 1e9)),
-            fit.entry(f"collectives.{key}.latency", fixed, "us", 1e-6, "shortest call"),
-            fit.entry(f"collectives.{key}.weight", share, "", 1.0, "back-to-back collectives beside H2D")
-            or ("weight", toml.quantity(0.3, "guess", unshared)),
-            _link_cost(fit, kind, latency),
-        ],
-    )
+    note_table(fit, key, f"{rates.highest() / 1e9:.1f} GB/s at most", errors, samples)
+    return rates
 
 
-def _link_cost(fit: Fit, kind: str, latency: float) -> tuple[str, str] | None:
-    """What small reads take of the link beside their payload, where copies share it."""
-    if fit.inventory.transport == "nvlink":
-        return None
+def _link_cost(fit: Fit, kind: str, latency: float) -> Estimate | None:
+    """What small reads take of the link beside their payload, where copies share it and it is told."""
     alone = link(fit.of("h2d"))[0].value
     read = together(fit.of("together"), "H2D")
     host_read = read.value / fit.inventory.gpus if read is not None else alone
-    found = link_cost(fit.of("copy-collective"), latency, kind, alone, host_read)
-    key = f"collectives.{kind.replace('-', '_')}.link_cost"
-    return fit.entry(key, found, "", 1.0, "link less copies, over the collective's rate beside them")
+    return link_cost(fit.of("copy-collective"), latency, kind, alone, host_read)
 
 
-def _seconds(sample: Sample) -> float:
+def _seconds(sample: ProbeSample) -> float:
     return float(np.median(sample.readings["seconds"]))
 
 
-def _latency(samples: list[Sample]) -> Estimate:
+def _latency(samples: list[ProbeSample]) -> Estimate:
     """The fixed part of a call: the shortest one less its bytes at the highest rate that was reached."""
     fitted = [s for s in samples if not s.held_out]
-    shortest, long = min(fitted, key=bytes_of), [s for s in fitted if bytes_of(s) >= LONG]
+    shortest, long = min(fitted, key=bytes_of), [s for s in fitted if bytes_of(s) >= FEWEST_RATED_BYTES]
     moving = bytes_of(shortest) / max(bytes_of(s) / _seconds(s) for s in long)
     value = max(0.0, min(_seconds(shortest) - moving, 0.9 * min(map(_seconds, long))))
     times = shortest.readings["seconds"]
     return Estimate(value, (min(min(times) - moving, value), max(max(times) - moving, value)), len(times))
 
 
-def add_interference(fit: Fit) -> None:
+def fit_interference(fit: Fit) -> tuple[Interference, ...]:
     """How much longer kernels, and over NVLink collectives, take beside copies and collectives."""
-    pairs: list[tuple[str, str, list[Sample]]] = [
+    entries = [
+        _entry(fit, victim, aggressor, slowdown(samples, _fixed(fit, victim)))
+        for (victim, aggressor), samples in _kernels_and_copies(fit).items()
+    ]
+    return (*entries, *(_collectives_beside(fit) if fit.inventory.gpus > 1 else ()))
+
+
+def _fixed(fit: Fit, victim: str) -> float:
+    """Seconds of a victim that nothing slows."""
+    return _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0
+
+
+def _kernels_and_copies(fit: Fit) -> dict[tuple[str, str], list[ProbeSample]]:
+    """(victim, aggressor) -> samples of all but two collectives at once."""
+    pairs: list[tuple[str, str, list[ProbeSample]]] = [
         (str(sample.config["kernel"]), str(sample.config["direction"]), [sample]) for sample in fit.of("kernel-copy")
     ]
     pairs += [(str(sample.config["kernel"]), "collective", [sample]) for sample in fit.of("kernel-collective")]
@@ -98,37 +122,31 @@ def add_interference(fit: Fit) -> None:
             for direction in ("H2D", "D2H"):
                 beside = [s for s in fit.of("copy-collective") if _beside(s, kind, direction)]
                 pairs += [(kind, direction, beside)] if beside else []
-    merged: dict[tuple[str, str], list[Sample]] = {}
+    merged: dict[tuple[str, str], list[ProbeSample]] = {}
     for victim, aggressor, samples in pairs:
         merged.setdefault((victim, aggressor), []).extend(samples)
-    for (victim, aggressor), samples in merged.items():
-        found = slowdown(samples, _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0)
-        _entry(fit, victim, aggressor, found)
-    if fit.inventory.gpus > 1:
-        _collectives_beside(fit)
+    return merged
 
 
-def _collectives_beside(fit: Fit) -> None:
+def _collectives_beside(fit: Fit) -> Iterator[Interference]:
     """How much longer each kind of collective takes while the other one runs."""
     usual = USUAL_BESIDE["nvlink" if fit.inventory.transport == "nvlink" else "host-memory"]
     for victim, aggressor, readings in (("all-to-all", "all-gather", ""), ("all-gather", "all-to-all", "collective_")):
         if fit.of("collective-pair"):
-            _entry(fit, victim, aggressor, mutual(fit.of("collective-pair"), readings, _latency(fit.of(victim)).value))
+            found = mutual(fit.of("collective-pair"), readings, _latency(fit.of(victim)).value)
+            yield _entry(fit, victim, aggressor, found)
         else:
-            guess = toml.quantity(usual[victim], "guess", "not measured: as on h100-x2-c")
-            _line(fit, victim, aggressor, ("slowdown", guess))
+            guess = Quantity(usual[victim], "guess", "not measured: as on h100-x2-c")
+            yield Interference(victim, aggressor, guess)  # type: ignore[arg-type]
 
 
-def _entry(fit: Fit, victim: str, aggressor: str, found: Estimate) -> None:
-    """One line of the profile's table."""
-    source = "alone and beside, in turns"
-    _line(fit, victim, aggressor, fit.entry(f"interference.{victim} by {aggressor}.slowdown", found, "", 1.0, source))
+def _entry(fit: Fit, victim: str, aggressor: str, found: Estimate) -> Interference:
+    """How much one thing slows another, noted in the summary."""
+    key = f"interference.{victim} by {aggressor}.slowdown"
+    quantity = fit.measured(key, Interference, found, "alone and beside, in turns")
+    return Interference(victim, aggressor, quantity)  # type: ignore[arg-type]
 
 
-def _line(fit: Fit, victim: str, aggressor: str, line: tuple[str, str] | None) -> None:
-    fit.table("[[interference]]", [("victim", f'"{victim}"'), ("aggressor", f'"{aggressor}"'), line])
-
-
-def _beside(sample: Sample, kind: str, direction: str) -> bool:
+def _beside(sample: ProbeSample, kind: str, direction: str) -> bool:
     c = sample.config
     return c["kind"] == kind and c["direction"] == direction and c["every"] == 0 and not sample.held_out

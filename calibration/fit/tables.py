@@ -8,42 +8,48 @@ from collections.abc import Callable
 import numpy as np
 
 from calibration.probes.kernels_time import packed_bytes
-from calibration.samples import Sample
+from calibration.samples.sample_file import ProbeSample
+from offsim.engine.durations import KEY_TILE
 from offsim.scenario.quantity import Curve
 from offsim.scenario.scenario import ScenarioError
 
-Point = tuple[float, float]
-LONGEST = 0.03
+RatePoint = tuple[float, float]
+LONGEST_AT_FULL_CLOCK = 0.03
 """Seconds: a longer kernel is slowed by the power limit while it is measured; the rate before it holds for it."""
-KEY_TILE = 128
 
 
-def curve(points: list[Point], source: str) -> Curve:
+def curve(points: list[RatePoint], source: str) -> Curve:
     """Sizes and rates as the node holds them; raises ScenarioError where there are none."""
     if not points:
-        short = f"under {1e3 * LONGEST:.0f} ms"
+        short = f"under {1e3 * LONGEST_AT_FULL_CLOCK:.0f} ms"
         raise ScenarioError(f"too little measured for a profile: no samples of kernels {short} ({source})")
     return Curve(tuple(sorted(points)), "measured", source)
 
 
 def rate_points(
-    samples: list[Sample], size: Callable[[Sample], float], work: Callable[[Sample], float], *, held_out: bool = False
-) -> list[Point]:
+    samples: list[ProbeSample],
+    size: Callable[[ProbeSample], float],
+    work: Callable[[ProbeSample], float],
+    *,
+    held_out: bool = False,
+) -> list[RatePoint]:
     """(size, work per second) by configuration."""
-    chosen = [s for s in samples if s.held_out == held_out and float(np.median(s.readings["seconds"])) < LONGEST]
+    chosen = [
+        s for s in samples if s.held_out == held_out and float(np.median(s.readings["seconds"])) < LONGEST_AT_FULL_CLOCK
+    ]
     return sorted((size(s), work(s) / float(np.median(s.readings["seconds"]))) for s in chosen)
 
 
-def interpolation_error(fitted: Curve, kept: list[Point]) -> list[float]:
+def interpolation_error(fitted: Curve, kept: list[RatePoint]) -> list[float]:
     """Signed errors of predicted times at sizes that the curve does not hold."""
     return [rate / fitted.at(size) - 1 for size, rate in kept]
 
 
-def product_key(sample: Sample) -> str:
+def product_key(sample: ProbeSample) -> str:
     return f"{sample.config['inputs']}x{sample.config['outputs']}"
 
 
-def attention_key(sample: Sample) -> str:
+def attention_key(sample: ProbeSample) -> str:
     """heads x head_dim over the sequence (ragged: not of whole tiles), with the keys behind where they are others'."""
     c = sample.config
     shape = f"{c['heads']}x{c['head_dim']}"
@@ -52,43 +58,43 @@ def attention_key(sample: Sample) -> str:
     return shape if int(c["keys"]) % KEY_TILE == 0 else f"{shape}-ragged"
 
 
-def product_work(sample: Sample) -> float:
+def product_work(sample: ProbeSample) -> float:
     """FLOPs: 2 rows inputs outputs."""
     c = sample.config
     return 2.0 * float(c["rows"]) * float(c["inputs"]) * float(c["outputs"])
 
 
-def attention_work(sample: Sample) -> float:
+def attention_work(sample: ProbeSample) -> float:
     """FLOPs: 4 queries keys width."""
     c = sample.config
     return 4.0 * float(c["queries"]) * float(c["keys"]) * float(c["heads"]) * float(c["head_dim"])
 
 
-def relayout_bytes(sample: Sample) -> float:
+def relayout_bytes(sample: ProbeSample) -> float:
     """Read once, written once, 2 bytes each."""
     c = sample.config
     return 4.0 * float(c["rows"]) * float(c["parts"]) * float(c["columns"])
 
 
-def unpack_bits(sample: Sample) -> float:
+def unpack_bits(sample: ProbeSample) -> float:
     """Of a packed value."""
     return float(sample.config["bits"])
 
 
-def unpack_bytes(sample: Sample) -> float:
+def unpack_bytes(sample: ProbeSample) -> float:
     """Read packed, written as bf16."""
     return packed_bytes(sample.config) + float(sample.config["bytes"])
 
 
-def by_key(samples: list[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:
+def by_key(samples: list[ProbeSample], key: Callable[[ProbeSample], str]) -> dict[str, list[ProbeSample]]:
     """Samples by the shape that they are of."""
-    found: dict[str, list[Sample]] = {}
+    found: dict[str, list[ProbeSample]] = {}
     for sample in samples:
         found.setdefault(key(sample), []).append(sample)
     return found
 
 
-def merged_points(points: list[Point]) -> list[Point]:
+def merged_points(points: list[RatePoint]) -> list[RatePoint]:
     """One point per size: the mean of those that share it."""
     sizes = sorted({size for size, _ in points})
     return [(size, float(np.mean([rate for s, rate in points if s == size]))) for size in sizes]

@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCES = Path(__file__).parent
-ARCHITECTURES = ("sm_80", "sm_89", "sm_90")
+KERNEL_SOURCES = Path(__file__).parent
+CUDA_ARCHITECTURES = ("sm_80", "sm_89", "sm_90")
 FLAGS = ("-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC")
 USUAL_FOLDER = Path("/usr/local/cuda/bin")
 LONGEST_BUILD_S = 600
@@ -63,7 +63,7 @@ def find_nvcc() -> Path | None:
 def sources_key() -> str:
     """A hash of the names and contents of all kernel sources."""
     digest = hashlib.sha256()
-    for path in sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh")]):
+    for path in sorted([*KERNEL_SOURCES.glob("*.cu"), *KERNEL_SOURCES.glob("*.cuh")]):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
@@ -85,7 +85,7 @@ def supported(nvcc: Path, native: str = "") -> tuple[str, ...]:
     if native and not re.fullmatch(r"sm_\d+[af]?", native):
         raise ValueError(f'native architecture {native!r}: expected the form "sm_90"')
     known = _output(nvcc, "--list-gpu-arch").split()
-    wanted = dict.fromkeys((*ARCHITECTURES, native) if native else ARCHITECTURES)
+    wanted = dict.fromkeys((*CUDA_ARCHITECTURES, native) if native else CUDA_ARCHITECTURES)
     chosen = tuple(one for one in wanted if one.replace("sm_", "compute_").rstrip("af") in known)
     if not chosen:
         raise KernelsUnavailable(f"nvcc at {nvcc} knows none of {', '.join(wanted)}", "install another CUDA toolkit")
@@ -122,10 +122,10 @@ def _build(nvcc: Path, architectures: tuple[str, ...], path: Path) -> None:
 def compile_arguments(architectures: tuple[str, ...]) -> list[str]:
     """nvcc's arguments except for the output; later GPUs run what is portable of the last usual architecture."""
     numbers = [one.removeprefix("sm_") for one in architectures]
-    portable = [n for n in numbers if f"sm_{n}" in ARCHITECTURES][-1:] or numbers[-1:]
+    portable = [n for n in numbers if f"sm_{n}" in CUDA_ARCHITECTURES][-1:] or numbers[-1:]
     machine = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in numbers]
     forward = [f"-gencode=arch=compute_{n},code=compute_{n}" for n in portable]
-    return [*FLAGS, *machine, *forward, *(str(path) for path in sorted(SOURCES.glob("*.cu")))]
+    return [*FLAGS, *machine, *forward, *(str(path) for path in sorted(KERNEL_SOURCES.glob("*.cu")))]
 
 
 def _output(nvcc: Path, *arguments: str) -> str:

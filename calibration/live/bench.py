@@ -7,17 +7,17 @@ Every program runs once before it is timed. Ungated runs are watched: clock and 
 
 import time
 
-from calibration.bench import Reading, program_of
-from calibration.inventory import Inventory
-from calibration.probes.own_programs import Rates
+from calibration.probes.bench import ProbeReading, program_of
+from calibration.probes.own_programs import AccessRates
+from calibration.samples.inventory import Inventory
 from offsim.program.commands import Command
 from offsim.program.timeline import Timeline
 
-from .contents import Contents
+from .contents import BufferContents
 from .executor import Executor
 from .own_kernels import LiveKernels
 from .session import Session, merged
-from .state import Watch, device_state
+from .state import SensorWatch, device_state
 
 GATE_MARGIN = 1.6
 GATE_FLOOR = 1e-3
@@ -25,7 +25,7 @@ KEPT_PROGRAMS = 4
 
 
 class LiveBench:
-    """See calibration.bench.Bench."""
+    """See calibration.probes.bench.Bench."""
 
     def __init__(self, session: Session, node: Inventory) -> None:
         self.session, self.node = session, node
@@ -34,13 +34,13 @@ class LiveBench:
         self.state: dict[str, float] = {}
         """Of the device after (or, if long, during) the last run."""
         self._own: LiveKernels | None = None
-        self._contents = Contents(session.device.torch_device)
+        self._contents = BufferContents(session.device.torch_device)
         self._kept: dict[tuple[tuple[Command, ...], int | None], tuple[Executor, float]] = {}
 
     def run(
         self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
-    ) -> Reading:
-        """See calibration.bench.Bench."""
+    ) -> ProbeReading:
+        """See calibration.probes.bench.Bench."""
         key = (commands, only_rank)
         if key not in self._kept:
             self._prepare(key)
@@ -53,13 +53,13 @@ class LiveBench:
         whole = merged(self.session, timeline)
         self._kept[key] = (executor, self._issue_seconds(whole))
         executor.memory.clear()
-        return Reading(whole.instants, self._issue_seconds(whole), self.state, tuple(watch.trail) if watch else ())
+        return ProbeReading(whole.instants, self._issue_seconds(whole), self.state, tuple(watch.trail) if watch else ())
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
         """See calibration.probes.own_programs.OwnKernels."""
         return self._kernels().triad_seconds(bytes_, iterations)
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> AccessRates | None:
         """See calibration.probes.own_programs.OwnKernels."""
         return self._kernels().sm_rates(direction, blocks, beside_copies=beside_copies)
 
@@ -68,10 +68,10 @@ class LiveBench:
             self._own = LiveKernels(self.session)
         return self._own
 
-    def _watch(self, gated: bool) -> Watch | None:
+    def _watch(self, gated: bool) -> SensorWatch | None:
         if gated or not self.session.on_gpu:
             return None
-        watch = Watch(self.session)
+        watch = SensorWatch(self.session)
         watch.start()
         return watch
 

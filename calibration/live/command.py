@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.table import Table
 
-from calibration.inventory import refuse_busy_gpus
+from calibration.samples.inventory import refuse_busy_gpus
 from offsim.cli_catalogue import emit, write
 from offsim.program.load import load_scenario_on
 from offsim.results.document import SCHEMA_VERSION, run_document
@@ -30,7 +30,7 @@ MEASURED = (*(metric for metric in STEP_METRICS if metric.name in ("index", "pha
 """What a replay says of each step, by the names that predictions have for it."""
 
 
-class Replayed(NamedTuple):
+class ReplayedRun(NamedTuple):
     """What the devices did."""
 
     rows: list[UseRow]
@@ -47,7 +47,7 @@ def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> 
     if cpu:
         _check_memory(question)
     session = _open(cpu)
-    replayed = replay(session, question)
+    replayed = replay_scenario(session, question)
     code = _report(question, replayed, out) if session.communicator.rank == 0 else 0
     close_session(session)
     return code
@@ -94,7 +94,7 @@ def _open(cpu: bool) -> Session:
     return open_session(cpu=cpu)
 
 
-def replay(session: Session, scenario: Scenario) -> Replayed:
+def replay_scenario(session: Session, scenario: Scenario) -> ReplayedRun:
     """The scenario's program twice, after a first run that warms up."""
     timed, traced = session.executor(scenario), session.executor(scenario, spans=True)
     timed.run()
@@ -105,7 +105,7 @@ def replay(session: Session, scenario: Scenario) -> Replayed:
     timed.memory.clear()
     seen = step_rows(traced.program, merged(session, traced.run()))
     paired = zip(rows, seen, strict=True)
-    return Replayed(
+    return ReplayedRun(
         [
             UseRow(row.use, row.duration, other.losses, row.h2d_bytes, row.d2h_bytes, row.collective_bytes)
             for row, other in paired
@@ -114,7 +114,7 @@ def replay(session: Session, scenario: Scenario) -> Replayed:
     )
 
 
-def _report(scenario: Scenario, replayed: Replayed, out: Path | None) -> int:
+def _report(scenario: Scenario, replayed: ReplayedRun, out: Path | None) -> int:
     prediction = predict(scenario)
     emit(*spaced([_steps(prediction, replayed), _waits(prediction, replayed), _memory(prediction, replayed)]))
     path = _save(prediction, replayed, out)
@@ -125,7 +125,7 @@ def _error(predicted: float, measured: float) -> str:
     return f"{100 * (predicted / measured - 1):+.1f} %" if measured else "-"
 
 
-def _steps(prediction: Prediction, replayed: Replayed) -> Table:
+def _steps(prediction: Prediction, replayed: ReplayedRun) -> Table:
     table = new_table("steps", "step", "predicted", "measured", "error")
     for ours, theirs in zip(prediction.steps, replayed.rows, strict=True):
         error = _error(ours.duration, theirs.duration)
@@ -133,7 +133,7 @@ def _steps(prediction: Prediction, replayed: Replayed) -> Table:
     return table
 
 
-def _waits(prediction: Prediction, replayed: Replayed) -> Table:
+def _waits(prediction: Prediction, replayed: ReplayedRun) -> Table:
     """Where a steady step's time went."""
     index = prediction.steady_index
     ours, theirs = prediction.steps[index], replayed.rows[index]
@@ -146,14 +146,14 @@ def _waits(prediction: Prediction, replayed: Replayed) -> Table:
     return table
 
 
-def _memory(prediction: Prediction, replayed: Replayed) -> Table:
+def _memory(prediction: Prediction, replayed: ReplayedRun) -> Table:
     table = new_table("memory", "", "predicted GiB", "measured GiB", "error")
     ours, theirs = prediction.peak_allocated, replayed.peak_allocated
     table.add_row("peak allocated", gib(ours), gib(theirs), _error(ours, theirs))
     return table
 
 
-def _save(prediction: Prediction, replayed: Replayed, out: Path | None) -> Path:
+def _save(prediction: Prediction, replayed: ReplayedRun, out: Path | None) -> Path:
     """Predicted and measured as JSON, under a name that is not taken."""
     folder = out or Path("offsim-results") / f"replay-{prediction.scenario.name or 'scenario'}"
     path, number = folder, 1

@@ -10,7 +10,7 @@ from offsim.program.commands import COMPUTE, CollectiveName
 from offsim.program.groups import Partition
 
 
-class Group(NamedTuple):
+class ProcessGroup(NamedTuple):
     """Ranks that call a collective together."""
 
     size: int
@@ -25,7 +25,7 @@ class Communicator:
     def __init__(self, rank: int = 0, world: int = 1, device: Any = None) -> None:
         self.rank, self.world = rank, world
         self._device = device
-        self._groups: dict[tuple[Partition, str], Group] = {}
+        self._groups: dict[tuple[Partition, str], ProcessGroup] = {}
 
     def barrier(self) -> None:
         """Returns when every rank is here."""
@@ -40,7 +40,7 @@ class Communicator:
         dist.all_gather_object(values, value)
         return values
 
-    def group(self, partition: Partition, stream: str = COMPUTE) -> Group:
+    def group(self, partition: Partition, stream: str = COMPUTE) -> ProcessGroup:
         """This rank's group of a partition of all ranks; each stream has communicators of its own.
 
         Collectives of one communicator run one after the other, whatever their streams.
@@ -49,10 +49,10 @@ class Communicator:
             own = next(group for group in partition if self.rank in group)
             default = len(own) == self.world and stream == COMPUTE
             handles = {g: None if default else dist.new_group(list(g)) for g in partition}
-            self._groups[partition, stream] = Group(len(own), own.index(self.rank), handles[own])
+            self._groups[partition, stream] = ProcessGroup(len(own), own.index(self.rank), handles[own])
         return self._groups[partition, stream]
 
-    def operation(self, kind: CollectiveName) -> Callable[[Any, Any, Group], object]:
+    def operation(self, kind: CollectiveName) -> Callable[[Any, Any, ProcessGroup], object]:
         """What runs a kind of collective from an input to an output tensor of bytes."""
         if kind == "all-reduce":
             return lambda _, source, group: dist.all_reduce(source.view(torch.bfloat16), group=group.handle)
@@ -60,7 +60,7 @@ class Communicator:
             return lambda target, _, group: self.all_gather(target, group)
         return lambda target, source, group: dist.all_to_all_single(target, source, group=group.handle)
 
-    def all_gather(self, buffer: Any, group: Group) -> None:
+    def all_gather(self, buffer: Any, group: ProcessGroup) -> None:
         """Each rank's part of the buffer to all, in place."""
         part = buffer.numel() // group.size
         own = buffer[group.place * part : (group.place + 1) * part]

@@ -15,21 +15,21 @@ from offsim.program.offloading.hooks import EXPERT_NAMES, weights_of
 from offsim.scenario.scenario import Scenario
 
 BASE_ELEMENTS = 2**24
-SCALE = 0.014
+WEIGHT_STD = 0.014
 HOST_SUFFIX = " on host"
 SHARD_SUFFIX = " shard"
 
-Part = tuple[str, int]
+BufferPart = tuple[str, int]
 """A named piece of a buffer and its bytes."""
 
 
-class Contents:
+class BufferContents:
     """Fills buffers by name."""
 
-    def __init__(self, device: Any, layout: dict[str, list[Part]] | None = None) -> None:
+    def __init__(self, device: Any, layout: dict[str, list[BufferPart]] | None = None) -> None:
         generator = torch.Generator().manual_seed(20)
         base = torch.randn(BASE_ELEMENTS, generator=generator, dtype=torch.float32)
-        self._base = (base * SCALE).to(torch.bfloat16).view(torch.uint8).to(device)
+        self._base = (base * WEIGHT_STD).to(torch.bfloat16).view(torch.uint8).to(device)
         self.layout = layout or {}
 
     def fill(self, tensor: Any, name: str, start: int = 0) -> None:
@@ -61,7 +61,7 @@ class Contents:
         return 0
 
 
-def expert_layout(scenario: Scenario) -> dict[str, list[Part]]:
+def expert_layout(scenario: Scenario) -> dict[str, list[BufferPart]]:
     """Whole experts as parts: blocks in order, then all else."""
     sizes = weights_of(scenario)
     found = {}

@@ -16,10 +16,10 @@ from offsim.program.commands import COMPUTE, HOST_POOLS
 
 from .pinned import PinnedMemory
 
-Work = Callable[[], object]
+QueuedWork = Callable[[], object]
 
 
-class Event(Protocol):
+class DeviceEvent(Protocol):
     """A recorded event."""
 
     def seconds_since(self, earlier: Any) -> float:
@@ -27,7 +27,7 @@ class Event(Protocol):
         ...
 
 
-class Device(Protocol):
+class LiveDevice(Protocol):
     """What the executor needs of a device."""
 
     torch_device: Any
@@ -35,7 +35,7 @@ class Device(Protocol):
     high_priority: frozenset[str]
     """Streams that are made with the highest priority from now on."""
 
-    def put(self, stream: str, work: Work) -> None:
+    def put(self, stream: str, work: QueuedWork) -> None:
         """Run `work` in order on a stream."""
         ...
 
@@ -96,7 +96,7 @@ class CudaDevice:
             self._streams[key] = torch.cuda.Stream(priority=key[1])
         return self._streams[key]
 
-    def put(self, stream: str, work: Work) -> None:
+    def put(self, stream: str, work: QueuedWork) -> None:
         """See Device: kernels of the compute stream need no stream context."""
         if stream == COMPUTE:
             work()
@@ -180,9 +180,9 @@ class CpuDevice:
         self.pinned = PinnedMemory(pin=False)
         self.high_priority: frozenset[str] = frozenset()
         self._random = None if seed is None else random.Random(seed)
-        self._queues: dict[str, deque[Work | CpuEvent | tuple[CpuEvent]]] = {COMPUTE: deque()}
+        self._queues: dict[str, deque[QueuedWork | CpuEvent | tuple[CpuEvent]]] = {COMPUTE: deque()}
 
-    def put(self, stream: str, work: Work) -> None:
+    def put(self, stream: str, work: QueuedWork) -> None:
         """See Device."""
         self._push(stream, work)
 
@@ -196,7 +196,7 @@ class CpuDevice:
         """See Device."""
         self._push(stream, (event,))
 
-    def _push(self, stream: str, item: "Work | CpuEvent | tuple[CpuEvent]") -> None:
+    def _push(self, stream: str, item: "QueuedWork | CpuEvent | tuple[CpuEvent]") -> None:
         self._queues.setdefault(stream, deque()).append(item)
         if self._random is None:
             self.synchronize("device")
@@ -214,10 +214,10 @@ class CpuDevice:
         queues = self._queues.values() if scope == "device" else [self._queues.get(target, deque())]
         return not any(queues)
 
-    def _may_run(self, item: "Work | CpuEvent | tuple[CpuEvent]") -> bool:
+    def _may_run(self, item: "QueuedWork | CpuEvent | tuple[CpuEvent]") -> bool:
         return not isinstance(item, tuple) or item[0].instant is not None
 
-    def _step(self, queue: "deque[Work | CpuEvent | tuple[CpuEvent]]") -> None:
+    def _step(self, queue: "deque[QueuedWork | CpuEvent | tuple[CpuEvent]]") -> None:
         item = queue.popleft()
         if isinstance(item, CpuEvent):
             item.instant = perf_counter()

@@ -32,13 +32,12 @@ from offsim.program.spans import Span, SpanKind, Window
 from offsim.program.timeline import Timeline
 
 from .communicator import Communicator
-from .contents import Contents
-from .device import Device
+from .contents import BufferContents
+from .device import LiveDevice
 from .kernels import Planner, block_key, device_copy
-from .memory import Memory, piece_of
+from .memory import Memory, PlannedCall, piece_of
 
 SHORT_WAIT = 2e-3
-Call = Callable[[], object]
 
 
 class Note(NamedTuple):
@@ -59,9 +58,9 @@ class Executor:
     def __init__(
         self,
         program: StreamProgram,
-        device: Device,
+        device: LiveDevice,
         communicator: Communicator,
-        contents: Contents,
+        contents: BufferContents,
         *,
         side_rows: Iterable[int] = (),
         spans: bool = False,
@@ -79,7 +78,7 @@ class Executor:
         self.sums: list[tuple[str, float]] = []
         self.host_notes: list[Span] = []
         self._zero = 0.0
-        self._plan: dict[type, Callable[[Any, Planner], Call]] = {
+        self._plan: dict[type, Callable[[Any, Planner], PlannedCall]] = {
             Compute: self._compute,
             Copy: self._copy,
             Collective: self._collective,
@@ -90,11 +89,11 @@ class Executor:
             Free: lambda command, _: self.memory.free(command),
             HostWork: self._host_work,
         }
-        self._planned: dict[int, list[Call]] = {}
+        self._planned: dict[int, list[PlannedCall]] = {}
         for section in program.sections:
             self.planned(section)
 
-    def planned(self, section: Section) -> list[Call]:
+    def planned(self, section: Section) -> list[PlannedCall]:
         """The calls of a section, planned on first use; sections with the same commands share them."""
         key = id(section.commands)
         if key not in self._planned:
@@ -141,7 +140,7 @@ class Executor:
         begin, end = note.begin.seconds_since(base), note.end.seconds_since(base)
         return Span(self.communicator.rank, note.track, note.kind, note.name, begin, end, note.bytes, (), note.cause)
 
-    def _put(self, stream: str, kind: SpanKind, name: str, bytes_: float, work: Call) -> None:
+    def _put(self, stream: str, kind: SpanKind, name: str, bytes_: float, work: PlannedCall) -> None:
         """Run work on a stream, between two events if spans are wanted."""
         if not self.spans:
             self.device.put(stream, work)
@@ -150,7 +149,7 @@ class Executor:
         self.device.put(stream, work)
         self.notes.append(Note(stream, kind, name, bytes_, begin, self.device.record(stream)))
 
-    def _compute(self, command: Compute, planner: Planner) -> Call:
+    def _compute(self, command: Compute, planner: Planner) -> PlannedCall:
         if command.writes:
             return self._device_copy(command)
         kernels = planner.compute(command)
@@ -179,14 +178,14 @@ class Executor:
 
         self.device.put(command.stream, add)
 
-    def _device_copy(self, command: Compute) -> Call:
+    def _device_copy(self, command: Compute) -> PlannedCall:
         def call() -> None:
             source, target = self.memory.buffers[command.reads[0]], self.memory.buffers[command.writes[0]]
             self._put(command.stream, "compute", command.name, 0.0, lambda: device_copy(source, target))
 
         return call
 
-    def _copy(self, command: Copy, planner: Planner) -> Call:  # noqa: ARG002
+    def _copy(self, command: Copy, planner: Planner) -> PlannedCall:  # noqa: ARG002
         bytes_, here = ceil(command.bytes), self.copies_here
         cuts = [round(i * bytes_ / command.calls) for i in range(command.calls + 1)]
         pinned = command.host_memory == "pinned"
@@ -207,7 +206,7 @@ class Executor:
 
         return call
 
-    def _collective(self, command: Collective, planner: Planner) -> Call:
+    def _collective(self, command: Collective, planner: Planner) -> PlannedCall:
         group = self.communicator.group(self.program.groups[command.group], command.stream)
         if command.reads:
 
@@ -226,14 +225,14 @@ class Executor:
 
         return call
 
-    def _record(self, command: Record, planner: Planner) -> Call:  # noqa: ARG002
+    def _record(self, command: Record, planner: Planner) -> PlannedCall:  # noqa: ARG002
         def call() -> None:
             self.events[command.event] = self.device.record(command.stream)
             self._recorded_on[command.event] = command.stream
 
         return call
 
-    def _wait(self, command: Wait, planner: Planner) -> Call:  # noqa: ARG002
+    def _wait(self, command: Wait, planner: Planner) -> PlannedCall:  # noqa: ARG002
         def call() -> None:
             event = self.events.get(command.event)
             if event is None:
@@ -246,7 +245,7 @@ class Executor:
 
         return call
 
-    def _synchronize(self, command: Synchronize, planner: Planner) -> Call:  # noqa: ARG002
+    def _synchronize(self, command: Synchronize, planner: Planner) -> PlannedCall:  # noqa: ARG002
         def call() -> None:
             target = self.events.get(command.target) if command.scope == "event" else command.target
             if command.scope != "event" or target is not None:
@@ -264,7 +263,7 @@ class Executor:
             end = perf_counter() - self._zero
             self.host_notes.append(Span(self.communicator.rank, "host", "blocked", name, begin, end, cause=cause))
 
-    def _host_work(self, command: HostWork, planner: Planner) -> Call:  # noqa: ARG002
+    def _host_work(self, command: HostWork, planner: Planner) -> PlannedCall:  # noqa: ARG002
         def call() -> None:
             end = perf_counter() + command.duration
             if command.duration > SHORT_WAIT:

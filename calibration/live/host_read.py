@@ -10,7 +10,7 @@ from offsim.program.uses import LOADING, Use
 
 from .session import Session, merged
 
-BYTES = 256 * 2**20
+HOST_READ_BYTES = 256 * 2**20
 COPIES = 6
 NAMES = ("read 0", "read 1")
 
@@ -28,15 +28,15 @@ class HostRead:
         self._executor.memory.clear()
         ends = {rank: at for (rank, event), at in timeline.instants.items() if event == "end"}
         spent = max(at - timeline.instants[rank, "begin"] for rank, at in ends.items())
-        return len(ends) * COPIES * BYTES / spent
+        return len(ends) * COPIES * HOST_READ_BYTES / spent
 
 
 def _program(ranks: int) -> StreamProgram:
     memory: list[Command] = []
     for name in NAMES:
-        memory += [Allocate(name, BYTES, COMPUTE), Allocate(f"{name} on host", BYTES, "pinned")]
+        memory += [Allocate(name, HOST_READ_BYTES, COMPUTE), Allocate(f"{name} on host", HOST_READ_BYTES, "pinned")]
     names = [NAMES[i % len(NAMES)] for i in range(COPIES)]
-    copies = [Copy(COMPUTE, name, "H2D", BYTES, "pinned", name) for name in names]
+    copies = [Copy(COMPUTE, name, "H2D", HOST_READ_BYTES, "pinned", name) for name in names]
     timed: tuple[Command, ...] = (Record(COMPUTE, "begin"), *copies, Record(COMPUTE, "end"))
     sections = (Section("memory", LOADING, tuple(memory)), Section("copies", Use("denoise", step=0), timed))
     return StreamProgram("host read", sections, sequence_groups(tuple(range(ranks))))

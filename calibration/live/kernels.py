@@ -16,6 +16,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from offsim.program.commands import Collective, Compute, Kernel
 
+from .device import QueuedWork
+
 BLEND = 0.7
 UNPACKED_SCALE = 2e-4
 """Bytes of bf16 weights, read as integers, are about 70 in size; weights 0.014."""
@@ -23,11 +25,10 @@ ELEMENT = 2
 """Bytes of a bf16 activation."""
 
 Tensor = Any
-Work = Callable[[], object]
 
 
 @dataclass
-class Place:
+class ActivationPlace:
     """Where the activations are: an end of the buffer, or a tensor of the framework's."""
 
     low: bool = True
@@ -72,13 +73,13 @@ class Activations:
             raise ValueError(f"activations: {elements} elements asked for, the buffer has {whole.numel()}")
         return whole[:elements] if low else whole[whole.numel() - elements :]
 
-    def read(self, elements: int, place: Place) -> Tensor:
+    def read(self, elements: int, place: ActivationPlace) -> Tensor:
         """What the next kernel reads."""
         if place.outside and self.outside is not None and self.outside.numel() >= elements:
             return self.outside[:elements]
         return self.part(elements, low=place.low)
 
-    def done_with(self, place: Place) -> None:
+    def done_with(self, place: ActivationPlace) -> None:
         """Attention's output is given back once the next kernel has read it."""
         if place.outside and self.outside is not None:
             self.outside = None
@@ -107,18 +108,18 @@ class Planner:
 
     def __init__(self, activations: Activations) -> None:
         self.activations = activations
-        self.place = Place()
+        self.place = ActivationPlace()
         self._block = ""
         self._used = 0
 
-    def compute(self, command: Compute) -> list[Callable[[Tensor], Work]]:
+    def compute(self, command: Compute) -> list[Callable[[Tensor], QueuedWork]]:
         """Per kernel a function from the weights (bytes, from the block's start) to what runs on the stream."""
         block = block_key(command.name)
         if block != self._block:
             self._block, self._used = block, 0
         return [self._kernel(kernel) for kernel in command.kernels]
 
-    def _kernel(self, kernel: Kernel) -> Callable[[Tensor], Work]:
+    def _kernel(self, kernel: Kernel) -> Callable[[Tensor], QueuedWork]:
         if kernel.kernel_class == "gemm":
             return self._product(kernel)
         if kernel.kernel_class == "attention":
@@ -127,7 +128,7 @@ class Planner:
             return self._relayout(kernel)
         return self._elementwise(kernel)
 
-    def _product(self, kernel: Kernel) -> Callable[[Tensor], Work]:
+    def _product(self, kernel: Kernel) -> Callable[[Tensor], QueuedWork]:
         rows, inputs, outputs = kernel.shape
         size = inputs * outputs * ELEMENT
         start = self._used
@@ -152,13 +153,13 @@ class Planner:
 
         return lambda weights: lambda: run(weights)
 
-    def _turn(self) -> Place:
+    def _turn(self) -> ActivationPlace:
         """Where the input is; the output goes to the other end."""
         place = self.place
-        self.place = Place(low=not place.low)
+        self.place = ActivationPlace(low=not place.low)
         return place
 
-    def _attention(self, kernel: Kernel) -> Callable[[Tensor], Work]:
+    def _attention(self, kernel: Kernel) -> Callable[[Tensor], QueuedWork]:
         samples, heads, queries, keys, width = kernel.shape
         state, place = self.activations, self.place
         side = keys if keys != queries and keys in state.side_rows else None
@@ -180,10 +181,10 @@ class Planner:
             )
             state.outside = out.view(-1)
 
-        self.place = Place(low=place.low, outside=True)
+        self.place = ActivationPlace(low=place.low, outside=True)
         return lambda _: run
 
-    def _relayout(self, kernel: Kernel) -> Callable[[Tensor], Work]:
+    def _relayout(self, kernel: Kernel) -> Callable[[Tensor], QueuedWork]:
         rows, parts, columns = kernel.shape
         state, place, count = self.activations, self._turn(), rows * parts * columns
 
@@ -196,7 +197,7 @@ class Planner:
 
         return lambda _: run
 
-    def _elementwise(self, kernel: Kernel) -> Callable[[Tensor], Work]:
+    def _elementwise(self, kernel: Kernel) -> Callable[[Tensor], QueuedWork]:
         state, place, count = self.activations, self.place, blended(kernel)
         state.reserve_noise(count)
         if kernel.shape[0] in state.side_rows:

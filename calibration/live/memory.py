@@ -11,21 +11,22 @@ from typing import Any
 
 from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Compute, Copy, Free, Piece, StreamProgram
 
-from .contents import HOST_SUFFIX, SHARD_SUFFIX, Contents, weights_name
-from .device import Device
+from .contents import HOST_SUFFIX, SHARD_SUFFIX, BufferContents, weights_name
+from .device import LiveDevice
 from .kernels import ELEMENT, Activations, output_elements
 
 ACTIVATIONS = "activations"
 LEAST_NOISE = 2**20
 """Elements to fill fresh activations with, where no kernel asks for more."""
-Call = Callable[[], object]
+PlannedCall = Callable[[], object]
+"""What a command does when its turn comes, prepared beforehand."""
 
 
 class Memory:
     """Buffers by name, on one rank."""
 
     def __init__(
-        self, program: StreamProgram, device: Device, contents: Contents, rank: int, side_rows: frozenset[int]
+        self, program: StreamProgram, device: LiveDevice, contents: BufferContents, rank: int, side_rows: frozenset[int]
     ) -> None:
         self.device, self.contents, self.rank, self.ranks = device, contents, rank, program.ranks
         self.buffers: dict[str, Any] = {}
@@ -64,7 +65,7 @@ class Memory:
             raise KeyError(f"copy {name!r}: no buffer {name + HOST_SUFFIX!r} nor one that it is a part of")
         return max(wholes, key=len)
 
-    def allocate(self, command: Allocate) -> Call:
+    def allocate(self, command: Allocate) -> PlannedCall:
         """What an allocation does when it is its turn."""
         name, bytes_ = command.buffer, ceil(command.bytes)
         if name == ACTIVATIONS:
@@ -108,7 +109,7 @@ class Memory:
             part = buffer[start : start + noise.numel()]
             part.copy_(noise[: part.numel()])
 
-    def free(self, command: Free) -> Call:
+    def free(self, command: Free) -> PlannedCall:
         """What freeing a buffer does: its memory returns to its pool in host order."""
         name = command.buffer
         if name == ACTIVATIONS:

@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 
-from calibration.kernels.library import Library, load
-from calibration.probes.own_programs import OUTLASTING, Rates, rates_inside
+from calibration.kernels.bindings import KernelLibrary, load_kernel_library
+from calibration.probes.own_programs import OUTLASTING, AccessRates, rates_inside
+from calibration.probes.writing import MIB
 
 from .session import Session
 
-MIB = 2**20
-BUFFER = 512 * MIB
+HOST_BUFFER_BYTES = 512 * MIB
 """Of host memory: twice what a large processor's cache could hold."""
-PER_BLOCK = 128 * MIB
+BYTES_PER_THREAD_BLOCK = 128 * MIB
 """Moved by one thread block; all blocks together move the buffer once at most."""
 ITERATIONS = 3
-COPY = 64 * MIB
+COPY_BESIDE_BYTES = 64 * MIB
 FEWEST_COPIES, MOST_COPIES = 16, 512
 LEAD = 2
 """Copies that are done before the accesses begin."""
@@ -34,7 +34,7 @@ class LiveKernels:
     def __init__(self, session: Session) -> None:
         self.session = session
         major, minor = torch.cuda.get_device_capability()
-        self.library: Library = load(native=f"sm_{major}{minor}")
+        self.library: KernelLibrary = load_kernel_library(native=f"sm_{major}{minor}")
         self.library.prepare()
         self._memory: tuple[Any, Any] | None = None
         self._copied: tuple[Any, Any] | None = None
@@ -48,24 +48,24 @@ class LiveKernels:
         stream = torch.cuda.current_stream().cuda_stream
         return self.library.triad_seconds(a.data_ptr(), b.data_ptr(), c.data_ptr(), bytes_, 2.0, iterations, stream)
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> AccessRates | None:
         """See calibration.probes.own_programs.OwnKernels."""
-        moved = min(BUFFER, blocks * PER_BLOCK)
+        moved = min(HOST_BUFFER_BYTES, blocks * BYTES_PER_THREAD_BLOCK)
         if beside_copies:
             return self._beside_copies(direction, blocks, moved)
         host, device = self._buffers()
         stream = torch.cuda.current_stream().cuda_stream
         seconds = self.library.sm_read_seconds if direction == "read" else self.library.sm_write_seconds
-        times = seconds(host.data_ptr(), device.data_ptr(), BUFFER, moved, blocks, ITERATIONS, stream)
-        return Rates(moved / median(times), 0.0)
+        times = seconds(host.data_ptr(), device.data_ptr(), HOST_BUFFER_BYTES, moved, blocks, ITERATIONS, stream)
+        return AccessRates(moved / median(times), 0.0)
 
-    def _beside_copies(self, direction: str, blocks: int, moved: int) -> Rates | None:
+    def _beside_copies(self, direction: str, blocks: int, moved: int) -> AccessRates | None:
         """Again with twice as many copies until they outlast the accesses."""
         while True:
             window, ends = self._timed_beside(direction, blocks, moved)
             lasted = ends[-1] - ends[0] > OUTLASTING * (window[1] - window[0]) and ends[-1] > window[1]
             if lasted or self._copies >= MOST_COPIES:
-                return rates_inside(*window, moved, ends, COPY)
+                return rates_inside(*window, moved, ends, COPY_BESIDE_BYTES)
             self._copies *= 2
 
     def _timed_beside(self, direction: str, blocks: int, moved: int) -> tuple[tuple[float, float], list[float]]:
@@ -80,7 +80,7 @@ class LiveKernels:
         with torch.cuda.stream(stream):
             stream.wait_event(marks[LEAD])
             begin.record()
-            access(host.data_ptr(), device.data_ptr(), BUFFER, moved, blocks, stream.cuda_stream)
+            access(host.data_ptr(), device.data_ptr(), HOST_BUFFER_BYTES, moved, blocks, stream.cuda_stream)
             end.record()
         torch.cuda.synchronize()
         at = [first.elapsed_time(event) / 1e3 for event in (begin, end, *marks)]
@@ -93,7 +93,9 @@ class LiveKernels:
         marks = [torch.cuda.Event(enable_timing=True) for _ in range(self._copies + 1)]
         with torch.cuda.stream(stream):
             marks[0].record()
-            for mark, piece in zip(marks[1:], islice(cycle(source.split(COPY)), self._copies), strict=True):
+            for mark, piece in zip(
+                marks[1:], islice(cycle(source.split(COPY_BESIDE_BYTES)), self._copies), strict=True
+            ):
                 target.copy_(piece, non_blocking=True)
                 mark.record()
         return marks
@@ -101,12 +103,12 @@ class LiveKernels:
     def _buffers(self) -> tuple[Any, Any]:
         """Host and device side of the accesses."""
         if self._memory is None:
-            self._memory = _pinned(), self._on_device(BUFFER)
+            self._memory = _pinned(), self._on_device(HOST_BUFFER_BYTES)
         return self._memory
 
     def _copy_buffers(self) -> tuple[Any, Any]:
         if self._copied is None:
-            self._copied = _pinned(), self._on_device(COPY)
+            self._copied = _pinned(), self._on_device(COPY_BESIDE_BYTES)
         return self._copied
 
     def _on_device(self, bytes_: int) -> Any:
@@ -114,4 +116,4 @@ class LiveKernels:
 
 
 def _pinned() -> Any:
-    return torch.empty(BUFFER // 8, dtype=torch.int64).random_().view(torch.uint8).pin_memory()
+    return torch.empty(HOST_BUFFER_BYTES // 8, dtype=torch.int64).random_().view(torch.uint8).pin_memory()

@@ -13,13 +13,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from calibration.parts import Part, parts_of
+from calibration.replays.parts import BlockPart, parts_of
 from offsim.scenario.scenario import Scenario
 
 from .executor import Executor
 from .host_read import HostRead
 from .session import Session, merged, step_seconds
-from .state import Watch, counted_energy, device_state
+from .state import SensorWatch, counted_energy, device_state
 
 REPETITIONS = 2
 RESIDENT_SECONDS = 2.0
@@ -32,7 +32,7 @@ TRACED_STEPS = 6
 class Traced(Struct):
     """A run in which every command was timed."""
 
-    parts: list[Part]
+    parts: list[BlockPart]
     states: list[dict[str, float]]
     """Of each rank's device meanwhile: medians of the run's second half."""
 
@@ -131,7 +131,7 @@ class Alternating:
     def _traced(self, executor: Executor, sections: Sequence[int], last: int) -> Traced:
         """A run with spans; the parts of its last sections."""
         executor.spans = True
-        watch = Watch(self.session)
+        watch = SensorWatch(self.session)
         watch.start()
         timeline = merged(self.session, executor.run(sections))
         executor.spans = False

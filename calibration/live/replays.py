@@ -19,21 +19,21 @@ from typing import Any
 import msgspec
 import torch
 
-from calibration.inventory import refuse_busy_gpus
-from calibration.replays.cases import Case, load_cases
-from calibration.script import run_script
+from calibration.replays.cases import ReplayCase, load_cases
+from calibration.samples.inventory import refuse_busy_gpus
+from calibration.samples.script import run_script
 
 from .replay import Alternating, Measured, record_of
 from .session import Session, close_session, open_session
 
-NODES = {"x1": "h200-x1", "x2-nvlink": "h200-x2-nvlink", "x2-host-memory": "h200-x2-host-memory"}
+CATALOGUE_NODES = {"x1": "h200-x1", "x2-nvlink": "h200-x2-nvlink", "x2-host-memory": "h200-x2-host-memory"}
 """A node for the scenario's checks: what is measured does not depend on it."""
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", required=True, choices=sorted(NODES))
+    parser.add_argument("--kind", required=True, choices=sorted(CATALOGUE_NODES))
     parser.add_argument("--list", default="cases", choices=["cases", "ideas"], help="which committed list")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", type=int, default=1, help="which repetition on another day or machine this is")
@@ -53,7 +53,7 @@ def main() -> None:
     close_session(session)
 
 
-def run_cases(session: Session, cases: list[Case], options: argparse.Namespace) -> None:
+def run_cases(session: Session, cases: list[ReplayCase], options: argparse.Namespace) -> None:
     """All cases that the file does not hold yet."""
     done = _done(options.out)
     begin = time.monotonic()
@@ -69,8 +69,8 @@ def run_cases(session: Session, cases: list[Case], options: argparse.Namespace) 
             print(f"{case.name}: {line.get('error') or _brief(line)}", file=sys.stderr, flush=True)
 
 
-def _measured(session: Session, case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    node = NODES[options.kind]
+def _measured(session: Session, case: ReplayCase, options: argparse.Namespace) -> dict[str, Any]:
+    node = CATALOGUE_NODES[options.kind]
     try:
         pair = Alternating(session, case.scenario(node), case.resident(node), case.other(node))
         measured = pair.measure(parts=options.parts is not None)

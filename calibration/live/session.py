@@ -18,8 +18,8 @@ from offsim.results.steps import step_rows
 from offsim.scenario.scenario import Scenario
 
 from .communicator import Communicator
-from .contents import Contents, expert_layout
-from .device import CpuDevice, CudaDevice, Device
+from .contents import BufferContents, expert_layout
+from .device import CpuDevice, CudaDevice, LiveDevice
 from .executor import Executor
 
 
@@ -27,11 +27,11 @@ from .executor import Executor
 class Session:
     """This process, ready to execute programs."""
 
-    device: Device
+    device: LiveDevice
     communicator: Communicator
     workspace: int = 0
     """Bytes that cuBLAS holds of the framework's memory."""
-    _contents: dict[str, Contents] = field(default_factory=dict)
+    _contents: dict[str, BufferContents] = field(default_factory=dict)
 
     @property
     def on_gpu(self) -> bool:
@@ -39,14 +39,14 @@ class Session:
 
     def executor(self, scenario: Scenario, *, spans: bool = False) -> Executor:
         """An executor of the scenario's program on this rank."""
-        contents = Contents(self.device.torch_device, expert_layout(scenario))
+        contents = BufferContents(self.device.torch_device, expert_layout(scenario))
         batch, text = scenario.workload.batch(scenario.model), scenario.model.text_tokens
         rows = (batch * text, batch)
         return Executor(build(scenario), self.device, self.communicator, contents, side_rows=rows, spans=spans)
 
     def plain_executor(self, program: StreamProgram) -> Executor:
         """An executor of a program without a model."""
-        return Executor(program, self.device, self.communicator, Contents(self.device.torch_device))
+        return Executor(program, self.device, self.communicator, BufferContents(self.device.torch_device))
 
     def allocated(self) -> int:
         """Bytes that the framework's device allocator has handed out."""
@@ -67,7 +67,7 @@ def open_session(*, cpu: bool = False) -> Session:
     """This process's session: alone, or one of those that torchrun started."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    device: Device = CpuDevice() if cpu else CudaDevice(local)
+    device: LiveDevice = CpuDevice() if cpu else CudaDevice(local)
     if world > 1:
         named: dict[str, Any] = {} if cpu else {"device_id": device.torch_device}
         dist.init_process_group("gloo" if cpu else "nccl", **named)

@@ -12,7 +12,7 @@ from statistics import median
 
 import torch
 
-from calibration.bench import Watched
+from calibration.probes.bench import Watched
 
 from .sensors import sensors
 from .session import Session
@@ -52,7 +52,7 @@ def _energy() -> dict[str, float]:
         return {}
 
 
-class Watch(threading.Thread):
+class SensorWatch(threading.Thread):
     """Reads clock and power every 25 ms."""
 
     def __init__(self, session: Session) -> None:

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from calibration.kernels.library import CudaError
+from calibration.kernels.bindings import CudaError
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
-from calibration.samples import Config, Sample, SampleFile, sample_key
+from calibration.samples.sample_file import Configuration, ProbeSample, SampleFile, sample_key
 
 from .bench import LiveBench
 from .session import Session, close_session, open_session
@@ -33,11 +33,11 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="imitate the device: for tests of this process")
     options = parser.parse_args()
     session = open_session(cpu=options.cpu)
-    measure(session, options)
+    measure_probes(session, options)
     close_session(session)
 
 
-def measure(session: Session, options: argparse.Namespace) -> None:
+def measure_probes(session: Session, options: argparse.Namespace) -> None:
     """Every configuration of the chosen probes that is not in the file yet, in random order."""
     file = SampleFile(options.samples)
     node = file.header().inventory
@@ -74,7 +74,7 @@ def _measure_probe(
         _say(bench.session, event="sample", probe=probe.key, n=number + 1, of=len(configurations))
 
 
-def _readings(bench: LiveBench, probe: Probe, config: Config, mode: Any) -> dict[str, list[float]] | None:
+def _readings(bench: LiveBench, probe: Probe, config: Configuration, mode: Any) -> dict[str, list[float]] | None:
     """What the probe reads; None, and an event that says so, if this configuration fails on its own."""
     try:
         return probe.measure(bench, config, probe.repeats(mode, config))
@@ -86,8 +86,10 @@ def _readings(bench: LiveBench, probe: Probe, config: Config, mode: Any) -> dict
         return None
 
 
-def _sample(bench: LiveBench, probe: Probe, config: Config, readings: dict[str, list[float]], order: int) -> Sample:
-    return Sample(
+def _sample(
+    bench: LiveBench, probe: Probe, config: Configuration, readings: dict[str, list[float]], order: int
+) -> ProbeSample:
+    return ProbeSample(
         probe=probe.key,
         config=config,
         readings=readings,

@@ -8,8 +8,8 @@ from .collectives import AllGather, AllToAll
 from .contention import CollectivePair, CopyCollective, KernelCollective, KernelCopy
 from .copies import Bidirectional, Chunks, CopyOrder, D2HSweep, H2DSweep, Pageable, Together
 from .draw import Draw, DrawTogether
-from .kernels_time import Attentions, Elementwise, Products, Relayouts, Unpacking
-from .overheads import Overheads
+from .kernels_time import AttentionKernels, ElementwiseKernels, ProductKernels, RelayoutKernels, UnpackingKernels
+from .overheads import CommandOverheads
 from .own_programs import SmAccess, Triad
 from .pair_sizes import PairSizes
 from .power import Duty, Soak, SoakTogether
@@ -18,7 +18,7 @@ from .probe import Probe
 __all__ = ["PROBES", "Probe"]
 
 PROBES: tuple[Probe, ...] = (
-    Overheads(),
+    CommandOverheads(),
     H2DSweep(),
     D2HSweep(),
     Chunks(),
@@ -27,11 +27,11 @@ PROBES: tuple[Probe, ...] = (
     CopyOrder(),
     Triad(),
     SmAccess(),
-    Products(),
-    Attentions(),
-    Elementwise(),
-    Relayouts(),
-    Unpacking(),
+    ProductKernels(),
+    AttentionKernels(),
+    ElementwiseKernels(),
+    RelayoutKernels(),
+    UnpackingKernels(),
     KernelCopy(),
     Draw(),
     Soak(),

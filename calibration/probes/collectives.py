@@ -1,14 +1,14 @@
 """Collectives alone, by size and transport."""
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 from offsim.program.commands import COMPUTE, Allocate, CollectiveName
 
-from .probe import Mode, Probe, Readings
-from .writing import collectives, timed
+from .bench import Bench
+from .probe import CalibrationMode, Probe, Readings
+from .writing import repeated_collectives, timed
 
-SHORTEST = 3e-3
+SHORTEST_COLLECTIVE_RUN = 3e-3
 
 
 class CollectiveSweep(Probe):
@@ -22,20 +22,20 @@ class CollectiveSweep(Probe):
     quick_sizes: tuple[int, ...]
     kept_out: tuple[int, ...]
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
         chosen = self.sizes if mode == "full" else self.quick_sizes
         return [{"bytes": size, "transport": node.transport} for size in chosen]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["bytes"] in self.kept_out
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_ = int(config["bytes"])
         rate = 300e9 if bench.transport == "nvlink" else 25e9
-        count = min(60, max(2, round(SHORTEST / (bytes_ / rate + 4e-5))))
+        count = min(60, max(2, round(SHORTEST_COLLECTIVE_RUN / (bytes_ / rate + 4e-5))))
         commands = (
             Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE),
-            *timed(COMPUTE, collectives(self.kind, bytes_, count)),
+            *timed(COMPUTE, repeated_collectives(self.kind, bytes_, count)),
         )
         return {"seconds": [bench.run(commands).between("begin", "end") / count for _ in range(repeats)]}
 

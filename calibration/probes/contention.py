@@ -7,9 +7,8 @@ inside the foreground's window only.
 from collections.abc import Callable
 from typing import ClassVar, cast
 
-from calibration.bench import Bench, Reading
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 from offsim.program.commands import (
     COMPUTE,
     Allocate,
@@ -22,38 +21,39 @@ from offsim.program.commands import (
     Wait,
 )
 
+from .bench import Bench, ProbeReading
 from .copies import background_rate
 from .kernels_time import guessed_seconds
 from .power import load_kernels
-from .probe import Mode, Probe, Readings
+from .probe import CalibrationMode, Probe, Readings
 from .writing import (
-    COPY_STREAM,
-    collectives,
+    MIB,
+    PROBE_COPY_STREAM,
     compute,
     copy_buffers,
-    elementwise,
+    elementwise_kernel,
     marked_copies,
-    relayout,
+    relayout_kernel,
+    repeated_collectives,
     timed,
     working_memory,
 )
 
-MIB = 2**20
 CHUNK = 64 * MIB
-GUESSED_RATE = 60e9
+COPY_RATE_BOUND = 60e9
 """Faster than copies are: with it a background surely lasts."""
 SLOWEST = (10e9, 150e9)
 """Least rates of a collective beside copies, through host memory and over NVLink: they bound how many copies are issued
 under a gate, which must stay below what a stream can hold (about 1000 commands)."""
 SOME_TIME = 30e-3
-CLASSES = ("gemm", "attention", "elementwise", "relayout")
+PROBED_CLASSES = ("gemm", "attention", "elementwise", "relayout")
 
 
 def foreground_kernels(name: str) -> tuple[Kernel, ...]:
     """One kernel of a class, of a usual size."""
     if name == "relayout":
-        return (relayout(8192, 2, 2560),)
-    return (elementwise(250 * 10**6),) if name == "elementwise" else load_kernels(name)
+        return (relayout_kernel(8192, 2, 2560),)
+    return (elementwise_kernel(250 * 10**6),) if name == "elementwise" else load_kernels(name)
 
 
 class KernelCopy(Probe):
@@ -63,22 +63,22 @@ class KernelCopy(Probe):
     rounds = (3, 6)
     usual_seconds = 1.8
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         directions = ("H2D", "D2H") if mode == "full" else ("H2D",)
-        return [{"kernel": name, "direction": d} for name in CLASSES for d in directions]
+        return [{"kernel": name, "direction": d} for name in PROBED_CLASSES for d in directions]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         kernels = foreground_kernels(str(config["kernel"]))
         direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
         count = max(4, round(SOME_TIME / guessed_seconds(kernels[0])))
-        copies = int(2.5 * SOME_TIME * GUESSED_RATE / CHUNK)
+        copies = int(2.5 * SOME_TIME * COPY_RATE_BOUND / CHUNK)
         memory, body = working_memory(kernels), timed(COMPUTE, [compute("kernels", kernels * count)])
         alone = (*memory, *body)
         beside = (*memory, *copy_buffers(direction, CHUNK), *marked_copies(direction, CHUNK, copies), *body)
         return abba(bench, alone, beside, repeats, lambda reading: covered(reading, direction, copies), count)
 
 
-def covered(reading: Reading, direction: str, copies: int) -> bool:
+def covered(reading: ProbeReading, direction: str, copies: int) -> bool:
     """Whether the copies lasted as long as what they ran beside."""
     return background_rate(reading, direction, CHUNK, copies) is not None
 
@@ -88,7 +88,7 @@ def abba(
     alone: tuple[Command, ...],
     beside: tuple[Command, ...],
     repeats: int,
-    valid: Callable[[Reading], bool],
+    valid: Callable[[ProbeReading], bool],
     count: int,
 ) -> Readings:
     """Seconds per repetition of the foreground, in pairs of rounds; pairs whose background ended early are dropped."""
@@ -121,7 +121,7 @@ class CopyCollective(Probe):
     usual_seconds = 2.0
     slowest: ClassVar[tuple[float, float]] = SLOWEST
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
         slow = node.transport != "nvlink"
         big, small = (84 * 10**6, 21 * 10**6) if slow else (193 * 10**6, 42 * 10**6)
         cases: list[tuple[str, int, int, int, str, int]] = [
@@ -142,14 +142,14 @@ class CopyCollective(Probe):
         keys = ("direction", "every", "bytes", "copy_bytes", "kind", "only_rank")
         return [{**dict(zip(keys, case, strict=True)), "transport": node.transport} for case in cases]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["every"] == 4 or config["only_rank"] == 0
 
-    def calls(self, config: Config, transport: str) -> int:  # noqa: ARG002
+    def calls(self, config: Configuration, transport: str) -> int:  # noqa: ARG002
         """How many collectives a run has."""
         return 8 if transport != "nvlink" else 40
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         count = self.calls(config, bench.transport)
         alone, beside, copies = self._programs(config, count, self.slowest[bench.transport == "nvlink"])
         only = int(config["only_rank"])
@@ -168,18 +168,18 @@ class CopyCollective(Probe):
         return found
 
     def _programs(
-        self, config: Config, count: int, slowest: float
+        self, config: Configuration, count: int, slowest: float
     ) -> tuple[tuple[Command, ...], tuple[Command, ...], int]:
         """Without and with copies, and how many copies; `slowest` is what a collective reaches beside them at least."""
         kind = cast(CollectiveName, config["kind"])
         direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
         bytes_, chunk, every = int(config["bytes"]), int(config["copy_bytes"]), int(config["every"])
         memory: list[Command] = [Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE)]
-        calls = collectives(kind, bytes_, count)
+        calls = repeated_collectives(kind, bytes_, count)
         alone = (*memory, *timed(COMPUTE, calls))
         memory += copy_buffers(direction, chunk)
         if not every:
-            copies = int(1.5 * count * max(bytes_ / slowest, 2e-4) * GUESSED_RATE / chunk)
+            copies = int(1.5 * count * max(bytes_ / slowest, 2e-4) * COPY_RATE_BOUND / chunk)
             return alone, (*memory, *marked_copies(direction, chunk, copies), *timed(COMPUTE, calls)), copies
         mixed, copies = self._spaced(calls, every, direction, chunk)
         return alone, (*memory, *timed(COMPUTE, mixed)), copies
@@ -193,16 +193,16 @@ class CopyCollective(Probe):
                 name = f"{direction} buffer {copies % 2}"
                 mixed += [
                     Record(COMPUTE, f"call {i}"),
-                    Wait(COPY_STREAM, f"call {i}"),
-                    Record(COPY_STREAM, f"copy begin {copies}"),
-                    Copy(COPY_STREAM, name, direction, chunk, "pinned", name),
-                    Record(COPY_STREAM, f"copy end {copies}"),
+                    Wait(PROBE_COPY_STREAM, f"call {i}"),
+                    Record(PROBE_COPY_STREAM, f"copy begin {copies}"),
+                    Copy(PROBE_COPY_STREAM, name, direction, chunk, "pinned", name),
+                    Record(PROBE_COPY_STREAM, f"copy end {copies}"),
                 ]
                 copies += 1
             mixed.append(call)
         return mixed, copies
 
-    def _background(self, reading: Reading, config: Config, copies: int) -> tuple[float | None, float]:
+    def _background(self, reading: ProbeReading, config: Configuration, copies: int) -> tuple[float | None, float]:
         """Rate of the copies while they run inside the window, and the share of the window in which they do."""
         chunk, only = int(config["copy_bytes"]), int(config["only_rank"])
         rank = max(0, only)
@@ -227,11 +227,11 @@ class KernelCollective(Probe):
     rounds = (3, 5)
     usual_seconds = 3.0
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
-        names = CLASSES[:3] if mode == "full" else ("gemm",)
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
+        names = PROBED_CLASSES[:3] if mode == "full" else ("gemm",)
         return [{"kernel": name, "kind": "all-gather", "transport": node.transport} for name in names]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         kernels = foreground_kernels(str(config["kernel"]))
         count = max(4, round(SOME_TIME / guessed_seconds(kernels[0])))
         body = timed(COMPUTE, [compute("kernels", kernels * count)])
@@ -246,14 +246,14 @@ class CollectivePair(Probe):
     rounds = (3, 5)
     usual_seconds = 2.0
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
         sizes = (84 * 10**6, 21 * 10**6) if mode == "full" else (84 * 10**6,)
         return [{"bytes": size, "transport": node.transport} for size in sizes]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_ = int(config["bytes"])
         count = max(4, round(SOME_TIME * (SLOWEST[bench.transport == "nvlink"] / bytes_)))
-        body = timed(COMPUTE, collectives("all-to-all", bytes_, count))
+        body = timed(COMPUTE, repeated_collectives("all-to-all", bytes_, count))
         return beside_gathers(bench, [Allocate("activations", 4.0 * bytes_ + 4096, COMPUTE)], body, repeats, count)
 
 
@@ -266,7 +266,7 @@ def beside_gathers(bench: Bench, memory: list[Command], body: list[Command], rep
         background += [_gather(i, gathered), Record("all-gather", f"gather {i + 1}")]
     inside: list[float] = []
 
-    def lasts(reading: Reading) -> bool:
+    def lasts(reading: ProbeReading) -> bool:
         seconds = _gather_seconds(reading, gathers)
         inside.extend([seconds] if seconds is not None else [])
         return seconds is not None
@@ -284,7 +284,7 @@ def _gather(number: int, bytes_: float) -> Command:
     return Collective("all-gather", f"gather {number}", "all-gather", bytes_ / 2, "world", ("gathered",), ("gathered",))
 
 
-def _gather_seconds(reading: Reading, count: int) -> float | None:
+def _gather_seconds(reading: ProbeReading, count: int) -> float | None:
     """Seconds of one all-gather while the kernels run, waiting for their multiprocessors included; None if they end
     before the kernels do.
     """

@@ -1,18 +1,17 @@
 """Copies between host and device: rates by size, calls of one transfer, pageable memory, both ways, all GPUs, order."""
 
-from calibration.bench import Bench, Reading
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Direction, Free, Record
 
-from .probe import Mode, Probe, Readings
-from .writing import COPY_STREAM, copies, copy_buffers, marked_copies, moved_inside, timed
+from .bench import Bench, ProbeReading
+from .probe import CalibrationMode, Probe, Readings
+from .writing import KIB, MIB, PROBE_COPY_STREAM, copy_buffers, marked_copies, moved_inside, repeated_copies, timed
 
-KIB, MIB = 2**10, 2**20
 BLOCK = 702_788_608
 """Bytes of a Wan-14B block."""
-SHORTEST = 2e-3
-GUESSED_RATE = 50e9
+SHORTEST_COPY_RUN = 2e-3
+GUESSED_COPY_RATE = 50e9
 OPPOSITE: dict[str, Direction] = {"H2D": "D2H", "D2H": "H2D"}
 
 
@@ -29,19 +28,19 @@ class CopySweep(Probe):
     sizes = (16 * KIB, 256 * KIB, MIB, 4 * MIB, 11 * MIB, 16 * MIB, 45 * MIB, 64 * MIB, 180 * MIB, 256 * MIB, BLOCK)
     kept_out = (11 * MIB, 45 * MIB, 180 * MIB)
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         chosen = self.sizes if mode == "full" else (MIB, 16 * MIB, 45 * MIB, BLOCK)
         return [{"bytes": size} for size in chosen]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["bytes"] in self.kept_out
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_ = int(config["bytes"])
-        count = min(64, max(2, round(SHORTEST * GUESSED_RATE / bytes_)))
+        count = min(64, max(2, round(SHORTEST_COPY_RUN * GUESSED_COPY_RATE / bytes_)))
         commands = (
             *copy_buffers(self.direction, bytes_),
-            *timed(COPY_STREAM, copies(self.direction, bytes_, count)),
+            *timed(PROBE_COPY_STREAM, repeated_copies(self.direction, bytes_, count)),
         )
         runs = [bench.run(commands, only_rank=one_of(bench)) for _ in range(repeats)]
         return {"seconds": [run.between("begin", "end") / count for run in runs]}
@@ -68,14 +67,14 @@ class Chunks(Probe):
     rounds = (3, 7)
     usual_seconds = 0.35
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         return [{"bytes": BLOCK, "calls": calls} for calls in ((1, 27) if mode == "quick" else (1, 27, 100))]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_, calls = int(config["bytes"]), int(config["calls"])
         commands = (
             *copy_buffers("H2D", bytes_),
-            *timed(COPY_STREAM, copies("H2D", bytes_, 1, calls=calls)),
+            *timed(PROBE_COPY_STREAM, repeated_copies("H2D", bytes_, 1, calls=calls)),
         )
         runs = [bench.run(commands, only_rank=one_of(bench)) for _ in range(repeats)]
         return {"seconds": [run.between("begin", "end") for run in runs]}
@@ -89,15 +88,15 @@ class Pageable(Probe):
     rounds = (3, 9)
     usual_seconds = 0.35
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         cases = (("H2D", "pageable"), ("D2H", "pageable"), ("D2H", "fresh"))
         sizes = (64 * MIB, 256 * MIB, BLOCK) if mode == "full" else (256 * MIB,)
         return [{"direction": d, "memory": m, "bytes": size} for d, m in cases for size in sizes]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["bytes"] == 64 * MIB
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_ = int(config["bytes"])
         memory = "fresh" if config["memory"] == "fresh" else "pageable"
         direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
@@ -120,14 +119,14 @@ class Bidirectional(Probe):
     rounds = (5, 11)
     usual_seconds = 0.5
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         sizes = (64 * MIB, 256 * MIB) if mode == "full" else (64 * MIB,)
         return [{"foreground": d, "bytes": size} for d in OPPOSITE for size in sizes]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["bytes"] == 256 * MIB
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_, foreground = int(config["bytes"]), str(config["foreground"])
         direction: Direction = "H2D" if foreground == "H2D" else "D2H"
         other, count = OPPOSITE[foreground], max(4, 6 * 64 * MIB // bytes_)
@@ -135,7 +134,7 @@ class Bidirectional(Probe):
             *copy_buffers(direction, bytes_),
             *copy_buffers(other, bytes_),
             *marked_copies(other, bytes_, 3 * count, "background"),
-            *timed(COPY_STREAM, copies(direction, bytes_, count)),
+            *timed(PROBE_COPY_STREAM, repeated_copies(direction, bytes_, count)),
         )
         found: Readings = {"seconds": [], "background_rate": []}
         for _ in range(repeats):
@@ -148,7 +147,7 @@ class Bidirectional(Probe):
 
 
 def background_rate(
-    reading: Reading, direction: str, bytes_: float, count: int, only_rank: int | None = None
+    reading: ProbeReading, direction: str, bytes_: float, count: int, only_rank: int | None = None
 ) -> float | None:
     """Rate of marked copies between `begin` and `end` on the slowest rank; None where they ended early.
 
@@ -175,7 +174,7 @@ class Together(Probe):
     rounds = (5, 9)
     usual_seconds = 0.6
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
         sizes = (BLOCK, 256 * MIB) if mode == "full" else (256 * MIB,)
         return [
             {"direction": direction, "bytes": size, "gpus": node.gpus}
@@ -183,16 +182,18 @@ class Together(Probe):
             for size in sizes
         ]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["bytes"] == BLOCK and config["direction"] != "both"
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         bytes_, chosen = int(config["bytes"]), str(config["direction"])
         directions: list[Direction] = ["H2D", "D2H"] if chosen == "both" else ["H2D" if chosen == "H2D" else "D2H"]
         commands: list[Command] = [command for d in directions for command in copy_buffers(d, bytes_)]
         for direction in directions:
             stream = f"{direction} stream"
-            commands += timed(stream, copies(direction, bytes_, 4, stream), f"{direction} begin", f"{direction} end")
+            commands += timed(
+                stream, repeated_copies(direction, bytes_, 4, stream), f"{direction} begin", f"{direction} end"
+            )
         found: Readings = {f"{direction.lower()}_seconds": [] for direction in directions}
         for _ in range(repeats):
             reading = bench.run(tuple(commands))
@@ -209,10 +210,10 @@ class CopyOrder(Probe):
     rounds = (3, 5)
     usual_seconds = 0.3
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         return [{"small_bytes": MIB, "large_bytes": 256 * MIB}]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         large, small = int(config["large_bytes"]), int(config["small_bytes"])
         commands = (
             *copy_buffers("H2D", large),

@@ -6,14 +6,14 @@ sensor that averages by itself.
 
 from typing import ClassVar
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 from offsim.program.commands import COMPUTE, Allocate, Command, Direction, HostWork, Record, Synchronize
 
+from .bench import Bench
 from .power import keep_watched
-from .probe import Mode, Probe, Readings
-from .writing import COPY_STREAM, collectives, copies, copy_buffers, timed
+from .probe import CalibrationMode, Probe, Readings
+from .writing import PROBE_COPY_STREAM, copy_buffers, repeated_collectives, repeated_copies, timed
 
 DRAWN = 3.0
 """Seconds of each load; the counter moves every 0.1 s."""
@@ -30,10 +30,10 @@ class Draw(Probe):
     rounds = (1, 1)
     usual_seconds = 5.0
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         return [{"load": load} for load in ("idle", "H2D", "D2H")] if mode == "full" else []
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         found: Readings = {"seconds": []}
         for _ in range(repeats):
             reading = bench.run(self.commands(str(config["load"]), bench), settle=0.3, gated=False)
@@ -48,7 +48,7 @@ class Draw(Probe):
             return (Record(COMPUTE, "begin"), *waiting)
         direction: Direction = "H2D" if load == "H2D" else "D2H"
         count = round(DRAWN * COPY_RATE / COPIED)
-        return (*copy_buffers(direction, COPIED), *timed(COPY_STREAM, copies(direction, COPIED, count)))
+        return (*copy_buffers(direction, COPIED), *timed(PROBE_COPY_STREAM, repeated_copies(direction, COPIED, count)))
 
 
 class DrawTogether(Draw):
@@ -58,11 +58,11 @@ class DrawTogether(Draw):
     identifies = ("gpu.clock.collective",)
     several_gpus = True
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         return [{"load": "all-to-all"}] if mode == "full" else []
 
     def commands(self, load: str, bench: Bench) -> tuple[Command, ...]:  # noqa: ARG002
         """Back-to-back all-to-alls between two records."""
         count = round(DRAWN * EXCHANGE_RATES.get(bench.transport, SLOW_EXCHANGE) / EXCHANGED)
-        exchanges = timed(COMPUTE, collectives("all-to-all", EXCHANGED, count))
+        exchanges = timed(COMPUTE, repeated_collectives("all-to-all", EXCHANGED, count))
         return (Allocate("activations", 4.0 * EXCHANGED + 4096, COMPUTE), *exchanges)

@@ -6,19 +6,18 @@ beside a copy engine, bound what such a collective can reach.
 
 from typing import NamedTuple, Protocol, cast
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 
-from .probe import Mode, Probe, Readings
-from .writing import moved_inside
+from .bench import Bench
+from .probe import CalibrationMode, Probe, Readings
+from .writing import MIB, moved_inside
 
-MIB = 2**20
 OUTLASTING = 2.0
 """How many times as long as the accesses the copies beside them must last."""
 
 
-class Rates(NamedTuple):
+class AccessRates(NamedTuple):
     """Bytes per second over one window: that of the thread blocks' kernel."""
 
     accesses: float
@@ -33,12 +32,12 @@ class OwnKernels(Protocol):
         """Seconds of a = b + s c over arrays of so many bytes; moves three times as many."""
         ...
 
-    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> Rates | None:
+    def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> AccessRates | None:
         """What thread blocks move to or from pinned memory, and H2D copies beside; None if these did not last."""
         ...
 
 
-def rates_inside(begin: float, end: float, moved: float, ends: list[float], copy_bytes: float) -> Rates | None:
+def rates_inside(begin: float, end: float, moved: float, ends: list[float], copy_bytes: float) -> AccessRates | None:
     """Rates of accesses that moved so many bytes from `begin` to `end`, and of the copies in that window.
 
     `ends` are the instants after 0, 1, 2, ... copies. None if they do not surround the window or are too few.
@@ -50,7 +49,7 @@ def rates_inside(begin: float, end: float, moved: float, ends: list[float], copy
     copied = moved_inside(ends, copy_bytes, begin, end)
     if copied is None or ends[-1] - ends[0] < OUTLASTING * seconds:
         return None
-    return Rates(moved / seconds, copied / seconds)
+    return AccessRates(moved / seconds, copied / seconds)
 
 
 class OwnProbe(Probe):
@@ -67,10 +66,10 @@ class Triad(OwnProbe):
 
     key, title, identifies = "triad", "device memory, triad", ("the ceiling of gpu.memory_bandwidth (a check)",)
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         return [{"bytes": size * MIB} for size in ((512, 1024) if mode == "full" else (512,))]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         return {"seconds": cast(OwnKernels, bench).triad_seconds(int(config["bytes"]), repeats)}
 
 
@@ -80,14 +79,14 @@ class SmAccess(OwnProbe):
     key, title = "sm-read", "SMs reading and writing host memory"
     identifies = ("the caps of host-memory collectives (a check)",)
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         blocks = (1, 2, 4, 8, 16, 32, 64, 132) if mode == "full" else (2, 16)
-        found: list[Config] = [
+        found: list[Configuration] = [
             {"direction": d, "blocks": n, "beside": "none"} for d in ("read", "write") for n in blocks
         ]
         return found + [{"direction": "read", "blocks": n, "beside": "H2D"} for n in blocks[1::2]]
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         own, beside = cast(OwnKernels, bench), config["beside"] == "H2D"
         direction, blocks = str(config["direction"]), int(config["blocks"])
         found = [own.sm_rates(direction, blocks, beside_copies=beside) for _ in range(repeats)]

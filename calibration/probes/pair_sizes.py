@@ -5,11 +5,11 @@ No fit reads these; `python -m calibration.validate.pairs` sets them beside what
 
 from typing import ClassVar
 
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 
 from .contention import CHUNK, CopyCollective
-from .probe import Mode
+from .probe import CalibrationMode
 
 LEAST_WINDOW = 10e-3
 """Seconds for which the collectives of a run last about: a copy takes 1.2 to 2 ms."""
@@ -28,13 +28,13 @@ class PairSizes(CopyCollective):
     slowest = (6e9, 130e9)
     kinds: ClassVar[tuple[str, ...]] = ("all-to-all", "all-gather", "all-reduce")
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
         if mode == "quick":
             return []
         slow = node.transport != "nvlink"
         sizes = (5_250_000, 10_500_000, 21 * 10**6, 42 * 10**6, 84 * 10**6)
         sizes = sizes if slow else (21 * 10**6, 42 * 10**6, 84 * 10**6, 193 * 10**6, 386 * 10**6)
-        usual: Config = {"every": 0, "copy_bytes": CHUNK, "only_rank": -1, "transport": node.transport}
+        usual: Configuration = {"every": 0, "copy_bytes": CHUNK, "only_rank": -1, "transport": node.transport}
         return [
             {"direction": direction, "kind": kind, "bytes": size, **usual}
             for direction in ("H2D", "D2H")
@@ -42,7 +42,7 @@ class PairSizes(CopyCollective):
             for size in sizes
         ]
 
-    def calls(self, config: Config, transport: str) -> int:
+    def calls(self, config: Configuration, transport: str) -> int:
         """As many as last for the least window."""
         wanted = round(LEAST_WINDOW * BESIDE_RATES[transport == "nvlink"] / float(config["bytes"]))
         return max(super().calls(config, transport), min(wanted, MOST_CALLS))

@@ -8,20 +8,28 @@ that mix classes of kernels each is timed by itself, since a low clock slows the
 from itertools import groupby
 from typing import ClassVar
 
-from calibration.bench import Bench, Reading, Watched
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 from offsim.program.commands import COMPUTE, Command, Compute, HostWork, Kernel, Record, Synchronize
 from offsim.scenario.load import load_model
 
+from .bench import Bench, ProbeReading, Watched
 from .kernels_time import guessed_seconds
-from .probe import Mode, Probe, Readings
-from .writing import attention, compute, elementwise, product, relayout, timed, working_memory
+from .probe import CalibrationMode, Probe, Readings
+from .writing import (
+    attention_kernel,
+    compute,
+    elementwise_kernel,
+    product_kernel,
+    relayout_kernel,
+    timed,
+    working_memory,
+)
 
 SOAK = {"quick": 1.6, "full": 5.0}
 """Seconds of continuous load. About a second after it begins a slower regulation goes through a dip; what a long run
 has comes after that, so only a full calibration sees it."""
-PART = 6e-3
+SOAK_PART_SECONDS = 6e-3
 """Seconds between two records of a soak."""
 DUTY_RUN = 1.2
 DROPPED = 0.4
@@ -33,14 +41,14 @@ TOKENS, RAGGED = 8192, 8190
 def load_kernels(name: str) -> tuple[Kernel, ...]:
     """The kernels of one round of a load: one class, a Wan-14B block on one GPU, or (`half`) one of two GPUs' part."""
     if name == "gemm":
-        return (product(TOKENS, 5120, 13824),)
+        return (product_kernel(TOKENS, 5120, 13824),)
     if name in ("attention", "attention-ragged"):
         keys = TOKENS if name == "attention" else RAGGED
-        return (attention(40, keys, keys, 128),)
+        return (attention_kernel(40, keys, keys, 128),)
     if name == "elementwise":
-        return (elementwise(600 * 10**6),)
+        return (elementwise_kernel(600 * 10**6),)
     if name == "relayout":
-        return (relayout(TOKENS, 3, 5120),)
+        return (relayout_kernel(TOKENS, 3, 5120),)
     kind, _, tokens = name.partition("-")
     return mixed_kernels(int(tokens) if tokens else TOKENS, degree=2 if kind == "half" else 1)
 
@@ -82,17 +90,17 @@ class Soak(Probe):
         "half-32760",
     )
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         chosen = (*self.usual, *self.more) if mode == "full" else self.usual
         return [{"kernels": name, "seconds": SOAK[mode]} for name in chosen]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["kernels"] in ("mix-2048", "half-16384")
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         kernels = load_kernels(str(config["kernels"]))
         round_seconds = sum(guessed_seconds(kernel) for kernel in kernels)
-        per_part = max(1, round(PART / round_seconds))
+        per_part = max(1, round(SOAK_PART_SECONDS / round_seconds))
         parts = round(float(config["seconds"]) / (per_part * round_seconds))
         classes = [(name, tuple(alike)) for name, alike in groupby(kernels, key=lambda kernel: kernel.kernel_class)]
         rest = [compute("load", kernels * (per_part - 1))] if per_part > 1 else []
@@ -112,7 +120,7 @@ class Soak(Probe):
         return found
 
 
-def keep_classes(found: Readings, reading: Reading, part: int, names: list[str]) -> None:
+def keep_classes(found: Readings, reading: ProbeReading, part: int, names: list[str]) -> None:
     """Add what each class of kernels took in a part's first round on the slowest rank, if there are several."""
     ranks = {rank for rank, _ in reading.instants}
     slowest = max(ranks, key=lambda r: reading.instants[r, f"part {part + 1}"] - reading.instants[r, f"part {part}"])
@@ -123,7 +131,7 @@ def keep_classes(found: Readings, reading: Reading, part: int, names: list[str])
         found.setdefault(f"class_{name}", []).append(spent)
 
 
-def keep_watched(found: Readings, reading: Reading) -> None:
+def keep_watched(found: Readings, reading: ProbeReading) -> None:
     """Add what was watched during a run, if anything was, field by field."""
     for seen in reading.watched:
         for name, value in zip(Watched._fields, seen, strict=True):
@@ -147,16 +155,16 @@ class Duty(Probe):
     rounds = (1, 1)
     usual_seconds = 2.5
 
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:  # noqa: ARG002
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
         bursts = ((0.01, 0.0025), (0.01, 0.005), (0.01, 0.01), (0.05, 0.0125), (0.05, 0.05), (0.01, 0.0011))
         chosen = bursts if mode == "full" else bursts[:3]
         names = ("gemm", "mix") if mode == "full" else ("mix",)
         return [{"kernels": name, "busy": busy, "idle": idle} for name in names for busy, idle in chosen]
 
-    def held_out(self, config: Config) -> bool:
+    def held_out(self, config: Configuration) -> bool:
         return config["idle"] in (0.005, 0.05)
 
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         kernels, busy, idle = load_kernels(str(config["kernels"])), float(config["busy"]), float(config["idle"])
         per_burst = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in kernels)))
         bursts = max(4, round(DUTY_RUN / (busy + idle)))

@@ -7,11 +7,12 @@ how one of them is measured. Probes write stream programs and know neither torch
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
-from calibration.bench import Bench
-from calibration.inventory import Inventory
-from calibration.samples import Config
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration
 
-Mode = Literal["quick", "full"]
+from .bench import Bench
+
+CalibrationMode = Literal["quick", "full"]
 Readings = dict[str, list[float]]
 
 
@@ -32,22 +33,22 @@ class Probe(ABC):
         """Empty, or why this node cannot answer."""
         return "needs two GPUs or more" if self.several_gpus and node.gpus < 2 else ""
 
-    def repeats(self, mode: Mode, config: Config) -> int:  # noqa: ARG002
+    def repeats(self, mode: CalibrationMode, config: Configuration) -> int:  # noqa: ARG002
         """How often a configuration is measured."""
         return self.rounds[mode == "full"]
 
-    def estimated_seconds(self, mode: Mode, config: Config) -> float:
+    def estimated_seconds(self, mode: CalibrationMode, config: Configuration) -> float:
         """About how long a configuration takes on a device, for a plan."""
         return self.usual_seconds * self.repeats(mode, config) / self.rounds[1]
 
     @abstractmethod
-    def configurations(self, mode: Mode, node: Inventory) -> list[Config]:
+    def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
         """What to measure."""
 
-    def held_out(self, config: Config) -> bool:  # noqa: ARG002
+    def held_out(self, config: Configuration) -> bool:  # noqa: ARG002
         """Whether this configuration is kept from every fit."""
         return False
 
     @abstractmethod
-    def measure(self, bench: Bench, config: Config, repeats: int) -> Readings:
+    def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
         """Readings of one configuration, in SI units."""

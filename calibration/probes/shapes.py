@@ -11,7 +11,7 @@ from offsim.scenario.load import load_model
 
 MODELS = ("wan2.2-t2v-a14b", "wan2.2-ti2v-5b", "flux.1-dev")
 RANKS = (1, 2)
-GRID = (
+FULL_GRID = (
     1000, 1024, 1500, 2000, 2048, 2560, 3000, 3072, 4096, 4500, 5120, 6000, 6144, 8192, 9450, 10240, 12288,
     13640, 16380, 16384, 20480, 24576, 27280, 32760, 32768, 37800, 49152, 65536, 75600,
 )  # fmt: skip
@@ -24,7 +24,7 @@ KEPT_OUT = frozenset((1500, 3000, 6144, 10240, 13640, 20480))
 
 def grid(mode: str) -> tuple[int, ...]:
     """Rows (or keys) to measure."""
-    return GRID if mode == "full" else QUICK_GRID
+    return FULL_GRID if mode == "full" else QUICK_GRID
 
 
 @cache

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable
 
+from offsim.program.block import ACTIVATION_BYTES
 from offsim.program.commands import (
     COMPUTE,
     Allocate,
@@ -17,19 +18,19 @@ from offsim.program.commands import (
     Record,
 )
 
-ACTIVATION_BYTES = 2
-COPY_STREAM = "copy"
+KIB, MIB = 2**10, 2**20
+PROBE_COPY_STREAM = "copy"
 ROTATED = 2
 """Buffers that copies take in turns, so that no cache serves them."""
 
 
-def product(rows: int, inputs: int, outputs: int) -> Kernel:
+def product_kernel(rows: int, inputs: int, outputs: int) -> Kernel:
     """A matrix product in bf16: 2 rows inputs outputs FLOPs."""
     moved = ACTIVATION_BYTES * (rows * (inputs + outputs) + inputs * outputs)
     return Kernel("gemm", 2.0 * rows * inputs * outputs, float(moved), float(rows), (rows, inputs, outputs))
 
 
-def attention(heads: int, queries: int, keys: int, head_dim: int) -> Kernel:
+def attention_kernel(heads: int, queries: int, keys: int, head_dim: int) -> Kernel:
     """Attention without mask: 4 queries keys width FLOPs."""
     width = heads * head_dim
     moved = ACTIVATION_BYTES * 2 * (queries + keys) * width
@@ -37,12 +38,12 @@ def attention(heads: int, queries: int, keys: int, head_dim: int) -> Kernel:
     return Kernel("attention", 4.0 * queries * keys * width, float(moved), float(keys), shape)
 
 
-def elementwise(bytes_: int) -> Kernel:
+def elementwise_kernel(bytes_: int) -> Kernel:
     """An elementwise kernel that reads and writes `bytes_` in all."""
     return Kernel("elementwise", 0.0, float(bytes_), 1.0, (1, bytes_ // ACTIVATION_BYTES))
 
 
-def relayout(rows: int, parts: int, columns: int) -> Kernel:
+def relayout_kernel(rows: int, parts: int, columns: int) -> Kernel:
     """(rows, parts, columns) to (parts, rows, columns): read once, written once."""
     moved = 2.0 * ACTIVATION_BYTES * rows * parts * columns
     return Kernel("relayout", 0.0, moved, 1.0, (rows, parts, columns))
@@ -93,24 +94,24 @@ def copy_buffers(direction: str, bytes_: float, memory: str = "pinned", count: i
     return found
 
 
-def copies(
+def repeated_copies(
     direction: Direction, bytes_: float, count: int, stream: str = "", memory: HostMemory = "pinned", calls: int = 1
 ) -> list[Copy]:
     """Back-to-back copies that rotate over the buffers."""
     names = [f"{direction} buffer {i % ROTATED}" for i in range(count)]
-    return [Copy(stream or COPY_STREAM, name, direction, bytes_, memory, name, calls) for name in names]
+    return [Copy(stream or PROBE_COPY_STREAM, name, direction, bytes_, memory, name, calls) for name in names]
 
 
 def marked_copies(direction: Direction, bytes_: float, count: int, stream: str = "") -> list[Command]:
     """Copies with a record before the first and after each: `<direction> 0`, `<direction> 1`, ..."""
-    stream = stream or COPY_STREAM
+    stream = stream or PROBE_COPY_STREAM
     found: list[Command] = [Record(stream, f"{direction} 0")]
-    for i, copy in enumerate(copies(direction, bytes_, count, stream)):
+    for i, copy in enumerate(repeated_copies(direction, bytes_, count, stream)):
         found += [copy, Record(stream, f"{direction} {i + 1}")]
     return found
 
 
-def collectives(kind: CollectiveName, bytes_: float, count: int) -> list[Command]:
+def repeated_collectives(kind: CollectiveName, bytes_: float, count: int) -> list[Command]:
     """Back-to-back collectives of which each rank sends `bytes_` to the others."""
     return [Collective(COMPUTE, f"collective {i}", kind, bytes_) for i in range(count)]
 

@@ -40,7 +40,7 @@ def without_kind(name: str) -> str:
     return name.removeprefix(f"{kind}-") if kind else name
 
 
-class Case(Struct, frozen=True, forbid_unknown_fields=True):
+class ReplayCase(Struct, frozen=True, forbid_unknown_fields=True):
     """One schedule to replay."""
 
     name: str
@@ -58,6 +58,16 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
     beside: Policy | None = None
     """A second policy that takes turns with the first and the resident run."""
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that the case runs on."""
+        return GPUS[self.kind]
+
+    @property
+    def pageable(self) -> bool:
+        """Whether the policy copies from or to memory that is not pinned."""
+        return not getattr(self.policy, "pinned", True) or getattr(self.policy, "version", "") == "pageable"
+
     def scenario(self, node: str | Node) -> Scenario:
         """The case on a node: a profile's path, a catalogue name, or a node."""
         return self._on(node, self.policy, self.weight_dtype)
@@ -72,7 +82,7 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
 
     def _on(self, node: str | Node, policy: Policy, weight_dtype: Dtype = "bf16") -> Scenario:
         work = Workload(
-            gpus=GPUS[self.kind],
+            gpus=self.gpus,
             tokens=self.tokens,
             steps=self.steps,
             cfg="none",
@@ -91,10 +101,10 @@ class Case(Struct, frozen=True, forbid_unknown_fields=True):
         return dict(msgspec.to_builtins(self))
 
 
-def case_of(raw: Any) -> Case:
+def replay_case(raw: Any) -> ReplayCase:
     """A case from plain data; msgspec.ValidationError if it is not one."""
-    decoded: Case = msgspec.convert(raw, decodable(Case))
-    return as_declared(decoded, Case)
+    decoded: ReplayCase = msgspec.convert(raw, decodable(ReplayCase))
+    return as_declared(decoded, ReplayCase)
 
 
 @cache
@@ -108,9 +118,9 @@ def _model(shape: str, blocks: tuple[int, ...], experts: int) -> Model:
     return structs.replace(whole, **changed, text_encoder=None, vae=None)
 
 
-def load_cases(kind: str | None = None, name: ListName = "cases") -> list[Case]:
+def load_cases(kind: str | None = None, name: ListName = "cases") -> list[ReplayCase]:
     """A list, or its part for one kind of node."""
     path = Path(__file__).with_name(f"{name}.toml")
     raw = tomllib.loads(path.read_text(encoding="utf-8"))["case"]
-    cases = [case_of(entry) for entry in raw]
+    cases = [replay_case(entry) for entry in raw]
     return [case for case in cases if kind in (None, case.kind)]

@@ -12,48 +12,48 @@ import msgspec
 from rich.table import Table
 
 from calibration.replays.cases import without_kind
-from offsim.cli_catalogue import emit, write, write_json
+from offsim.cli_catalogue import FINE, emit, write, write_json
 from offsim.results.layout import Renderable, new_table, pairs, spaced
 
+from .diffusers_prediction import ForwardError, forward_error
+from .diffusers_records import read_forwards
+from .diffusers_report import forward_json, forwards_tables
 from .errors import (
     CaseError,
-    Summary,
+    ErrorSummary,
     Winners,
     all_errors,
-    as_json,
-    beside,
+    cases_json,
+    cases_read_beside,
     memory_error,
     seconds_error,
-    summary,
+    summary_of_cases,
     winners,
 )
-from .library import read_library
-from .library_prediction import LibraryError, library_error
-from .library_report import forward_json, forwards_tables
-from .records import CLASSES, NODES, SEEN, Failure, read_records
+from .records import CASE_CLASSES, NODES, NODES_BEFORE_RULE, Failure, read_records
 from .simpler import SIMPLER
 from .thresholds import THRESHOLDS, Verdict, judge
 
-FINE, BROKEN = 0, 1
-BESIDE = "cases beside which host memory was read: the same with that rate in place of the profile's"
+BROKEN = 1
+BESIDE_TITLE = "cases beside which host memory was read: the same with that rate in place of the profile's"
 TITLE = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
 
 
 def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRESHOLDS) -> int:
     """Print all errors; 1 if a threshold is broken."""
     records, failures = read_records(root)
-    forwards, failed = read_library(root)
+    forwards, failed = read_forwards(root)
     if not records and not forwards:
         return write("no measurements to validate: calibration/nodes holds no node with a profile and replays\n")
     failures += [Failure(*failure) for failure in failed]
-    errors, library = all_errors(records), [library_error(record) for record in forwards]
-    verdicts = judge(errors, thresholds, library)
+    errors, of_forwards = all_errors(records), [forward_error(record) for record in forwards]
+    verdicts = judge(errors, thresholds, of_forwards)
     broken = [verdict for verdict in verdicts if verdict.kept is False]
     if json:
-        write_json(_json(errors, verdicts, failures, library))
+        write_json(_json(errors, verdicts, failures, of_forwards))
     else:
-        tables = forwards_tables(library)
-        emit(*spaced([*report(errors, failures), *tables]))
+        tables = forwards_tables(of_forwards)
+        emit(*spaced([*validation_report(errors, failures), *tables]))
         write(f"\n{judgement(verdicts)}\n")
     return BROKEN if broken else FINE
 
@@ -71,23 +71,23 @@ def judgement(verdicts: list[Verdict]) -> str:
     return "\n".join([*lines, f"{kept} of {len(judged)} thresholds kept{reached}{without}"])
 
 
-def report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]:
+def validation_report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]:
     """All tables: classes, other quantities, cases, winners."""
-    since = [error for error in errors if error.node not in SEEN]
+    since = [error for error in errors if error.node not in NODES_BEFORE_RULE]
     parts: list[Renderable] = [classes(errors)]
     if 0 < len(since) < len(errors):
         parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
-    alone = [error for error in errors if error.on_one_gpu]
+    alone = [error for error in errors if error.gpus == 1]
     if 0 < len(alone) < len(errors):
         parts.append(classes(alone, "the same, on one GPU"))
-        parts.append(classes([error for error in errors if not error.on_one_gpu], "the same, on two GPUs"))
+        parts.append(classes([error for error in errors if error.gpus > 1], "the same, on two GPUs"))
     nodes = dict.fromkeys(error.node for error in errors)
     if len(nodes) > 1:
         parts.append(by_node(errors))
-    read_beside = beside(errors)
+    read_beside = cases_read_beside(errors)
     if read_beside:
-        parts.append(classes(read_beside, BESIDE))
-    parts += [quantities(errors), *(cases(node, errors) for node in nodes), _order(winners(errors))]
+        parts.append(classes(read_beside, BESIDE_TITLE))
+    parts += [quantities(errors), *(case_table(node, errors) for node in nodes), _order(winners(errors))]
     if failures:
         parts.append(pairs(_reasons(failures)))
     return parts
@@ -129,14 +129,14 @@ def _summaries_of(groups: list[tuple[str, list[CaseError]]], title: str, first: 
     table = new_table(title, first, *columns, optional=("equal", "alone", "noise"))
     table.columns[0].no_wrap = True
     for name, group in groups:
-        found = summary(group)
+        found = summary_of_cases(group)
         if found is not None:
             table.add_row(name, *_summary_cells(found), *_simpler_cells(group), _cell(group, _noise))
     return table
 
 
 def _by_class(errors: list[CaseError]) -> list[tuple[str, list[CaseError]]]:
-    return [*((name, [e for e in errors if e.kind == name]) for name in CLASSES), ("all", errors)]
+    return [*((name, [e for e in errors if e.kind == name]) for name in CASE_CLASSES), ("all", errors)]
 
 
 def _noise(error: CaseError) -> float | None:
@@ -144,7 +144,7 @@ def _noise(error: CaseError) -> float | None:
 
 
 def _cell(group: list[CaseError], of: Callable[[CaseError], float | None]) -> str:
-    found = summary(group, of)
+    found = summary_of_cases(group, of)
     return "-" if found is None else _percent(found.median)
 
 
@@ -160,7 +160,7 @@ def _first_step(index: int, error: CaseError) -> float | None:
     return error.first_steps[index] if index < len(error.first_steps) else None
 
 
-def _summary_cells(found: Summary) -> tuple[str, ...]:
+def _summary_cells(found: ErrorSummary) -> tuple[str, ...]:
     within = "/".join(f"{100 * share:.0f}" for share in found.within)
     return str(found.n), _percent(found.median), _percent(found.p95), _signed(found.worst), within
 
@@ -176,13 +176,13 @@ def quantities(errors: list[CaseError]) -> Table:
         ("peak allocated memory", memory_error),
     ]
     for name, of in rows:
-        found = summary(errors, of)
+        found = summary_of_cases(errors, of)
         if found is not None:
             table.add_row(name, *_summary_cells(found))
     return table
 
 
-def cases(node: str, errors: list[CaseError]) -> Table:
+def case_table(node: str, errors: list[CaseError]) -> Table:
     """Every case of a node; its kind is the node's."""
     columns = ("class", "measured", "predicted", "error", "noise")
     table = new_table(f"cases on {node}", "case", *columns, optional=("noise", "class"))
@@ -203,7 +203,7 @@ def _order(order: Winners) -> Table:
 
 
 def _json(
-    errors: list[CaseError], verdicts: list[Verdict], failures: list[Failure], library: list[LibraryError]
+    errors: list[CaseError], verdicts: list[Verdict], failures: list[Failure], forwards: list[ForwardError]
 ) -> dict[str, object]:
     thresholds = [
         msgspec.to_builtins(v.threshold) | {"value": v.value, "kept": v.kept, "missed": v.missed, "detail": v.detail}
@@ -213,10 +213,10 @@ def _json(
     return {
         "schema_version": 2,
         "classes": _summaries(errors),
-        "classes_since_the_rule": _summaries([error for error in errors if error.node not in SEEN]),
+        "classes_since_the_rule": _summaries([error for error in errors if error.node not in NODES_BEFORE_RULE]),
         "winners": {"right": order.right, "wrong": [list(pair) for pair in order.wrong]},
-        "cases": as_json(errors),
-        "library": [forward_json(error) for error in library],
+        "cases": cases_json(errors),
+        "library": [forward_json(error) for error in forwards],
         "thresholds": thresholds,
         "failures": [failure._asdict() for failure in failures],
     }
@@ -226,7 +226,7 @@ def _summaries(errors: list[CaseError]) -> dict[str, dict[str, object]]:
     """Class -> its statistics, with the medians of the simpler models and of the noise."""
     found: dict[str, dict[str, object]] = {}
     for name, group in _by_class(errors):
-        own = summary(group)
+        own = summary_of_cases(group)
         if own is not None:
             simpler = {model: _median(group, partial(_simpler, i)) for i, model in enumerate(SIMPLER)}
             found[name] = own._asdict() | {"simpler_medians": simpler, "noise_median": _median(group, _noise)}
@@ -234,5 +234,5 @@ def _summaries(errors: list[CaseError]) -> dict[str, dict[str, object]]:
 
 
 def _median(group: list[CaseError], of: Callable[[CaseError], float | None]) -> float | None:
-    found = summary(group, of)
+    found = summary_of_cases(group, of)
     return None if found is None else found.median

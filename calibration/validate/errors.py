@@ -11,8 +11,8 @@ from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.sweep.workers import Workers
 
-from .records import FIRST_STEPS, Record, class_of, steady_resident
-from .simpler import SIMPLER, steady, sums_of, with_equal_shares, without_contention
+from .records import FIRST_STEPS, ReplayRecord, class_of, steady_resident
+from .simpler import SIMPLER, steady_step_seconds, sums_of, with_equal_shares, without_contention
 
 
 class CaseError(NamedTuple):
@@ -37,6 +37,9 @@ class CaseError(NamedTuple):
     noise: float | None
     simpler: tuple[float, ...]
     """Errors of the simpler models' ratios, in the order of SIMPLER."""
+    gpus: int
+    pageable: bool
+    """Whether the policy copies from or to memory that is not pinned."""
     predicted_beside: float | None = None
     """The ratio if host memory is as fast as it was read beside the case; None where that was not read."""
 
@@ -44,12 +47,8 @@ class CaseError(NamedTuple):
     def error(self) -> float:
         return self.predicted / self.measured - 1
 
-    @property
-    def on_one_gpu(self) -> bool:
-        return self.name.startswith("x1-")
 
-
-def case_error(record: Record) -> CaseError:
+def case_error(record: ReplayRecord) -> CaseError:
     """Predict one record with its node's profile."""
     case, profile = record.case, str(record.profile)
     scenario, reference = case.scenario(profile), case.resident(profile)
@@ -62,8 +61,9 @@ def case_error(record: Record) -> CaseError:
     switch = record.switch_index
     ratios = (
         sums.larger / reference_sums.larger,
-        steady(without_contention(scenario), indices) / resident_step(without_contention(reference), record),
-        steady(with_equal_shares(scenario), indices) / resident,
+        steady_step_seconds(without_contention(scenario), indices)
+        / resident_step(without_contention(reference), record),
+        steady_step_seconds(with_equal_shares(scenario), indices) / resident,
     )
     peak = record.scored_peak
     return CaseError(
@@ -80,19 +80,21 @@ def case_error(record: Record) -> CaseError:
         None if not peak else prediction.peak_allocated / peak - 1,
         record.noise,
         tuple(ratio / record.ratio - 1 for ratio in ratios),
+        case.gpus,
+        case.pageable,
         _beside(record, scenario, reference, indices),
     )
 
 
-def _beside(record: Record, scenario: Scenario, reference: Scenario, indices: list[int]) -> float | None:
+def _beside(record: ReplayRecord, scenario: Scenario, reference: Scenario, indices: list[int]) -> float | None:
     """Predicted ratio on the node with its host memory as it was then."""
     if record.host_read is None:
         return None
-    own = steady(with_host_read(scenario, record.host_read), indices)
+    own = steady_step_seconds(with_host_read(scenario, record.host_read), indices)
     return own / resident_step(with_host_read(reference, record.host_read), record)
 
 
-def resident_step(reference: Scenario, record: Record) -> float:
+def resident_step(reference: Scenario, record: ReplayRecord) -> float:
     """Predicted seconds of a resident step, read as it is measured: of as many steps those after the first 0.2 s."""
     steps = max(len(run) for run in record.resident_steps)
     workload = structs.replace(reference.workload, steps=steps)
@@ -113,12 +115,12 @@ def with_host_read(scenario: Scenario, read: float) -> Scenario:
     return structs.replace(scenario, node=structs.replace(scenario.node, host=host))
 
 
-def _against(record: Record, steps: list[float], index: int) -> float:
+def _against(record: ReplayRecord, steps: list[float], index: int) -> float:
     measured = [run[index] for run in record.policy_steps]
     return steps[index] * len(measured) / sum(measured) - 1
 
 
-def all_errors(records: list[Record]) -> list[CaseError]:
+def all_errors(records: list[ReplayRecord]) -> list[CaseError]:
     """Every record's errors, on all cores."""
     if len(records) < 3:
         return [case_error(record) for record in records]
@@ -126,9 +128,14 @@ def all_errors(records: list[Record]) -> list[CaseError]:
         return list(pool.map(case_error, records))
 
 
-def beside(errors: list[CaseError]) -> list[CaseError]:
+def cases_read_beside(errors: list[CaseError]) -> list[CaseError]:
     """Cases beside which host memory was read, as predicted with that rate."""
     return [e._replace(predicted=e.predicted_beside) for e in errors if e.predicted_beside is not None]
+
+
+def ratio_error(error: CaseError) -> float:
+    """Of the policy's steady step relative to its resident run."""
+    return error.error
 
 
 def memory_error(error: CaseError) -> float | None:
@@ -141,7 +148,7 @@ def seconds_error(error: CaseError) -> float:
     return error.policy_error
 
 
-class Summary(NamedTuple):
+class ErrorSummary(NamedTuple):
     """Absolute errors of a group of cases."""
 
     n: int
@@ -154,12 +161,14 @@ class Summary(NamedTuple):
     """Share within 1, 3 and 5 %."""
 
 
-def summary(errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = lambda e: e.error) -> Summary | None:
+def summary_of_cases(
+    errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = ratio_error
+) -> ErrorSummary | None:
     """What a group's errors come to; None if it is empty."""
     return summary_of([(value, error.name) for error in errors if (value := of(error)) is not None])
 
 
-def summary_of(found: list[tuple[float, str]]) -> Summary | None:
+def summary_of(found: list[tuple[float, str]]) -> ErrorSummary | None:
     """The same of signed errors with the names of their cases."""
     if not found:
         return None
@@ -169,7 +178,7 @@ def summary_of(found: list[tuple[float, str]]) -> Summary | None:
     # The smallest size that at least 95 % of all do not exceed.
     p95 = sizes[min(n - 1, -(-95 * n // 100) - 1)]
     within = [sum(size <= bound for size in sizes) / n for bound in (0.01, 0.03, 0.05)]
-    return Summary(n, median(sizes), p95, worst, name, (within[0], within[1], within[2]))
+    return ErrorSummary(n, median(sizes), p95, worst, name, (within[0], within[1], within[2]))
 
 
 class Winners(NamedTuple):
@@ -193,7 +202,7 @@ def winners(errors: list[CaseError], apart: float = 0.03) -> Winners:
     return Winners(right, tuple(wrong))
 
 
-def as_json(errors: list[CaseError]) -> list[dict[str, Any]]:
+def cases_json(errors: list[CaseError]) -> list[dict[str, Any]]:
     """One object per case, with the simpler models by name."""
     return [
         error._asdict() | {"error": error.error, "simpler": dict(zip(SIMPLER, error.simpler, strict=True))}

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from calibration.script import run_script
+from calibration.samples.script import run_script
 from offsim.program.build import build
 from offsim.results.errors import ERRORS, kind_of
 from offsim.scenario.scenario import ScenarioError
 
-from .errors import Summary, all_errors, summary_of
-from .library import LibraryRecord, read_library
-from .library_prediction import library_error
-from .records import Record, read_records
+from .diffusers_prediction import forward_error
+from .diffusers_records import ForwardRecord, read_forwards
+from .errors import ErrorSummary, all_errors, summary_of
+from .records import ReplayRecord, read_records
 
-TOLERANCE = 0.003
+INTERVAL_TOLERANCE = 0.003
 """By how much a kept number may differ from what comes out."""
 HEAD = """# How far predictions were from replays on calibrated nodes: what 95 % of the steady steps, relative to a
 # resident run beside them, did not exceed.
@@ -30,15 +30,15 @@ HEAD = """# How far predictions were from replays on calibrated nodes: what 95 %
 """
 
 
-def by_kind(records: Sequence[Record], library: Sequence[LibraryRecord] = ()) -> dict[str, Summary]:
+def by_kind(records: Sequence[ReplayRecord], forwards: Sequence[ForwardRecord] = ()) -> dict[str, ErrorSummary]:
     """The errors of each kind of run."""
     scenarios = [record.case.scenario(str(record.profile)) for record in records]
     named = [
         (kind_of(scenario, build(scenario)), error.error, error.name)
         for scenario, error in zip(scenarios, all_errors(list(records)), strict=True)
     ]
-    for record in library:
-        forward = library_error(record)
+    for record in forwards:
+        forward = forward_error(record)
         kind = kind_of(forward.prediction.scenario, forward.prediction.program)
         named.append((kind, forward.error, record.name))
     found = {}
@@ -49,19 +49,19 @@ def by_kind(records: Sequence[Record], library: Sequence[LibraryRecord] = ()) ->
     return found
 
 
-def as_toml(found: dict[str, Summary]) -> str:
+def as_toml(found: dict[str, ErrorSummary]) -> str:
     """The file's text."""
     tables = [f'\n["{kind}"]\ncases = {one.n}\np95 = {one.p95:.4f}\n' for kind, one in found.items()]
     return HEAD + "".join(tables)
 
 
-def differences(found: dict[str, Summary], kept: dict[str, dict[str, float]]) -> list[str]:
+def differences(found: dict[str, ErrorSummary], kept: dict[str, dict[str, float]]) -> list[str]:
     """What is kept otherwise than it comes out."""
     said = []
     for kind in sorted(found.keys() | kept.keys()):
         now = found[kind].p95 if kind in found else None
         then = kept.get(kind, {}).get("p95")
-        if now is None or then is None or abs(now - then) > TOLERANCE:
+        if now is None or then is None or abs(now - then) > INTERVAL_TOLERANCE:
             said.append(f"{kind}: kept {_percent(then)}, comes out as {_percent(now)}")
     return said
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write the file, or compare with it."""
     if list(arguments) not in ([], ["--check"]):
         raise ScenarioError(f"{' '.join(arguments)}: expected nothing or --check")
-    found, path = by_kind(read_records()[0], read_library()[0]), Path(str(files("offsim.results") / ERRORS))
+    found, path = by_kind(read_records()[0], read_forwards()[0]), Path(str(files("offsim.results") / ERRORS))
     if not arguments:
         path.write_text(as_toml(found), encoding="utf-8")
         print(as_toml(found), end="")

@@ -15,24 +15,24 @@ from typing import NamedTuple
 from rich.text import Text
 
 from calibration.probes import PROBES
-from calibration.samples import Sample, read_samples
-from calibration.script import run_script
-from calibration.simulated import SimulatedBench
+from calibration.samples.sample_file import ProbeSample, read_samples
+from calibration.samples.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.scenario.load import load_node
 from offsim.scenario.scenario import ScenarioError
 
 from .records import profile_of
+from .simulated_bench import SimulatedBench
 
 PAIRED = {probe.key: probe for probe in PROBES if probe.key.startswith("copy-collective")}
 READ = ("alone", "beside", "copy_rate")
 """Seconds of a collective without and with copies, and the copies' rate."""
 
 
-class Pair(NamedTuple):
+class PairComparison(NamedTuple):
     """One pair: medians of what was measured, and what is predicted."""
 
-    sample: Sample
+    sample: ProbeSample
     measured: tuple[float, float, float]
     predicted: tuple[float, float, float]
 
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
         return real_alone / alone - 1, real_beside / beside - 1, copies / real_copies - 1
 
 
-def pairs(folder: Path) -> Iterator[Pair]:
+def compared_pairs(folder: Path) -> Iterator[PairComparison]:
     """Every pair of the folder's samples, predicted with its profile."""
     paths = sorted(folder.glob("samples*.jsonl"))
     if not paths:
@@ -51,10 +51,10 @@ def pairs(folder: Path) -> Iterator[Pair]:
     for sample in read_samples(paths)[1]:
         if sample.probe in PAIRED and _compared(sample):
             predicted = PAIRED[sample.probe].measure(bench, sample.config, 1)
-            yield Pair(sample, _medians(sample.readings), _medians(predicted))
+            yield PairComparison(sample, _medians(sample.readings), _medians(predicted))
 
 
-def _compared(sample: Sample) -> bool:
+def _compared(sample: ProbeSample) -> bool:
     together = sample.config["only_rank"] == -1 and sample.config["every"] == 0
     return together and bool(sample.readings["beside"])
 
@@ -64,9 +64,9 @@ def _medians(readings: dict[str, list[float]]) -> tuple[float, float, float]:
     return alone, beside, copies
 
 
-def tables(folder: Path) -> list[Renderable]:
+def pair_tables(folder: Path) -> list[Renderable]:
     """One table per probe, and a line that sums up the pairs that no fit reads."""
-    found = list(pairs(folder))
+    found = list(compared_pairs(folder))
     if not found:
         raise ScenarioError(
             f"{folder}: no collectives beside copies there; calibrate a node of several GPUs with --full"
@@ -81,7 +81,7 @@ def tables(folder: Path) -> list[Renderable]:
     return shown
 
 
-def _table(folder: Path, key: str, found: list[Pair]) -> Renderable:
+def _table(folder: Path, key: str, found: list[PairComparison]) -> Renderable:
     names = ("alone", "beside", "copies")
     columns = [f"{name} {what}" for name in names for what in ("GB/s", "error")]
     table = new_table(f"{folder.name}: {PAIRED[key].title}, measured", "collective", "MB", "copies", *columns)
@@ -107,7 +107,7 @@ def main() -> None:
         print(__doc__)
         return
     for name in sys.argv[1:]:
-        print(render(*spaced(tables(Path(name)))), end="")
+        print(render(*spaced(pair_tables(Path(name)))), end="")
 
 
 if __name__ == "__main__":

@@ -13,29 +13,29 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from calibration.parts import Part, parts_of
-from calibration.replays.cases import Case, case_of
-from calibration.replays.lines import lines_in
-from calibration.script import run_script
+from calibration.replays.cases import ReplayCase, replay_case
+from calibration.replays.parts import BlockPart, parts_of
+from calibration.samples.json_lines import lines_in
+from calibration.samples.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.scenario.scenario import Scenario, ScenarioError
 
 from .records import profile_of
 
-SETTLED = 6
+SETTLED_STEPS = 6
 """Steps from the end whose parts count in a prediction."""
 
 
-def predicted_parts(scenario: Scenario) -> list[Part]:
+def predicted_parts(scenario: Scenario) -> list[BlockPart]:
     """The parts of the last steps, with everything simulated."""
     whole = structs.replace(scenario.simulation, fold=False, steady_state=False, block_period=False)
     timeline = predict(structs.replace(scenario, simulation=whole)).timeline
     ends = sorted(window.compute_end for window in timeline.windows if window.rank == 0)
-    return parts_of(timeline, ends[-SETTLED - 1])
+    return parts_of(timeline, ends[-SETTLED_STEPS - 1])
 
 
-def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
+def part_tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
     """One table per case whose name contains `wanted`."""
     parts = list(lines_in(folder, "parts*.jsonl"))
     if not parts:
@@ -46,13 +46,13 @@ def tables(folder: Path, wanted: str, run: str) -> list[Renderable]:
     chosen = [line for line in parts if wanted in line["case"]]
     if not chosen:
         raise ScenarioError(f"{folder}: no case there has {wanted!r} in its name")
-    return [_table(case_of(cases[line["case"]]), folder, line, run) for line in chosen]
+    return [_table(replay_case(cases[line["case"]]), folder, line, run) for line in chosen]
 
 
-def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderable:
+def _table(case: ReplayCase, folder: Path, line: dict[str, Any], run: str) -> Renderable:
     profile = str(profile_of(folder.resolve()))
     predicted = predicted_parts(case.resident(profile) if run == "resident" else case.scenario(profile))
-    measured = {part.key: part for part in msgspec.convert(line[run]["parts"], list[Part])}
+    measured = {part.key: part for part in msgspec.convert(line[run]["parts"], list[BlockPart])}
     title = f"{case.name}, {run}: {_states(line[run]['states'])}"
     table = new_table(title, "command", "a run has", "predicted ms", "measured ms", "error", "ms of all", "waits ms")
     for part in predicted:
@@ -62,7 +62,7 @@ def _table(case: Case, folder: Path, line: dict[str, Any], run: str) -> Renderab
     return table
 
 
-def _cells(part: Part, found: Part) -> list[str]:
+def _cells(part: BlockPart, found: BlockPart) -> list[str]:
     """A collective's exchange is its shortest span; a kernel's time is the slower rank's."""
     exchange = part.kind == "collective"
     own, real = (part.shortest, found.shortest) if exchange else (max(part.seconds), max(found.seconds))
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--case", default="", help="part of the names of cases")
     parser.add_argument("--run", default="resident", choices=["resident", "policy"])
     options = parser.parse_args()
-    print(render(*spaced(tables(options.folder, options.case, options.run))), end="")
+    print(render(*spaced(part_tables(options.folder, options.case, options.run))), end="")
 
 
 if __name__ == "__main__":

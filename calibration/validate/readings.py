@@ -14,18 +14,19 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.script import run_script
+from calibration.replays.cases import ReplayCase
+from calibration.samples.script import run_script
 from offsim.results.layout import new_table, render, spaced
 from offsim.results.predict import predict
 from offsim.sweep.workers import Workers
 
-from .errors import Summary, summary_of
-from .records import NODES, SEEN, Record, all_records, settled
+from .errors import ErrorSummary, summary_of
+from .records import NODES, NODES_BEFORE_RULE, ReplayRecord, all_records, settled_steps
 
 Statistic = Callable[[Iterable[float]], float]
 
 
-class Reading(NamedTuple):
+class SteadyStepRule(NamedTuple):
     """One way to read a steady step."""
 
     name: str
@@ -36,13 +37,13 @@ class Reading(NamedTuple):
     """Also where the resident run ended before 0.2 s."""
 
 
-READINGS = (
-    Reading("mean, step 1 on, every run", mean, only_settled=False, every_line=True),
-    Reading("mean, step 1 on", mean, only_settled=False, every_line=False),
-    Reading("mean, settled", mean, only_settled=True, every_line=False),
-    Reading("median, step 1 on, every run", median, only_settled=False, every_line=True),
-    Reading("median, step 1 on", median, only_settled=False, every_line=False),
-    Reading("median, settled: scored", median, only_settled=True, every_line=False),
+STEADY_STEP_RULES = (
+    SteadyStepRule("mean, step 1 on, every run", mean, only_settled=False, every_line=True),
+    SteadyStepRule("mean, step 1 on", mean, only_settled=False, every_line=False),
+    SteadyStepRule("mean, settled", mean, only_settled=True, every_line=False),
+    SteadyStepRule("median, step 1 on, every run", median, only_settled=False, every_line=True),
+    SteadyStepRule("median, step 1 on", median, only_settled=False, every_line=False),
+    SteadyStepRule("median, settled: scored", median, only_settled=True, every_line=False),
 )
 
 
@@ -54,91 +55,98 @@ class Predicted(NamedTuple):
     peak: float
 
 
-def predicted(record: Record) -> Predicted:
+def predicted(record: ReplayRecord) -> Predicted:
     """Predict a record with its node's profile."""
     profile = str(record.profile)
     own, reference = predict(record.case.scenario(profile)), predict(record.case.resident(profile))
     return Predicted([step.duration for step in own.steps], reference.steps[-1].duration, own.peak_allocated)
 
 
-def measured_ratio(record: Record, reading: Reading) -> float:
+def measured_ratio(record: ReplayRecord, rule: SteadyStepRule) -> float:
     """Steady step over resident step, so read."""
     policy = [run[i] for run in record.policy_steps for i in record.steady_indices]
-    chosen = [settled(run) if reading.only_settled else run[1:] for run in record.resident_steps]
-    return reading.statistic(policy) / reading.statistic(step for run in chosen for step in run)
+    chosen = [settled_steps(run) if rule.only_settled else run[1:] for run in record.resident_steps]
+    return rule.statistic(policy) / rule.statistic(step for run in chosen for step in run)
 
 
-def error_of(record: Record, told: Predicted, reading: Reading) -> float:
+def reading_error(record: ReplayRecord, told: Predicted, rule: SteadyStepRule) -> float:
     """Signed error of the ratio, so read."""
-    ratio = reading.statistic(told.steps[i] for i in record.steady_indices) / told.resident
-    return ratio / measured_ratio(record, reading) - 1
+    ratio = rule.statistic(told.steps[i] for i in record.steady_indices) / told.resident
+    return ratio / measured_ratio(record, rule) - 1
 
 
-class Pair(NamedTuple):
+class PredictedRecord(NamedTuple):
     """A record and its prediction."""
 
-    record: Record
+    record: ReplayRecord
     told: Predicted
 
 
-def all_pairs(root: Path = NODES) -> list[Pair]:
+def all_pairs(root: Path = NODES) -> list[PredictedRecord]:
     """Every committed record, predicted on all cores."""
     records, _ = all_records(root)
     with Workers() as pool:
-        return [Pair(*pair) for pair in zip(records, pool.map(predicted, records), strict=True)]
+        return [PredictedRecord(*pair) for pair in zip(records, pool.map(predicted, records), strict=True)]
 
 
-def groups(pairs: list[Pair]) -> list[tuple[str, list[Pair]]]:
+def before_and_since(pairs: list[PredictedRecord]) -> list[tuple[str, list[PredictedRecord]]]:
     """The nodes that were known when the rule was settled, those since, and all."""
-    seen = [pair for pair in pairs if pair.record.node in SEEN]
-    since = [pair for pair in pairs if pair.record.node not in SEEN]
+    seen = [pair for pair in pairs if pair.record.node in NODES_BEFORE_RULE]
+    since = [pair for pair in pairs if pair.record.node not in NODES_BEFORE_RULE]
     return [("before the rule", seen), ("since", since), ("all", pairs)]
 
 
-class Row(NamedTuple):
+class ReadingErrors(NamedTuple):
     """Errors of one group of nodes, so read."""
 
     reading: str
     nodes: str
     errors: list[tuple[float, str]]
     """Signed, with the case's name."""
+    pinned: list[tuple[float, str]]
+    """Those of policies that copy nothing from or to pageable memory."""
 
 
-def steady_rows(pairs: list[Pair]) -> list[Row]:
+def _row(reading: str, nodes: str, errors: list[tuple[ReplayCase, float]]) -> ReadingErrors:
+    pinned = [(error, case.name) for case, error in errors if not case.pageable]
+    return ReadingErrors(reading, nodes, [(error, case.name) for case, error in errors], pinned)
+
+
+def steady_rows(pairs: list[PredictedRecord]) -> list[ReadingErrors]:
     """Of the steady step relative to its resident run."""
     rows = []
-    for reading in READINGS:
-        for title, group in groups(pairs):
-            counted = [pair for pair in group if reading.every_line or pair.record.has_settled]
-            rows.append(Row(reading.name, title, [(error_of(*p, reading), p.record.case.name) for p in counted]))
+    for rule in STEADY_STEP_RULES:
+        for title, group in before_and_since(pairs):
+            counted = [pair for pair in group if rule.every_line or pair.record.has_settled]
+            rows.append(_row(rule.name, title, [(p.record.case, reading_error(*p, rule)) for p in counted]))
     return rows
 
 
-def memory_rows(pairs: list[Pair]) -> list[Row]:
+def memory_rows(pairs: list[PredictedRecord]) -> list[ReadingErrors]:
     """Of the peak, wherever it was measured and where it is scored."""
     rows = []
     for name, every in (("every peak", True), ("scored", False)):
-        for title, group in groups(pairs):
+        for title, group in before_and_since(pairs):
             counted = [p for p in group if p.record.peak_allocated and (every or p.record.scored_peak)]
-            errors = [(p.told.peak / (p.record.peak_allocated or 1) - 1, p.record.case.name) for p in counted]
-            rows.append(Row(name, title, errors))
+            errors = [(p.record.case, p.told.peak / (p.record.peak_allocated or 1) - 1) for p in counted]
+            rows.append(_row(name, title, errors))
     return rows
 
 
-def table_of(title: str, rows: list[Row]) -> Table:
+def table_of(title: str, rows: list[ReadingErrors]) -> Table:
     """Rows that have errors."""
     columns = ("nodes", "n", "median", "p95", "worst", "not pageable")
     table = new_table(title, "reading", *columns)
     for row in rows:
         found = summary_of(row.errors)
         if found is not None:
-            pinned = summary_of([error for error in row.errors if "pageable" not in error[1]])
+            pinned = summary_of(row.pinned)
             cells = [str(found.n), f"{100 * found.median:.2f} %", f"{100 * found.p95:.2f} %"]
             table.add_row(row.reading, row.nodes, *cells, _worst(found), _worst(pinned))
     return table
 
 
-def _worst(found: Summary | None) -> str:
+def _worst(found: ErrorSummary | None) -> str:
     return "-" if found is None else f"{100 * found.worst:+.2f} %"
 
 

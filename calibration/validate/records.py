@@ -12,23 +12,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from calibration.replays.cases import Case, case_of
-from calibration.replays.lines import lines_in
+from calibration.replays.cases import ReplayCase, replay_case
+from calibration.samples.json_lines import lines_in
 from offsim.scenario.faults import Place
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import shown
 
 NODES = Path(__file__).parents[1] / "nodes"
-Runs = list[list[float]]
+RunSteps = list[list[float]]
 """Seconds of every step of every run."""
-ANOTHERS = "profile-of.txt"
+PROFILE_POINTER = "profile-of.txt"
 """Names the node whose profile stands for a folder's."""
 SETTLING = 0.2
 """Seconds of a resident run that don't count."""
 FIRST_STEADY = 2
 FIRST_STEPS = 4
-CLASSES = ("copy-bound", "balanced", "compute-bound", "contended", "blocking", "swap")
-SEEN = ("h200-x1-a", "h200-x1-b", "h200-x1-c")
+CASE_CLASSES = ("copy-bound", "balanced", "compute-bound", "contended", "blocking", "swap")
+NODES_BEFORE_RULE = ("h200-x1-a", "h200-x1-b", "h200-x1-c")
 """Nodes whose replays were known when it was decided how a steady step is read and what is scored."""
 
 
@@ -39,13 +39,13 @@ def nodes_under(root: Path = NODES) -> Iterator[tuple[Path, Path]]:
     could not be calibrated. Raises ScenarioError where that one has none.
     """
     for folder in sorted(root.glob("*")):
-        if (folder / "profile.toml").is_file() or (folder / ANOTHERS).is_file():
+        if (folder / "profile.toml").is_file() or (folder / PROFILE_POINTER).is_file():
             yield folder, profile_of(folder)
 
 
 def profile_of(folder: Path) -> Path:
     """The profile of a node's folder; raises ScenarioError where there is none."""
-    other = folder / ANOTHERS
+    other = folder / PROFILE_POINTER
     named = other.read_text(encoding="utf-8").strip() if other.is_file() else folder.name
     path = folder.parent / named / "profile.toml"
     if not path.is_file():
@@ -54,21 +54,21 @@ def profile_of(folder: Path) -> Path:
     return path
 
 
-class Record(NamedTuple):
+class ReplayRecord(NamedTuple):
     """One case on one node."""
 
     node: str
     profile: Path
-    case: Case
-    policy_steps: Runs
+    case: ReplayCase
+    policy_steps: RunSteps
     """Per repetition [s]."""
-    resident_steps: Runs
+    resident_steps: RunSteps
     peak_allocated: float | None = None
     memory_not_scored: str = ""
     """Why the peak does not count."""
     host_read: float | None = None
     """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
-    beside_steps: Runs = []
+    beside_steps: RunSteps = []
     """Of the policy that took turns with this one, where there was one [s]."""
     not_scored: str = ""
     """Why the case does not count."""
@@ -81,7 +81,7 @@ class Record(NamedTuple):
     @property
     def has_settled(self) -> bool:
         """Whether every resident run lasted until the clock had settled: others are not scored."""
-        return all(settled(run) for run in self.resident_steps)
+        return all(settled_steps(run) for run in self.resident_steps)
 
     @property
     def steady_indices(self) -> list[int]:
@@ -127,10 +127,10 @@ class Record(NamedTuple):
 
 def steady_resident(runs: list[list[float]]) -> float:
     """Seconds of a steady step of resident runs: the median of settled ones; of a run too short for any, all count."""
-    return median(step for run in runs for step in settled(run) or run)
+    return median(step for run in runs for step in settled_steps(run) or run)
 
 
-def settled(run: list[float]) -> list[float]:
+def settled_steps(run: list[float]) -> list[float]:
     """Steps that begin after the settling time.
 
     >>> settled([0.15, 0.15, 0.15, 0.16])
@@ -152,7 +152,7 @@ class Failure(NamedTuple):
     error: str
 
 
-def read_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
+def read_records(root: Path = NODES) -> tuple[list[ReplayRecord], list[Failure]]:
     """Committed replays under `root` that count, and what of the others does not, with the reason."""
     records, failures = all_records(root)
     short = "not scored: its resident run ended before the clock settled"
@@ -165,9 +165,9 @@ def read_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
     return kept, failures
 
 
-def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
+def all_records(root: Path = NODES) -> tuple[list[ReplayRecord], list[Failure]]:
     """All committed replays under `root`, whether they count or not, and the cases that could not be measured."""
-    records: list[Record] = []
+    records: list[ReplayRecord] = []
     failures: list[Failure] = []
     for folder, profile in nodes_under(root):
         for line in lines_in(folder, "replays*.jsonl"):
@@ -178,7 +178,7 @@ def all_records(root: Path = NODES) -> tuple[list[Record], list[Failure]]:
     return records, failures
 
 
-def _checked(folder: Path, profile: Path, line: dict[str, Any]) -> Record:
+def _checked(folder: Path, profile: Path, line: dict[str, Any]) -> ReplayRecord:
     try:
         return _record(folder.name, profile, line)
     except (KeyError, TypeError, ValueError) as error:
@@ -186,18 +186,18 @@ def _checked(folder: Path, profile: Path, line: dict[str, Any]) -> Record:
         raise Place(folder).fault(f"replays: case {shown(line.get('case'))}: {said}") from None
 
 
-def _record(node: str, profile: Path, line: dict[str, Any]) -> Record:
-    case = case_of(line["scenario"])
-    return Record(
+def _record(node: str, profile: Path, line: dict[str, Any]) -> ReplayRecord:
+    case = replay_case(line["scenario"])
+    return ReplayRecord(
         node,
         profile,
         case,
-        _decoded(line["policy_steps"], Runs),
-        _decoded(line["resident_steps"], Runs),
+        _decoded(line["policy_steps"], RunSteps),
+        _decoded(line["resident_steps"], RunSteps),
         _decoded(line.get("peak_allocated"), float | None),
         _decoded(line.get("memory_not_scored", ""), str),
         median(reads) if (reads := _decoded(line.get("host_read_Bps") or [], list[float])) else None,
-        _decoded(line.get("beside_steps", []), Runs),
+        _decoded(line.get("beside_steps", []), RunSteps),
         _decoded(line.get("not_scored", ""), str),
     )
 
@@ -207,7 +207,7 @@ def _decoded(value: Any, kind: Any) -> Any:
     return msgspec.convert(value, kind)
 
 
-def class_of(case: Case, copy_share: float) -> str:
+def class_of(case: ReplayCase, copy_share: float) -> str:
     """What kind of case this is; `copy_share` is copy time of a steady step over its resident time, both predicted."""
     policy = case.policy
     if policy.tag == "full-model":

@@ -76,7 +76,7 @@ def with_equal_shares(scenario: Scenario) -> Scenario:
     return structs.replace(scenario, node=changed)
 
 
-def steady(scenario: Scenario, indices: list[int]) -> float:
+def steady_step_seconds(scenario: Scenario, indices: list[int]) -> float:
     """Predicted seconds of a steady step."""
     steps = predict(scenario).steps
     return median(steps[i].duration for i in indices)

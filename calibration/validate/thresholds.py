@@ -6,7 +6,7 @@ A bound whose group has no measurements is neither kept nor broken, and says so;
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,18 +14,67 @@ import msgspec
 
 from offsim.scenario.scenario import ScenarioError
 
-from .errors import CaseError, Summary, beside, memory_error, seconds_error, summary, summary_of, winners
-from .library_prediction import LibraryError
-from .records import CLASSES
+from .diffusers_prediction import ForwardError
+from .errors import (
+    CaseError,
+    ErrorSummary,
+    cases_read_beside,
+    memory_error,
+    ratio_error,
+    seconds_error,
+    summary_of,
+    summary_of_cases,
+    winners,
+)
+from .records import CASE_CLASSES
 
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
-LIBRARY = ("library streamed", "library pageable", "library memory")
-"""Forwards of the real diffusers library."""
-ONE_GPU, TWO_GPUS, BESIDE = "one GPU", "two GPUs", "contended, host memory read beside"
-BUT_PAGEABLE, IN_SECONDS = f"{ONE_GPU} but pageable", ", in seconds"
-"""Steps relative to the resident run's unless they are `in seconds`."""
-REPLAYS = (*CLASSES, "all", ONE_GPU, TWO_GPUS, BUT_PAGEABLE, BESIDE)
-GROUPS = (*REPLAYS, *(name + IN_SECONDS for name in REPLAYS), "memory", "winners", *LIBRARY)
+Select = Callable[[list[CaseError]], list[CaseError]]
+
+
+def _those(wanted: Callable[[CaseError], bool]) -> Select:
+    """Selects the cases for which this holds."""
+    return lambda errors: [error for error in errors if wanted(error)]
+
+
+def _contended_beside(errors: list[CaseError]) -> list[CaseError]:
+    """Contended cases as predicted with the rate of host memory that was read beside them."""
+    return [error for error in cases_read_beside(errors) if error.kind == "contended"]
+
+
+ONE_GPU, TWO_GPUS, EXCLUDING_PAGEABLE = "one GPU", "two GPUs", "one GPU but pageable"
+CASES: dict[str, Select] = {
+    **{name: _those(lambda error, kind=name: error.kind == kind) for name in CASE_CLASSES},  # type: ignore[misc]
+    "all": _those(lambda _: True),
+    ONE_GPU: _those(lambda error: error.gpus == 1),
+    TWO_GPUS: _those(lambda error: error.gpus == 2),
+    EXCLUDING_PAGEABLE: _those(lambda error: error.gpus == 1 and not error.pageable),
+    "contended, host memory read beside": _contended_beside,
+}
+"""Name -> cases of replays."""
+
+
+class ReplayGroup(NamedTuple):
+    """Cases of replays, and which of their errors is judged."""
+
+    cases: Select
+    error: Callable[[CaseError], float | None]
+
+
+REPLAY_GROUPS = {
+    **{name: ReplayGroup(cases, ratio_error) for name, cases in CASES.items()},
+    **{f"{name}, in seconds": ReplayGroup(cases, seconds_error) for name, cases in CASES.items()},
+    "memory": ReplayGroup(CASES["all"], memory_error),
+}
+"""Group of a threshold -> what it judges: the step relative to the resident run's, the step in seconds, or memory."""
+FORWARD_GROUPS: dict[str, Callable[[ForwardError], float | None]] = {
+    "library streamed": lambda error: error.error if error.record.kind == "streamed" else None,
+    "library pageable": lambda error: error.error if error.record.kind == "pageable" else None,
+    "library memory": lambda error: error.memory_error,
+}
+"""Group of a threshold -> the error of a forward of the real diffusers library; None: the forward is not in it."""
+WINNER_GROUP = "winners"
+GROUPS = (*REPLAY_GROUPS, WINNER_GROUP, *FORWARD_GROUPS)
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,13 +113,13 @@ class Verdict(NamedTuple):
             return f"{bound.group}: {bound.statistic} ({self.detail})"
         allowed = bound.target if self.missed and bound.target is not None else bound.limit
         word = "aimed for" if self.missed else "allowed"
-        if bound.group == "winners":
+        if bound.group == WINNER_GROUP:
             return f"{self.value:.0f} pairs in the wrong order, at most {allowed:.0f} {word}: {self.detail}"
         value, limit = f"{100 * self.value:.2f} %", f"{100 * allowed:.2f} %"
         return f"{bound.group}: {bound.statistic} |error| {value}, at most {limit} {word} ({self.detail})"
 
 
-def judge(errors: list[CaseError], path: Path = THRESHOLDS, library: Sequence[LibraryError] = ()) -> list[Verdict]:
+def judge(errors: list[CaseError], path: Path = THRESHOLDS, forwards: Sequence[ForwardError] = ()) -> list[Verdict]:
     """A verdict on every threshold of the file."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -80,43 +129,27 @@ def judge(errors: list[CaseError], path: Path = THRESHOLDS, library: Sequence[Li
     unknown = [bound.group for bound in bounds if bound.group not in GROUPS]
     if unknown:
         raise ScenarioError(f"{path}: group {unknown[0]!r}: one of {', '.join(GROUPS)}")
-    return [_judge(bound, errors, library) for bound in bounds]
+    return [_judge(bound, errors, forwards) for bound in bounds]
 
 
-def _judge(bound: Threshold, errors: list[CaseError], library: Sequence[LibraryError]) -> Verdict:
-    if bound.group == "winners":
+def _judge(bound: Threshold, errors: list[CaseError], forwards: Sequence[ForwardError]) -> Verdict:
+    if bound.group == WINNER_GROUP:
         order = winners(errors)
         count = len(order.wrong) if order.right or order.wrong else None
         return Verdict(bound, count, "; ".join(f"{a} and {b}" for a, b in order.wrong) or "no pair of policies")
-    found = _library(bound.group, library) if bound.group in LIBRARY else _replays(bound.group, errors)
+    found = _forwards(bound.group, forwards) if bound.group in FORWARD_GROUPS else _replays(bound.group, errors)
     if found is None:
         return Verdict(bound, None, "nothing measured")
     values = {"median": found.median, "p95": found.p95, "worst": abs(found.worst)}
     return Verdict(bound, values[bound.statistic], f"worst {found.worst_name} {100 * found.worst:+.1f} %")
 
 
-def _replays(name: str, errors: list[CaseError]) -> Summary | None:
-    group = group_of(name.removesuffix(IN_SECONDS), errors)
-    if name == "memory":
-        return summary(group, memory_error)
-    return summary(group, seconds_error) if name.endswith(IN_SECONDS) else summary(group)
+def _replays(name: str, errors: list[CaseError]) -> ErrorSummary | None:
+    group = REPLAY_GROUPS[name]
+    return summary_of_cases(group.cases(errors), group.error)
 
 
-def _library(name: str, errors: Sequence[LibraryError]) -> Summary | None:
+def _forwards(name: str, errors: Sequence[ForwardError]) -> ErrorSummary | None:
     """What errors of the library's forwards come to, of one kind or of their memory."""
-    kind = name.removeprefix("library ")
-    if kind == "memory":
-        return summary_of([(e.memory_error, e.record.name) for e in errors if e.memory_error is not None])
-    return summary_of([(e.error, e.record.name) for e in errors if e.record.kind == kind])
-
-
-def group_of(name: str, errors: list[CaseError]) -> list[CaseError]:
-    """The cases of a threshold's group."""
-    if name == BESIDE:
-        return [error for error in beside(errors) if error.kind == "contended"]
-    if name == TWO_GPUS:
-        return [error for error in errors if not error.on_one_gpu]
-    if name.startswith(ONE_GPU):
-        one = [error for error in errors if error.on_one_gpu]
-        return [error for error in one if name == ONE_GPU or "pageable" not in error.name]
-    return [error for error in errors if name in ("all", "memory", error.kind)]
+    found = [(FORWARD_GROUPS[name](error), error.record.name) for error in errors]
+    return summary_of([(value, case) for value, case in found if value is not None])

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from msgspec import structs
 from rich.table import Table
 
-from calibration.validate.library import Shape, read_library
-from calibration.validate.library_prediction import LibraryError, library_error, scenario_of
+from calibration.validate.diffusers_prediction import ForwardError, forward_error, scenario_of
+from calibration.validate.diffusers_records import ForwardShape, read_forwards
 from calibration.validate.records import NODES, nodes_under
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
@@ -30,7 +30,7 @@ from offsim.scenario.scenario import Scenario
 
 DEFAULT_NODE = "h200-x1-d"
 TOKENS = (8190, 18900, 32760)
-SIXTEEN = Shape(blocks=16, heads=40, head_dim=128, ffn=13824, text_tokens=512, text_width=4096)
+SIXTEEN = ForwardShape(blocks=16, heads=40, head_dim=128, ffn=13824, text_tokens=512, text_width=4096)
 MODES: dict[str, Policy] = {
     "resident": Resident(),
     "leaf-stream-record": DiffusersGroup(level="leaf", stream=True, record_stream=True),
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
     mode: str
     prediction: Prediction
-    measured: LibraryError | None
+    measured: ForwardError | None
 
     @property
     def seconds(self) -> float:
@@ -82,7 +82,7 @@ def kind_of(what: str) -> str:
     return f"{side} {'in' if what.startswith('H2D') else 'out'}"
 
 
-def predicted_rows(node: Node, shape: Shape, tokens: int, measured: dict[str, LibraryError]) -> list[Row]:
+def predicted_rows(node: Node, shape: ForwardShape, tokens: int, measured: dict[str, ForwardError]) -> list[Row]:
     """All modes, the fastest first; where some were measured all have the rates that were read, those also host costs."""
     rows = []
     reference = next(iter(measured.values())).reference.scenario if measured else None
@@ -142,7 +142,7 @@ def _reason(row: Row, resident: float) -> str:
     return f"{row.mode}: {1e3 * lost:+.1f} ms, since it {WORDS[kind]} ({1e3 * seconds:.1f} ms{rest})."
 
 
-def seen_by_profiler(errors: list[LibraryError]) -> Table:
+def seen_by_profiler(errors: list[ForwardError]) -> Table:
     """What torch's profiler saw of one forward, beside the same sums of the prediction."""
     columns = ("kernels s", "predicted", "H2D s", "predicted", "D2H s", "predicted", "host waits s")
     table = new_table("busy seconds in one forward, by torch's profiler", "mode, tokens", *columns)
@@ -153,7 +153,7 @@ def seen_by_profiler(errors: list[LibraryError]) -> Table:
     return table
 
 
-def _profiled(error: LibraryError, seen: dict[str, Any]) -> list[str]:
+def _profiled(error: ForwardError, seen: dict[str, Any]) -> list[str]:
     busy, own = seen["busy_s"], busy_of(error.prediction)
     waiting = sum(seconds for name, _, seconds in seen["host"] if "Synchronize" in name)
     pairs = [(busy["kernels"], own["compute"]), (busy["H2D"], own["H2D"]), (busy["D2H"], own["D2H"])]
@@ -173,7 +173,7 @@ def busy_of(prediction: Prediction) -> dict[str, float]:
     return sums
 
 
-def chapter(name: str, errors: list[LibraryError]) -> list[Any]:
+def chapter(name: str, errors: list[ForwardError]) -> list[Any]:
     """Tables and sentences of one node."""
     profiles = {folder.name: str(profile) for folder, profile in nodes_under(NODES)}
     node = load_node(profiles.get(name, name))
@@ -188,7 +188,7 @@ def chapter(name: str, errors: list[LibraryError]) -> list[Any]:
     return [*parts, seen_by_profiler(own)] if own else parts
 
 
-def state_of_data(errors: list[LibraryError]) -> str:
+def state_of_data(errors: list[ForwardError]) -> str:
     """What has been measured."""
     if not errors:
         return "The library has not been measured on any node yet: all numbers below are predicted."
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--node", help="a folder of calibration/nodes or a catalogue name")
     parser.add_argument("--root", type=Path, default=NODES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    errors = [library_error(record) for record in read_library(options.root)[0]]
+    errors = [forward_error(record) for record in read_forwards(options.root)[0]]
     nodes = [options.node] if options.node else sorted({e.record.node for e in errors}) or [DEFAULT_NODE]
     print(state_of_data(errors))
     for name in nodes:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.replays.cases import GPUS, Case, load_cases, without_kind
-from calibration.validate.records import NODES, Record, read_records
+from calibration.replays.cases import GPUS, ReplayCase, load_cases, without_kind
+from calibration.validate.records import NODES, ReplayRecord, read_records
 from offsim.results.layout import new_table, render
 from offsim.results.predict import predict
 from offsim.scenario.load import load_node
@@ -44,14 +44,14 @@ class Steps(NamedTuple):
         return [f"{1e3 * self.resident:.1f}", *over, f"{100 * self.gain:+.1f} %"]
 
 
-def predicted(case: Case, node: str | Node) -> Steps:
+def predicted(case: ReplayCase, node: str | Node) -> Steps:
     """A case on a node."""
     plain = case.other(node)
     assert plain is not None
     return Steps(*(predict(scenario).steady for scenario in (case.resident(node), plain, case.scenario(node))))
 
 
-def measured(record: Record) -> Steps:
+def measured(record: ReplayRecord) -> Steps:
     """A case as it ran: medians of steady steps."""
     plain = median(run[i] for run in record.beside_steps for i in record.steady_indices)
     return Steps(record.resident(), plain, record.policy())
@@ -83,14 +83,14 @@ def answer() -> str:
     return "\n".join(parts)
 
 
-def _table(title: str, rows: list[tuple[Case, Steps]]) -> Table:
+def _table(title: str, rows: list[tuple[ReplayCase, Steps]]) -> Table:
     table = new_table(title, *COLUMNS)
     for case, steps in rows:
         table.add_row(without_kind(case.name), *steps.cells())
     return table
 
 
-def _compared(node: str, records: list[Record]) -> str:
+def _compared(node: str, records: list[ReplayRecord]) -> str:
     table = new_table(f"measured on {node}", *COLUMNS, "predicted", "error,\npoints")
     for record in records:
         for row in _rows(record):
@@ -98,7 +98,7 @@ def _compared(node: str, records: list[Record]) -> str:
     return render(table)
 
 
-def _rows(record: Record) -> Iterator[list[str]]:
+def _rows(record: ReplayRecord) -> Iterator[list[str]]:
     found, expected = measured(record), predicted(record.case, str(record.profile))
     error = 100 * (expected.gain - found.gain)
     yield [without_kind(record.case.name), *found.cells(), f"{100 * expected.gain:+.1f} %", f"{error:+.1f}"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from calibration.replays.cases import Case
+from calibration.replays.cases import ReplayCase
 from calibration.validate.records import NODES
 from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
@@ -40,9 +40,9 @@ class Setting(NamedTuple):
     policy: Policy
     weight_dtype: Dtype = "bf16"
 
-    def case(self, tokens: int, experts: int = 1) -> Case:
+    def case(self, tokens: int, experts: int = 1) -> ReplayCase:
         """As a replay of it would be."""
-        return Case(
+        return ReplayCase(
             self.name,
             "x1",
             "wan-14b",

@@ -8,7 +8,7 @@ One GPU has no collectives: what it shows is the cost of the copies alone. Two G
 
 from collections.abc import Iterator
 
-from calibration.replays.cases import Case, load_cases
+from calibration.replays.cases import ReplayCase, load_cases
 from calibration.validate.errors import CaseError, all_errors
 from calibration.validate.records import read_records
 from offsim.results.layout import new_table, render
@@ -17,7 +17,7 @@ TOKENS = (16384, 32760, 75600)
 KINDS = {"x1": "one GPU", "x2-nvlink": "two GPUs, NVLink", "x2-host-memory": "two GPUs, host memory"}
 
 
-def asked(case: Case) -> bool:
+def asked(case: ReplayCase) -> bool:
     """Wan-14B, layerwise with one block ahead, at one of the three lengths."""
     return case.shape == "wan-14b" and case.tokens in TOKENS and case.name.endswith("layerwise-p1")
 

@@ -62,14 +62,14 @@ def offsim(arguments: list[str]) -> None:
 def fit(arguments: list[str]) -> None:
     """python -m calibration.fit."""
     from calibration.fit.__main__ import fit_folder
-    from calibration.script import run_script
+    from calibration.samples.script import run_script
 
     run_script(lambda: [fit_folder(Path(name)) for name in arguments] and None)
 
 
 def config(arguments: list[str]) -> None:
     """What a script does with from_diffusers_config."""
-    from calibration.script import run_script
+    from calibration.samples.script import run_script
     from offsim.scenario.diffusers import from_diffusers_config
 
     run_script(lambda: print(from_diffusers_config(arguments[0]).parameters))
@@ -77,7 +77,7 @@ def config(arguments: list[str]) -> None:
 
 def validate(arguments: list[str]) -> None:
     """`offsim validate` of another folder of nodes."""
-    from calibration.script import run_script
+    from calibration.samples.script import run_script
     from calibration.validate.command import validate_command
 
     run_script(lambda: validate_command(json="--json" in arguments, root=Path(arguments[0])) and None)

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from calibration.validate.diffusers_records import read_forwards
 from calibration.validate.intervals import as_toml, by_kind, differences
-from calibration.validate.library import read_library
 from calibration.validate.records import read_records
 from offsim import cli
 from offsim.program.load import load_scenario
@@ -285,7 +285,7 @@ def test_errors_are_taken_by_kind_and_compared_with_those_that_are_kept():
 def test_streamed_forwards_of_the_library_have_errors_of_their_own_and_pageable_ones_do_not():
     modes = {"leaf-stream": "diffusers library", "block-stream": "pageable copies"}
     for mode, kind in modes.items():
-        record = next(record for record in read_library()[0] if record.mode == mode)
+        record = next(record for record in read_forwards()[0] if record.mode == mode)
         found = by_kind([], [record])
         assert list(found) == [kind] and abs(found[kind].worst) == found[kind].p95
 

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from calibration import inventory, orchestrate
-from calibration.inventory import Gpu, Inventory, NoGPU, refuse_busy_gpus, take_inventory, transport_of, visible
-from calibration.orchestrate import Order, calibrate_command, groups
+from calibration.calibrate import command as verb
+from calibration.calibrate.command import CalibrateOptions, calibrate_command, probe_groups
+from calibration.calibrate.worker_process import run_workers
 from calibration.probes.probe import Probe
-from calibration.samples import Header, SampleFile
-from calibration.worker_process import run_workers
+from calibration.samples import inventory
+from calibration.samples.inventory import (
+    Gpu,
+    Inventory,
+    NoGPU,
+    refuse_busy_gpus,
+    take_inventory,
+    transport_of,
+    visible_gpus,
+)
+from calibration.samples.sample_file import Header, SampleFile
 from offsim.cli import dispatch
 from offsim.scenario.scenario import ScenarioError
 
@@ -25,7 +34,7 @@ WORKER = """
 import json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from calibration.samples import Sample, SampleFile, sample_key
+from calibration.samples.sample_file import ProbeSample, SampleFile, sample_key
 from tests.unit.test_calibrate import PROBES
 file, keys, behaviour = SampleFile(Path(sys.argv[1])), sys.argv[2].split(","), sys.argv[3]
 def say(**event): print(json.dumps(event), flush=True)
@@ -45,7 +54,7 @@ for probe in PROBES:
             raise OSError(28, "No space left on device")
         if behaviour == "slow":
             time.sleep(0.3)
-        file.append(Sample(probe.key, config, {{"seconds": [1.0]}}, False, 0, {{}}, "now", "none"))
+        file.append(ProbeSample(probe.key, config, {{"seconds": [1.0]}}, False, 0, {{}}, "now", "none"))
         say(event="sample", probe=probe.key, n=1, of=2)
 say(event="done")
 """
@@ -184,8 +193,8 @@ def test_an_interrupt_ends_the_worker_and_says_how_to_go_on(capsys, monkeypatch,
         raise KeyboardInterrupt
 
     here(monkeypatch, tmp_path)
-    monkeypatch.setattr("calibration.worker_process.Worker.next_event", interrupted)
-    order = Order("full", tmp_path / "out", False, False, 30.0)
+    monkeypatch.setattr("calibration.calibrate.worker_process.Worker.next_event", interrupted)
+    order = CalibrateOptions("full", tmp_path / "out", False, False, 30.0)
     assert calibrate_command(order, script("import time; time.sleep(60)")) == 130
     assert f"the same command with --out {tmp_path / 'out'} goes on" in capsys.readouterr().err
     assert len(seen) == 1 and ended(seen[0])
@@ -196,29 +205,29 @@ def here(monkeypatch, folder: Path) -> None:
     fake_nvidia_smi(folder)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
-    monkeypatch.setattr(orchestrate, "PROBES", GOOD)
+    monkeypatch.setattr(verb, "PROBES", GOOD)
 
 
 def test_another_machines_samples_are_refused_before_anything_runs(monkeypatch, tmp_path):
     here(monkeypatch, tmp_path)
     old = SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl")
     old.begin(Header("full", "other", MACHINE, "2026-01-01", "none"))
-    order = Order("full", tmp_path / "out", False, False, 30.0)
+    order = CalibrateOptions("full", tmp_path / "out", False, False, 30.0)
     with pytest.raises(ScenarioError, match="give another --out"):
         calibrate_command(order, lambda *_: pytest.fail("started"))
 
 
 def test_too_little_for_a_profile_still_says_what_was_not_measured(capsys, monkeypatch, tmp_path, command):
     here(monkeypatch, tmp_path)
-    monkeypatch.setattr(orchestrate, "PROBES", PROBES)
+    monkeypatch.setattr(verb, "PROBES", PROBES)
     with pytest.raises(ScenarioError, match="too little measured"):
-        calibrate_command(Order("full", tmp_path / "out", False, False, 3.0), command("works"))
+        calibrate_command(CalibrateOptions("full", tmp_path / "out", False, False, 3.0), command("works"))
     assert "showed nothing for 3 s" in capsys.readouterr().out
 
 
 def test_without_torch_one_sentence_says_what_to_install(capsys, monkeypatch, tmp_path):
     here(monkeypatch, tmp_path)
-    monkeypatch.setattr(orchestrate, "find_spec", lambda _: None)
+    monkeypatch.setattr(verb, "find_spec", lambda _: None)
     assert dispatch(["calibrate", "--no-kernels", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "offsim: calibrate needs torch: pip install 'offsim[live]'\n"
     assert not (tmp_path / "out").exists()
@@ -226,7 +235,7 @@ def test_without_torch_one_sentence_says_what_to_install(capsys, monkeypatch, tm
 
 def test_a_calibration_that_is_killed_goes_on_where_it_stopped(file, command, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from calibration.worker_process import run_workers\n"
+        "import sys; from pathlib import Path; from calibration.calibrate.worker_process import run_workers\n"
         "from tests.unit.test_calibrate import GOOD, MACHINE\n"
         f"script = {str(tmp_path / 'worker.py')!r}\n"
         "command = lambda f, p, m, i: [sys.executable, script, str(f), ','.join(p), 'slow']\n"
@@ -293,10 +302,10 @@ def test_a_screen_and_what_has_just_ended_are_no_reason_to_refuse(monkeypatch, p
 def test_without_nvcc_the_rest_is_measured_and_the_waived_probes_say_why(capsys, monkeypatch, tmp_path, command):
     fake_nvidia_smi(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setattr(orchestrate, "PROBES", GOOD)
-    monkeypatch.setattr(orchestrate, "built_library", _no_kernels)
-    monkeypatch.setattr(orchestrate, "fit_profile", lambda paths, name: _fitted(paths))
-    order = Order("full", tmp_path / "out", True, False, 30.0)
+    monkeypatch.setattr(verb, "PROBES", GOOD)
+    monkeypatch.setattr(verb, "built_library", _no_kernels)
+    monkeypatch.setattr(verb, "fit_profile", lambda paths, name: _fitted(paths))
+    order = CalibrateOptions("full", tmp_path / "out", True, False, 30.0)
     assert calibrate_command(order, command("works")) == 0
     shown = capsys.readouterr()
     assert "no nvcc" in shown.err
@@ -311,7 +320,8 @@ def _no_kernels(native):
 
 
 def _fitted(paths):
-    from calibration.fit.profile import Fitted, SummaryRow
+    from calibration.fit.profile import Fitted
+    from calibration.fit.summary import SummaryRow
 
     count = sum(len(SampleFile(path).samples()) for path in paths)
     return Fitted(f"{count} samples", [SummaryRow("pcie.h2d", "55 GBps", "54 to 56", "0.1 %", 9, "")])
@@ -319,7 +329,7 @@ def _fitted(paths):
 
 def test_two_gpus_are_measured_alone_and_together_and_nothing_set_for_nccl_is_dropped():
     two = MACHINE.using(2, "nvlink")
-    single, both = groups(two, Order("full", None, False, True, 60.0))
+    single, both = probe_groups(two, CalibrateOptions("full", None, False, True, 60.0))
     assert single.inventory.gpus == 1 and not any(p.several_gpus for p in single.probes)
     assert (both.file, both.environment) == ("samples-host-memory.jsonl", {"NCCL_P2P_DISABLE": "1"})
     assert {p.key for p in both.probes} >= {"all-to-all", "copy-collective", "overheads"}
@@ -330,11 +340,11 @@ def test_the_environments_nccl_setting_decides_the_transport_unless_told_otherwi
     monkeypatch, tmp_path, command, said, transport
 ):
     two = MACHINE.using(2, "nvlink")
-    monkeypatch.setattr(orchestrate, "take_inventory", lambda: two)
-    monkeypatch.setattr(orchestrate, "PROBES", GOOD)
-    monkeypatch.setattr(orchestrate, "fit_profile", lambda paths, name: _fitted(paths))
+    monkeypatch.setattr(verb, "take_inventory", lambda: two)
+    monkeypatch.setattr(verb, "PROBES", GOOD)
+    monkeypatch.setattr(verb, "fit_profile", lambda paths, name: _fitted(paths))
     monkeypatch.setenv("NCCL_P2P_DISABLE", said) if said else monkeypatch.delenv("NCCL_P2P_DISABLE", raising=False)
-    assert calibrate_command(Order("full", tmp_path, False, False, 30.0), command("works")) == 0
+    assert calibrate_command(CalibrateOptions("full", tmp_path, False, False, 30.0), command("works")) == 0
     profile = "profile-host-memory.toml" if transport == "host-memory" else "profile.toml"
     assert {path.name for path in tmp_path.glob("*.*l*")} >= {f"samples-{transport}.jsonl", profile}
     assert SampleFile(tmp_path / f"samples-{transport}.jsonl").header().transport == transport
@@ -342,21 +352,21 @@ def test_the_environments_nccl_setting_decides_the_transport_unless_told_otherwi
 
 def test_two_calibrations_into_one_folder_are_one_sentence(monkeypatch, tmp_path, command):
     here(monkeypatch, tmp_path)
-    with SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl").lock(), pytest.raises(ScenarioError, match="another"):
-        calibrate_command(Order("full", tmp_path / "out", False, False, 30.0), command("works"))
+    with SampleFile(tmp_path / "out" / "samples-1-gpu.jsonl").locked(), pytest.raises(ScenarioError, match="another"):
+        calibrate_command(CalibrateOptions("full", tmp_path / "out", False, False, 30.0), command("works"))
 
 
 def test_quick_and_full_calibrations_have_folders_of_their_own(monkeypatch, tmp_path, command):
     here(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(orchestrate, "fit_profile", lambda paths, name: _fitted(paths))
+    monkeypatch.setattr(verb, "fit_profile", lambda paths, name: _fitted(paths))
     for mode in ("quick", "full"):
-        assert calibrate_command(Order(mode, None, False, False, 30.0), command("works")) == 0
+        assert calibrate_command(CalibrateOptions(mode, None, False, False, 30.0), command("works")) == 0
     headers = [SampleFile(path).header() for path in sorted(tmp_path.glob("offsim-results/*/samples-1-gpu.jsonl"))]
     assert [header.mode for header in headers] == ["full", "quick"]
     with pytest.raises(ScenarioError, match="holds samples of a quick calibration"):
         folder = next(tmp_path.glob("offsim-results/*-quick"))
-        calibrate_command(Order("full", folder, False, False, 30.0), command("works"))
+        calibrate_command(CalibrateOptions("full", folder, False, False, 30.0), command("works"))
 
 
 def test_a_power_limit_that_the_driver_does_not_tell_is_no_error(monkeypatch, tmp_path):
@@ -377,13 +387,13 @@ FOUR = [Gpu(str(i), f"GPU-{i}abc", "A100", "580", "400", "81920", "8.0") for i i
     [(None, "0123"), ("2,0", "20"), ("GPU-1,3", "13"), ("1,7,2", "1"), ("1, 2", "12"), ("0,0", "0")],
 )
 def test_only_gpus_that_cuda_shows_are_there(chosen, shown):
-    assert "".join(gpu.number for gpu in visible(FOUR, chosen)) == shown
+    assert "".join(gpu.number for gpu in visible_gpus(FOUR, chosen)) == shown
 
 
 @pytest.mark.parametrize("chosen", ["", "-1", "9", "GPU-"])
 def test_no_visible_gpu_is_one_sentence(chosen):
     with pytest.raises(NoGPU, match=f"CUDA_VISIBLE_DEVICES={chosen} shows none of this machine's GPUs"):
-        visible(FOUR, chosen)
+        visible_gpus(FOUR, chosen)
 
 
 def topology(*rows: str) -> str:
@@ -420,7 +430,7 @@ def test_a_live_worker_ends_with_whoever_started_it(amid_imports, tmp_path):
     SampleFile(path).begin(Header("quick", "abc", MACHINE, "2026-01-01", "none"))
     arguments = ["--samples", str(path), "--probes", "gemm", "--mode", "quick", "--cpu"]
     worker = subprocess.Popen(
-        [sys.executable, "-m", "calibration.tied", "calibration.live.worker", *arguments],
+        [sys.executable, "-m", "calibration.calibrate.tied", "calibration.live.worker", *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

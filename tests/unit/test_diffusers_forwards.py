@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install -e '.[libraries]'")
 pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[libraries]'")
 
-from calibration.live.diffusers_forwards import Pair
-from calibration.live.diffusers_trace import summary
+from calibration.live.diffusers_forwards.forwards import ForwardPair
+from calibration.live.diffusers_forwards.trace import trace_summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def test_nothing_is_begun_after_the_limit(tmp_path):
 
 def test_slow_forwards_are_run_once_between_resident_ones():
     """0.25 s resident: six make 1.5 s. A mode of 9 s once a run: 2 (1.5 + 9) = 21 s for two runs."""
-    pair = Pair(lambda: None, lambda: None, 0.25, 9.0)
+    pair = ForwardPair(lambda: None, lambda: None, 0.25, 9.0)
     assert pair.counts() == {"R": 6, "M": 1}
     assert (pair.order(21.5), pair.order(20.5)) == ("RMMR", "RMR")
 
@@ -61,7 +61,7 @@ def test_a_profile_counts_kernels_side_by_side_once():
     """Kernels 0..2 and 1..3, a copy 2..5 beside the second; the host waits 4 s in two calls."""
     events = [("gemm", True, 0.0, 2.0), ("norm", True, 1.0, 3.0), ("Memcpy HtoD (Pinned -> Device)", True, 2.0, 5.0)]
     events += [("cudaStreamSynchronize", False, 0.0, 1.0), ("cudaStreamSynchronize", False, 2.0, 5.0)]
-    found = summary(events)
+    found = trace_summary(events)
     assert found["busy_s"] == {"kernels": 3.0, "H2D": 3.0, "D2H": 0}
     assert (found["kernels_beside_H2D_s"], found["any_s"], found["device_span_s"]) == (1.0, 5.0, 5.0)
     assert found["host"] == [("cudaStreamSynchronize", 2, 4.0)]

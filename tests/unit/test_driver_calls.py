@@ -13,8 +13,8 @@ from diffusers import WanTransformer3DModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from calibration.live.diffusers_model import LATENTS, Shape
-from calibration.validate.library_prediction import DRIVER_CALLS_PER_TENSOR
+from calibration.live.diffusers_forwards.model import LATENTS, WanShape
+from calibration.validate.diffusers_prediction import DRIVER_CALLS_PER_TENSOR
 from tests.unit.test_wan_eager import VIEWS, fused_attention, fused_rms_norm
 
 MIB = 2**20
@@ -119,7 +119,7 @@ def offloaded(model, allocator: Allocator) -> None:  # type: ignore[no-untyped-d
 def test_a_block_asks_the_driver_twenty_times(tokens, monkeypatch):
     """Blocks but the first and the last, so that what surrounds them doesn't count."""
     with torch.device("meta"):
-        model = WanTransformer3DModel(**Shape(blocks=4).config()).to(torch.bfloat16).eval()
+        model = WanTransformer3DModel(**WanShape(blocks=4).config()).to(torch.bfloat16).eval()
     allocator, counts = Allocator(), []
     offloaded(model, allocator)
     for block in model.blocks:

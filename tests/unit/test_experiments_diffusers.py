@@ -2,8 +2,8 @@
 
 import pytest
 
-from calibration.validate.library import LibraryRecord
-from calibration.validate.library_prediction import LibraryError
+from calibration.validate.diffusers_prediction import ForwardError
+from calibration.validate.diffusers_records import ForwardRecord
 from calibration.validate.records import NODES
 from experiments.diffusers import __main__ as diffusers
 from offsim.scenario.load import load_node
@@ -54,11 +54,11 @@ def test_with_measurements_the_page_shows_them_beside_and_what_the_profiler_saw(
     resident = next(row for row in short if row.mode == "resident")
     ratio = row.seconds / resident.seconds
     seen = {"busy_s": {"kernels": 1.5, "H2D": 0.25, "D2H": 0.0}, "host": [["cudaStreamSynchronize", 9, 0.75]]}
-    record = LibraryRecord(
+    record = ForwardRecord(
         "a-node", NODES, diffusers.SIXTEEN, "leaf-stream", diffusers.MODES["leaf-stream"], 2000,
         [[2 * ratio]], [[1.0]], None, None, {}, None, 0, 0.0, None, None, {}, {}, seen,
     )  # fmt: skip
-    error = LibraryError(record, row.prediction, resident.prediction)
+    error = ForwardError(record, row.prediction, resident.prediction)
     table = diffusers.ranking("title", [row._replace(measured=error), resident])
     assert [next(iter(column.cells)) for column in table.columns[-2:]] == [f"{2 * ratio:.3f}", "-50.0 %"]
     assert list(diffusers.seen_by_profiler([error]).columns[-1].cells) == ["0.750"]

@@ -10,9 +10,9 @@ from msgspec import structs
 from calibration.fit.profile import Fitted, fit_profile, fit_samples
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
-from calibration.samples import Header, Sample, read_samples
-from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.samples.sample_file import Header, ProbeSample, read_samples
 from calibration.validate.records import NODES, read_records
+from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.offloading.hooks import weights_of
 from offsim.scenario.load import load_node
 from offsim.scenario.node import UNPACKING, Node
@@ -29,12 +29,12 @@ def quickly(node: Node) -> tuple[Probe, ...]:
     return tuple(probe for probe in PROBES if probe.key not in APART and not probe.can_run(inventory_of(node)))
 
 
-def few(bench: SimulatedBench, key: str, count: int) -> list[Sample]:
+def few(bench: SimulatedBench, key: str, count: int) -> list[ProbeSample]:
     """Samples of the first configurations of a probe."""
     probe = next(probe for probe in PROBES if probe.key == key)
     configurations = probe.configurations("quick", bench.node)[:count]
     return [
-        Sample(key, c, probe.measure(bench, c, 3), False, i, {}, "", bench.transport)
+        ProbeSample(key, c, probe.measure(bench, c, 3), False, i, {}, "", bench.transport)
         for i, c in enumerate(configurations)
     ]
 
@@ -182,7 +182,7 @@ def test_committed_profiles_are_what_their_samples_give(folder):
     assert fitted.toml == path.read_text()
 
 
-def committed(name: str) -> tuple[list[Header], list[Sample]]:
+def committed(name: str) -> tuple[list[Header], list[ProbeSample]]:
     return read_samples([NODES / name / "samples.jsonl"])
 
 

@@ -3,14 +3,14 @@
 import pytest
 from msgspec import structs
 
-from calibration.bench import Reading
-from calibration.fit.clock import Chip, at_first, continuous, settled_classes, while_drawing
-from calibration.fit.clock_parameters import Powers, clock_of, completed, told_by
+from calibration.fit.clock import Chip, at_first, continuous, settled_seconds_by_class, while_drawing
+from calibration.fit.clock_parameters import Powers, clock_of, completed, identifiable_parameters
 from calibration.fit.draw import COPYING, EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
 from calibration.fit.loads import Load, drawn, soak_load
+from calibration.probes.bench import ProbeReading
 from calibration.probes.power import keep_classes, load_kernels
-from calibration.samples import Header, Sample, read_samples
+from calibration.samples.sample_file import Header, ProbeSample, read_samples
 from calibration.validate.records import NODES, nodes_under
 from offsim.engine.durations import kernel_duration, kernel_energy
 from offsim.scenario.load import load_node
@@ -19,12 +19,12 @@ from offsim.scenario.scenario import ScenarioError
 POWERS = Powers(limit=700.0, idle=120.0, burst=740.0)
 
 
-def watched(watts: list[float], probe: str = "soak", **config: str | int | float) -> Sample:
+def watched(watts: list[float], probe: str = "soak", **config: str | int | float) -> ProbeSample:
     """A sample whose counter gains `watts` in each tenth of a second."""
     seconds = [0.025 * i for i in range(4 * len(watts))]
     joules = [1000.0 + 0.1 * sum(watts[: i // 4]) for i in range(4 * len(watts))]
     readings = {"watched_seconds": seconds, "watched_energy_J": joules, "seconds": [1.0]}
-    return Sample(probe, config, readings, False, 0, {}, "", "none")
+    return ProbeSample(probe, config, readings, False, 0, {}, "", "none")
 
 
 def test_power_is_what_the_counter_gains_between_two_of_its_moves():
@@ -40,20 +40,20 @@ def test_only_the_asked_part_of_a_run_counts():
 def test_several_runs_are_taken_together_and_what_lies_between_them_does_not_count():
     first, second = watched([400.0] * 20), watched([600.0] * 20)
     readings = {name: first.readings[name] + second.readings[name] for name in ("watched_seconds", "watched_energy_J")}
-    both = Sample("soak", {}, readings, False, 0, {}, "", "none")
+    both = ProbeSample("soak", {}, readings, False, 0, {}, "", "none")
     assert drawn(both, 0.0, 9.0) == pytest.approx(500.0)
 
 
 def test_without_a_counter_nothing_is_known():
-    assert drawn(Sample("soak", {}, {"seconds": [1.0]}, False, 0, {}, "", "none"), 0.0, 9.0) is None
+    assert drawn(ProbeSample("soak", {}, {"seconds": [1.0]}, False, 0, {}, "", "none"), 0.0, 9.0) is None
 
 
-def soak(seconds: float, begins: float, then: float) -> Sample:
+def soak(seconds: float, begins: float, then: float) -> ProbeSample:
     """Rounds every 10 ms that take `begins` in the first 1.6 s and `then` later; products are a tenth of each."""
     starts = [0.01 * i for i in range(round(100 * seconds))]
     times = [begins if start < 1.6 else then for start in starts]
     readings = {"start": starts, "seconds": times, "class_gemm": [0.1 * t for t in times]}
-    return Sample("soak", {"kernels": "mix", "seconds": seconds}, readings, False, 0, {}, "", "none")
+    return ProbeSample("soak", {"kernels": "mix", "seconds": seconds}, readings, False, 0, {}, "", "none")
 
 
 def test_of_a_long_soak_what_comes_after_the_burst_counts_and_of_a_short_one_the_burst():
@@ -90,11 +90,11 @@ def test_classes_are_those_of_the_rank_that_takes_longest():
     slower = {name: 1.5 * instant for name, instant in marks.items()}
     instants = {(rank, name): at for rank, those in enumerate((marks, slower)) for name, at in those.items()}
     found: dict[str, list[float]] = {}
-    keep_classes(found, Reading(instants, 0.0, {}), 0, ["gemm", "attention"])
+    keep_classes(found, ProbeReading(instants, 0.0, {}), 0, ["gemm", "attention"])
     assert found == {"class_gemm": [1.5], "class_attention": [3.0]}
 
 
-def fit_of(samples: list[Sample]) -> Fit:
+def fit_of(samples: list[ProbeSample]) -> Fit:
     headers, _ = read_samples([NODES / "h100-x1-c" / "samples.jsonl"])
     return Fit([Header("full", "0" * 12, headers[0].inventory, "2026-01-01", "none")], samples)
 
@@ -157,7 +157,7 @@ def load_of(name: str, *, timed: bool, watched: bool) -> Load:
     gpu, clock = load_node("calibration/nodes/h100-x2-e-nvlink/profile.toml").gpu, clock_of(TRUE, POWERS)
     kernels = tuple((kernel, kernel_duration(kernel, gpu)) for kernel in load_kernels(name))
     load = Load(name, kernels, 1, 0.0, 0.0, lasting=True)
-    by_class = settled_classes(load, structs.replace(clock, burst=None, averaging=None))
+    by_class = settled_seconds_by_class(load, structs.replace(clock, burst=None, averaging=None))
     load = load._replace(measured=sum(by_class.values()))
     reading = continuous(load, clock) if watched else None
     demand = sum(kernel_energy(kernel, clock) for kernel, _ in kernels) / load.measured
@@ -170,7 +170,7 @@ NAMES = ("gemm", "attention", "elementwise", "relayout", "mix", "mix-32768", "ha
 
 def test_the_clock_of_a_chip_comes_back_from_loads_whose_classes_were_timed():
     loads = [load_of(name, timed=True, watched=True) for name in NAMES]
-    chip = Chip(POWERS, told_by(loads))
+    chip = Chip(POWERS, identifiable_parameters(loads))
     found = dict(zip((parameter.name for parameter in chip.free), chip.best(loads), strict=True))
     assert {name: found[name] for name in TRUE if name != "window"} == {
         name: pytest.approx(value, rel=0.01) for name, value in TRUE.items() if name != "window"
@@ -179,10 +179,14 @@ def test_the_clock_of_a_chip_comes_back_from_loads_whose_classes_were_timed():
 
 def test_knees_are_told_by_a_clock_that_was_read_and_else_are_those_of_other_chips():
     read = [load_of(name, timed=False, watched=True) for name in ("gemm", "attention", "mix", "elementwise")]
-    names = {parameter.name for parameter in told_by(read)}
+    names = {parameter.name for parameter in identifiable_parameters(read)}
     assert {"knee.gemm", "knee.attention", "power_exponent"} <= names and "knee.relayout" not in names
     unread = [load_of(name, timed=False, watched=False) for name in ("gemm", "attention", "mix", "elementwise")]
-    assert {parameter.name for parameter in told_by(unread)} == {"energy.gemm", "energy.attention", "window"}
+    assert {parameter.name for parameter in identifiable_parameters(unread)} == {
+        "energy.gemm",
+        "energy.attention",
+        "window",
+    }
     values = completed({"knee.gemm": 0.9, "energy.byte": 1e-10})
     assert values["knee.relayout"] == pytest.approx(0.9, rel=0.01)
     assert values["energy.relayout"] == pytest.approx(1.9e-10)

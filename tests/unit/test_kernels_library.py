@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from calibration.kernels import build, library
+from calibration.kernels import bindings, build
+from calibration.kernels.bindings import PROTOTYPES, CudaError, KernelLibrary
 from calibration.kernels.build import KernelsUnavailable, built_library
-from calibration.kernels.library import PROTOTYPES, CudaError, Library
 
 VERSION = 'if [ "$1" = --version ]; then echo "release 13.0, $VERSION"; exit; fi\n'
 KNOWN = 'if [ "$1" = --list-gpu-arch ]; then printf "compute_80\\ncompute_90\\ncompute_100\\n"; exit; fi\n'
@@ -61,13 +61,13 @@ def sources(monkeypatch, tmp_path):
     folder.mkdir()
     (folder / "one.cu").write_text("one")
     (folder / "common.cuh").write_text("common")
-    monkeypatch.setattr(build, "SOURCES", folder)
+    monkeypatch.setattr(build, "KERNEL_SOURCES", folder)
     return folder
 
 
 def interface():
     """Name -> (result, argument types) of every extern "C" function of the sources."""
-    text = "\n".join(path.read_text() for path in build.SOURCES.glob("*.cu"))
+    text = "\n".join(path.read_text() for path in build.KERNEL_SOURCES.glob("*.cu"))
     found = re.findall(r'extern "C" (const char \*|int )(\w+)\(([^)]*)\)', text)
     assert len(found) == text.count('extern "C"')
     return {
@@ -83,7 +83,7 @@ def kind_of(declaration):
 @pytest.mark.usefixtures("no_nvcc")
 def test_without_nvcc_one_sentence_says_what_to_install_how_to_go_on_and_what_stays_unmeasured(tmp_path):
     with pytest.raises(KernelsUnavailable) as error:
-        library.load(tmp_path)
+        bindings.load_kernel_library(tmp_path)
     sentence = str(error.value)
     expected = (
         "nvcc is not on PATH",
@@ -182,7 +182,7 @@ def test_without_nvcc_a_library_built_from_the_same_sources_is_used(fake_nvcc, s
 def test_a_library_that_does_not_load_is_unavailable_not_a_crash(fake_nvcc, tmp_path):
     fake_nvcc(WRITE)
     with pytest.raises(KernelsUnavailable, match="could not be loaded"):
-        library.load(tmp_path / "cache")
+        bindings.load_kernel_library(tmp_path / "cache")
 
 
 def test_a_build_folder_that_cannot_be_made_is_named(fake_nvcc, tmp_path):
@@ -207,11 +207,11 @@ def test_every_function_of_the_sources_has_its_prototype_and_the_reverse():
 
 
 def test_every_function_is_called_by_a_wrapper():
-    text = (build.SOURCES / "library.py").read_text().split("class Library")[1]
+    text = (build.KERNEL_SOURCES / "bindings.py").read_text().split("class KernelLibrary")[1]
     assert {name for name in PROTOTYPES if f'"{name}"' not in text} == set()
 
 
-class Fake(Library):
+class Fake(KernelLibrary):
     """A library whose timed functions write 2 ms and whose other functions return a code."""
 
     def __init__(self, code=0):

@@ -10,7 +10,7 @@ pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[libr
 
 import torch
 
-from calibration.live.diffusers_model import MODES, Shape, offload
+from calibration.live.diffusers_forwards.model import MODES, WanShape, offload
 from offsim.program.build import build
 from offsim.program.commands import Command, Compute, Copy, Free, HostWork, Synchronize
 from offsim.program.systems.accelerate_model import AccelerateModel
@@ -26,7 +26,7 @@ from tests.unit.library_calls import COMPUTE, COPY, DEVICE, Call, Recorder, join
 
 FORWARDS = 3
 BLOCKS = 3
-SHAPE = Shape(BLOCKS, SIZES["heads"], SIZES["head_dim"], SIZES["ffn"], text_tokens=4, text_width=32)
+SHAPE = WanShape(BLOCKS, SIZES["heads"], SIZES["head_dim"], SIZES["ffn"], text_tokens=4, text_width=32)
 CASES: dict[str, Policy] = {
     "block": DiffusersGroup(),
     "block, two per group": DiffusersGroup(num_blocks_per_group=2),

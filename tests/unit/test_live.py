@@ -12,19 +12,19 @@ from msgspec import structs
 
 torch = pytest.importorskip("torch", reason="live runs need torch: pip install -e '.[live]'")
 
+from calibration.calibrate.command import TYPICAL  # noqa: E402
 from calibration.live import replays  # noqa: E402
 from calibration.live.bench import LiveBench  # noqa: E402
 from calibration.live.communicator import Communicator  # noqa: E402
-from calibration.live.contents import Contents, expert_layout  # noqa: E402
+from calibration.live.contents import BufferContents, expert_layout  # noqa: E402
 from calibration.live.device import CpuDevice  # noqa: E402
 from calibration.live.executor import Executor  # noqa: E402
 from calibration.live.kernels import Activations, Planner, device_copy  # noqa: E402
 from calibration.live.own_kernels import FEWEST_COPIES, LiveKernels  # noqa: E402
 from calibration.live.replay import Alternating, record_of  # noqa: E402
 from calibration.live.session import Session  # noqa: E402
-from calibration.orchestrate import TYPICAL  # noqa: E402
-from calibration.probes.kernels_time import Unpacking  # noqa: E402
-from calibration.replays.cases import Case, load_cases  # noqa: E402
+from calibration.probes.kernels_time import UnpackingKernels  # noqa: E402
+from calibration.replays.cases import ReplayCase, load_cases  # noqa: E402
 from calibration.validate.records import all_records  # noqa: E402
 from offsim.cli import dispatch  # noqa: E402
 from offsim.engine.garbage import no_garbage_collection  # noqa: E402
@@ -77,7 +77,7 @@ def run(policy: Policy, seed: int | None = 1, drop: str = "") -> Executor:
             for s in program.sections
         )
         program = program._replace(sections=sections)
-    contents = Contents(torch.device("cpu"), expert_layout(scenario))
+    contents = BufferContents(torch.device("cpu"), expert_layout(scenario))
     rows = (scenario.model.text_tokens,)
     executor = Executor(program, CpuDevice(seed), Communicator(), contents, side_rows=rows, checksums=True)
     executor.timeline = executor.run()
@@ -105,7 +105,7 @@ MODULES: dict[str, Policy] = {
 def module_sums(policy: Policy, seed: int | None) -> list[tuple[str, float]]:
     """Three steps of two tiny blocks, module by module."""
     scenario = library_scenario(policy, tokens=TOKENS)
-    contents, rows = Contents(torch.device("cpu"), expert_layout(scenario)), (scenario.model.text_tokens, 1)
+    contents, rows = BufferContents(torch.device("cpu"), expert_layout(scenario)), (scenario.model.text_tokens, 1)
     executor = Executor(build(scenario), CpuDevice(seed), Communicator(), contents, side_rows=rows, checksums=True)
     executor.run()
     return executor.sums
@@ -155,7 +155,7 @@ def test_the_probe_of_unpacking_runs_the_kernel_that_replays_unpack_with(bits, m
 
     monkeypatch.setattr("calibration.live.executor.device_copy", spied)
     bench = LiveBench(Session(CpuDevice(), Communicator()), TYPICAL)
-    found = Unpacking().measure(bench, {"bits": bits, "bytes": 16_000}, 2)
+    found = UnpackingKernels().measure(bench, {"bits": bits, "bytes": 16_000}, 2)
     assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0
     assert set(sizes) == {(1_000 * bits, 16_000)}
 
@@ -206,7 +206,7 @@ def test_a_second_policy_takes_turns_with_the_first_and_the_resident_run(monkeyp
 def test_the_ideas_for_one_gpu_are_replayed_from_the_command_line_and_read_from_its_file(tmp_path, monkeypatch):
     """Their schedules as listed, on narrow blocks and few tokens; the file is read as a measured node's would be."""
     monkeypatch.setattr("calibration.live.replay.RESIDENT_SECONDS", 0.0)
-    monkeypatch.setattr("calibration.live.host_read.BYTES", 2**10)
+    monkeypatch.setattr("calibration.live.host_read.HOST_READ_BYTES", 2**10)
     monkeypatch.setattr("calibration.replays.cases._model", lambda _, blocks, experts: tiny_model(*blocks, experts))
     monkeypatch.setattr("calibration.live.replays.load_cases", lambda kind, name: few_tokens(load_cases(kind, name)))
     (tmp_path / "node").mkdir()
@@ -220,7 +220,7 @@ def test_the_ideas_for_one_gpu_are_replayed_from_the_command_line_and_read_from_
     assert all(len(run) == 6 for record in records for run in (*record.policy_steps, *record.beside_steps))
 
 
-def few_tokens(cases: list[Case]) -> list[Case]:
+def few_tokens(cases: list[ReplayCase]) -> list[ReplayCase]:
     return [structs.replace(case, tokens=64) for case in cases]
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from calibration.parts import parts_of
-from calibration.validate.parts import predicted_parts, tables
+from calibration.replays.parts import parts_of
+from calibration.validate.parts import part_tables, predicted_parts
 from calibration.validate.records import NODES
 from offsim.program.spans import Span
 from offsim.program.systems.fsdp import FSDP
@@ -52,7 +52,7 @@ def test_a_prediction_has_the_parts_of_its_program():
 
 
 def test_measured_parts_stand_beside_predicted_ones():
-    text = render(*tables(NODES / "h100-x2-c-nvlink", "16384-fsdp", "policy"))
+    text = render(*part_tables(NODES / "h100-x2-c-nvlink", "16384-fsdp", "policy"))
     assert "all-gather" in text
     assert "ffn" in text
 
@@ -62,4 +62,4 @@ def test_measured_parts_stand_beside_predicted_ones():
 )
 def test_missing_parts_are_one_sentence(node, wanted, said):
     with pytest.raises(ScenarioError, match=said):
-        tables(NODES / node, wanted, "resident")
+        part_tables(NODES / node, wanted, "resident")

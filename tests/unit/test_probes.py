@@ -11,13 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 from pytest import approx
 
-from calibration.bench import Reading, program_of
 from calibration.probes import PROBES, Probe
+from calibration.probes.bench import ProbeReading, program_of
 from calibration.probes.copies import background_rate
-from calibration.probes.own_programs import Rates, rates_inside
+from calibration.probes.own_programs import AccessRates, rates_inside
 from calibration.probes.writing import moved_inside
-from calibration.samples import Config, Sample
-from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.samples.sample_file import Configuration, ProbeSample
+from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.check import problems
 from offsim.program.commands import Collective, Command, Compute, Copy, Kernel, stream_of
 from offsim.scenario.node import Node
@@ -199,7 +199,7 @@ def test_collectives_read_latency_and_rate(key):
 
 def beside_copies(node: Node, **changes: str | int) -> dict[str, list[float]]:
     """A 50 MB all-to-all beside copies of 50 MB."""
-    config: Config = {
+    config: Configuration = {
         "direction": "H2D",
         "every": 0,
         "bytes": 50_000_000,
@@ -267,22 +267,22 @@ def marked(rank: int, *ends: float) -> dict[tuple[int, str], float]:
 def test_a_background_is_rated_inside_the_window():
     # Of the second copy (0.5 s to 1.5 s) one half falls inside, of the last one (2.5 s to 4.5 s) a quarter.
     assert moved_inside([0.0, 0.5, 1.5, 2.5, 4.5], 100.0, 1.0, 3.0) == approx(175.0)
-    reading = Reading(marked(0, 0.0, 0.5, 1.5, 2.5, 4.5), 0.0, {})
+    reading = ProbeReading(marked(0, 0.0, 0.5, 1.5, 2.5, 4.5), 0.0, {})
     assert background_rate(reading, "H2D", 100.0, 4) == approx(87.5)
 
 
 def test_a_background_that_ends_early_says_nothing():
-    assert background_rate(Reading(marked(0, 0.0, 1.0, 2.9), 0.0, {}), "H2D", 100.0, 2) is None
+    assert background_rate(ProbeReading(marked(0, 0.0, 1.0, 2.9), 0.0, {}), "H2D", 100.0, 2) is None
 
 
 def test_the_slowest_rank_gives_the_rate():
-    reading = Reading(marked(0, 0.0, 2.0, 4.0) | marked(1, 0.0, 4.0, 8.0), 0.0, {})
+    reading = ProbeReading(marked(0, 0.0, 2.0, 4.0) | marked(1, 0.0, 4.0, 8.0), 0.0, {})
     assert background_rate(reading, "H2D", 100.0, 2) == approx(25.0)
 
 
 def test_copies_on_one_rank_are_rated_there():
     # The other rank records the same events, with nothing between them.
-    reading = Reading(marked(0, 0.0, 2.0, 4.0) | marked(1, 0.0, 0.0, 0.0), 0.0, {})
+    reading = ProbeReading(marked(0, 0.0, 2.0, 4.0) | marked(1, 0.0, 0.0, 0.0), 0.0, {})
     assert background_rate(reading, "H2D", 100.0, 2) is None
     assert background_rate(reading, "H2D", 100.0, 2, only_rank=0) == approx(50.0)
 
@@ -290,7 +290,7 @@ def test_copies_on_one_rank_are_rated_there():
 def test_accesses_and_copies_beside_them_are_counted_over_the_accesses_own_window():
     # Six copies of 50 bytes a second each; the accesses take seconds 1.5 to 4 of them and move 100 bytes.
     ends = [float(i) for i in range(7)]
-    assert rates_inside(1.5, 4.0, 100.0, ends, 50.0) == Rates(accesses=40.0, copies=50.0)
+    assert rates_inside(1.5, 4.0, 100.0, ends, 50.0) == AccessRates(accesses=40.0, copies=50.0)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(1.5, 5.0), (-0.5, 1.0), (5.5, 6.5)])
@@ -300,8 +300,8 @@ def test_copies_that_last_less_than_twice_as_long_or_do_not_surround_the_accesse
 
 def test_accesses_beside_copies_that_ended_early_leave_no_reading():
     bench = types.SimpleNamespace(sm_rates=lambda *_, **__: next(answers))
-    config: Config = {"direction": "read", "blocks": 2, "beside": "H2D"}
-    answers = iter([Rates(10.0, 40.0), None, Rates(12.0, 38.0)])
+    config: Configuration = {"direction": "read", "blocks": 2, "beside": "H2D"}
+    answers = iter([AccessRates(10.0, 40.0), None, AccessRates(12.0, 38.0)])
     assert PROBE["sm-read"].measure(bench, config, 3) == {"rate": [10.0, 12.0], "copy_rate": [40.0, 38.0]}
     answers = iter([None])
     assert PROBE["sm-read"].measure(bench, config, 1) == {"rate": [], "copy_rate": []}
@@ -317,17 +317,17 @@ class Recorder(SimulatedBench):
         super().__init__(node)
         self.programs: list[tuple[tuple[Command, ...], bool]] = []
 
-    def run(self, commands: tuple[Command, ...], **options: Any) -> Reading:
+    def run(self, commands: tuple[Command, ...], **options: Any) -> ProbeReading:
         self.programs.append((commands, options.get("gated", True)))
         exchanges = any(isinstance(command, Collective) for command in commands)
         return super().run(commands, **{**options, "only_rank": None if exchanges else options.get("only_rank")})
 
 
 @cache
-def recorded(name: str) -> tuple[tuple[Sample, ...], Recorder]:
+def recorded(name: str) -> tuple[tuple[ProbeSample, ...], Recorder]:
     """All configurations of all probes on a node, with their programs; of one-rank copies, as if on all ranks."""
     bench = Recorder(NODES[name])
-    samples: list[Sample] = []
+    samples: list[ProbeSample] = []
     for mode in ("quick", "full"):
         samples += simulated_samples(bench, mode)[0]
     return tuple(samples), bench

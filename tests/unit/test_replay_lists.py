@@ -21,3 +21,9 @@ def test_an_ideas_program_passes_the_static_check_and_stands_beside_plain_layerw
     assert problems(build(case.scenario(node))) == []
     other = case.other(node)
     assert other is not None and other.workload == case.resident(node).workload
+
+
+def test_a_case_copies_pageable_memory_if_its_name_says_so():
+    cases = [case for name in ("cases", "ideas") for case in load_cases(name=name)]
+    assert {case.name for case in cases if case.pageable} == {case.name for case in cases if "pageable" in case.name}
+    assert any(case.pageable for case in cases)

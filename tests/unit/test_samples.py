@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import msgspec
 import pytest
 from msgspec import structs
 
-from calibration.inventory import Inventory
-from calibration.samples import Header, Sample, SampleFile
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Header, ProbeSample, SampleFile
 from offsim.scenario.scenario import ScenarioError
 
 MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")
@@ -18,8 +20,8 @@ def header(fingerprint: str = "abc") -> Header:
     return Header("full", fingerprint, MACHINE, "2026-01-01", "none")
 
 
-def sample(bytes_: int) -> Sample:
-    return Sample("h2d", {"bytes": bytes_}, {"seconds": [0.1, 0.2]}, False, 0, {}, "now", "none")
+def sample(bytes_: int) -> ProbeSample:
+    return ProbeSample("h2d", {"bytes": bytes_}, {"seconds": [0.1, 0.2]}, False, 0, {}, "now", "none")
 
 
 @pytest.fixture
@@ -92,18 +94,43 @@ def test_a_schema_of_the_future_is_refused(tmp_path):
 
 
 def test_a_second_calibration_waits_for_the_first_ones_end(file):
-    first = file.lock()
-    with pytest.raises(ScenarioError, match="another calibration writes here"):
-        SampleFile(file.path).lock()
-    first.close()
-    SampleFile(file.path).lock().close()
-    assert file.samples() == [sample(1)]
+    with file.locked():
+        second = SampleFile(file.path).locked()
+        with pytest.raises(ScenarioError, match="another calibration writes here"), second:
+            pass
+        file.append(sample(2))
+    with SampleFile(file.path).locked():
+        assert file.samples() == [sample(1), sample(2)]
+
+
+def test_a_lock_ends_with_its_process(file):
+    code = (
+        "import os, sys; from pathlib import Path; from calibration.samples.sample_file import SampleFile\n"
+        "lock = SampleFile(Path(sys.argv[1])).locked(); lock.__enter__(); print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(file.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(ScenarioError, match="another calibration writes here"), file.locked():
+            pass
+        holder.kill()
+    with file.locked():
+        assert file.samples() == [sample(1)]
+
+
+def test_what_stands_in_place_of_a_lock_is_not_followed(file, tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+    file.path.with_name(f".{file.path.name}.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(ScenarioError, match="is a link"), file.locked():
+        pass
+    assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ScenarioError, match=r"file: .*give another --out"):
-        SampleFile(tmp_path / "file" / "samples.jsonl").lock()
+    locked = SampleFile(tmp_path / "file" / "samples.jsonl").locked()
+    with pytest.raises(ScenarioError, match=r"file: .*give another --out"), locked:
+        pass
 
 
 def test_what_stands_in_place_of_samples_is_neither_waited_for_nor_followed(tmp_path):
@@ -111,8 +138,8 @@ def test_what_stands_in_place_of_samples_is_neither_waited_for_nor_followed(tmp_
     (tmp_path / "link").symlink_to("victim")
     os.mkfifo(tmp_path / "pipe")
     for name, why in (("link", "is a link"), ("pipe", "not a regular file"), (".", "is a directory")):
-        with pytest.raises(ScenarioError, match=why):
-            SampleFile(tmp_path / name).lock()
+        with pytest.raises(ScenarioError, match=why), SampleFile(tmp_path / name).locked():
+            pass
     assert (tmp_path / "victim").read_bytes() == b"precious"
     with pytest.raises(ScenarioError, match="not a regular file"):
         SampleFile(tmp_path / "pipe").header()

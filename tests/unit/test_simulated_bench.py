@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from calibration.bench import Reading, Unsupported, program_of
 from calibration.probes import PROBES
-from calibration.simulated import SimulatedBench, inventory_of, simulated_samples
+from calibration.probes.bench import ProbeReading, Unsupported, program_of
+from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.commands import (
     COMPUTE,
     Allocate,
@@ -109,7 +109,7 @@ def test_the_only_rank_of_one_may_copy():
     assert SimulatedBench(one_gpu()).run(TWO_KERNELS, only_rank=0).between("begin", "end") == 2.0
 
 
-def noisy(seed: int) -> Reading:
+def noisy(seed: int) -> ProbeReading:
     return SimulatedBench(one_gpu(), noise=0.05, seed=seed).run(TWO_KERNELS)
 
 

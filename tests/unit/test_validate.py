@@ -7,11 +7,26 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from calibration.replays.cases import Case, load_cases
+from calibration.replays.cases import ReplayCase, load_cases
 from calibration.validate.command import validate_command
-from calibration.validate.errors import all_errors, beside, case_error, summary, winners, with_host_read
-from calibration.validate.readings import READINGS, Predicted, all_pairs, error_of, memory_rows, steady_rows, table_of
-from calibration.validate.records import NODES, SEEN, Record, read_records
+from calibration.validate.errors import (
+    all_errors,
+    case_error,
+    cases_read_beside,
+    summary_of_cases,
+    winners,
+    with_host_read,
+)
+from calibration.validate.readings import (
+    STEADY_STEP_RULES,
+    Predicted,
+    all_pairs,
+    memory_rows,
+    reading_error,
+    steady_rows,
+    table_of,
+)
+from calibration.validate.records import NODES, NODES_BEFORE_RULE, ReplayRecord, read_records
 from calibration.validate.thresholds import judge
 from offsim.results.layout import render
 from offsim.results.predict import predict
@@ -21,7 +36,7 @@ from offsim.scenario.scenario import ScenarioError
 NAMES = ("x1-wan-14b-2000-layerwise-p1", "x1-wan-14b-8190-residents-4-leading", "x1-wan-14b-8190-layerwise-v0")
 
 
-def line(case: Case, slower: float = 1.0, memory: float = 1.0) -> dict[str, object]:
+def line(case: ReplayCase, slower: float = 1.0, memory: float = 1.0) -> dict[str, object]:
     """What a replay would show if the policy were slower, and its peak larger, than the engine says."""
     own, resident = predict(case.scenario("h200-x1")), case.resident("h200-x1")
     steps = [slower * step.duration for step in own.steps]
@@ -48,7 +63,7 @@ def write(root: Path, lines: list[dict[str, object]]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[ReplayCase]:
     return [case for case in load_cases("x1") if case.name in NAMES]
 
 
@@ -111,10 +126,12 @@ def test_with_the_rate_read_beside_it_a_contended_case_is_predicted_on_the_host_
     copies = sum(2 * blocks.parameters * blocks.count for blocks in scenario.model.blocks) / 40e9
     assert copies < slower < 1.1 * copies  # small all-to-alls read there too
     steps = [predict(resident).steps[-1].duration] * 30
-    record = Record("node", path_of("nodes", "h200-x2-host-memory"), case, [[slower] * 12], [steps], host_read=80e9)
+    record = ReplayRecord(
+        "node", path_of("nodes", "h200-x2-host-memory"), case, [[slower] * 12], [steps], host_read=80e9
+    )
     found = case_error(record)
     assert found.predicted_beside == pytest.approx(slower / predict(with_host_read(resident, 80e9)).steps[-1].duration)
-    assert abs(beside([found])[0].error) < 1e-3 < abs(found.error)
+    assert abs(cases_read_beside([found])[0].error) < 1e-3 < abs(found.error)
 
 
 def test_a_threshold_on_a_group_that_does_not_exist_is_refused(cases, tmp_path):
@@ -140,6 +157,13 @@ def test_steps_are_also_held_to_in_seconds(cases, tmp_path):
     assert seconds.value == pytest.approx(1 - 1 / 1.1)
 
 
+def test_pageable_cases_are_left_out_by_what_they_copy_and_not_by_their_names(cases, tmp_path):
+    renamed = structs.replace(cases[0], name="x1-slow", policy=structs.replace(cases[0].policy, pinned=False))
+    errors = all_errors(read_records(write(tmp_path, [line(renamed, slower=1.5), line(cases[1])]))[0])
+    bounds = thresholds(tmp_path / "t.toml", ("one GPU", "worst", 0.01), ("one GPU but pageable", "worst", 0.01))
+    assert [verdict.kept for verdict in judge(errors, bounds)] == [False, True]
+
+
 def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):
     assert validate_command(json=True, root=write(tmp_path, [line(cases[0])])) == 0
     found = json.loads(capsys.readouterr().out)
@@ -163,7 +187,7 @@ def test_json_has_the_statistics_of_every_class_and_the_winners(cases, tmp_path,
 
 def test_nodes_measured_after_the_rule_have_a_table_of_their_own(cases, tmp_path, capsys):
     root = write(tmp_path, [line(cases[0])])
-    (root / "h200-x1").rename(root / SEEN[0])
+    (root / "h200-x1").rename(root / NODES_BEFORE_RULE[0])
     write(tmp_path, [line(cases[0], slower=1.02)])
     validate_command(json=True, root=root)
     found = json.loads(capsys.readouterr().out)
@@ -197,7 +221,7 @@ def test_a_wrong_order_of_two_policies_is_found(cases, tmp_path):
 def test_the_smallest_error_that_95_percent_keep_is_the_19th_of_20(cases, tmp_path):
     one = all_errors(read_records(write(tmp_path, [line(cases[0])]))[0])[0]
     group = [one._replace(predicted=one.measured * (1 + i / 1000)) for i in range(1, 21)]
-    found = summary(group)
+    found = summary_of_cases(group)
     assert found is not None
     assert (found.median, found.p95, found.worst) == pytest.approx((0.0105, 0.019, 0.020))
 
@@ -211,10 +235,10 @@ def test_committed_nodes_keep_the_committed_thresholds(capsys):
 def test_a_steady_step_read_otherwise_has_the_error_of_that_reading(cases):
     """Policy steps of 2, 2 and 5 s are 3 s in the mean; resident steps of 1, 1 and 4 s settle after the first."""
     policy = [9.0, 9.0, *[2.0, 2.0, 5.0] * 3, 2.0]
-    record = Record("n", Path(), cases[0], [policy[:11]], [[1.0, 1.0, 4.0]])
+    record = ReplayRecord("n", Path(), cases[0], [policy[:11]], [[1.0, 1.0, 4.0]])
     told = Predicted([2.0] * 12, 1.0, 0.0)
     case = record._replace(case=structs.replace(record.case, steps=11))
-    errors = {reading.name: error_of(case, told, reading) for reading in READINGS}
+    errors = {reading.name: reading_error(case, told, reading) for reading in STEADY_STEP_RULES}
     # Mean 3 / mean of 1 and 4 is 1.2, median 2 / 2.5 is 0.8; predicted is 2.
     assert errors["mean, settled"] == pytest.approx(2 / 1.2 - 1)
     assert errors["median, settled: scored"] == pytest.approx(2 / 0.8 - 1)
@@ -222,7 +246,7 @@ def test_a_steady_step_read_otherwise_has_the_error_of_that_reading(cases):
 
 def test_readings_tell_nodes_before_the_rule_from_those_since_and_peaks_that_count_from_all(cases, tmp_path):
     root = write(tmp_path, [line(cases[0])])
-    (root / "h200-x1").rename(root / SEEN[0])
+    (root / "h200-x1").rename(root / NODES_BEFORE_RULE[0])
     dropped = line(cases[1], memory=2.0) | {"memory_not_scored": "a reason"}
     short = line(cases[2]) | {"resident_steps": [[0.01, 0.01]]}
     write(tmp_path, [dropped, short])

@@ -9,16 +9,16 @@ import pytest
 from msgspec import structs
 
 from calibration.validate.command import validate_command
-from calibration.validate.library import Shape, read_library
-from calibration.validate.library_prediction import (
+from calibration.validate.diffusers_prediction import (
     elementwise_bytes,
-    library_error,
+    forward_error,
     model_of,
     scenario_of,
     with_copy_rates,
     with_elementwise_rate,
     with_launch_cost,
 )
+from calibration.validate.diffusers_records import ForwardShape, read_forwards
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.resident import Resident
@@ -27,8 +27,8 @@ from offsim.scenario.catalogue import path_of
 from offsim.scenario.load import load_node
 from offsim.scenario.policy import Policy
 
-SHAPE = Shape(blocks=3, heads=40, head_dim=128, ffn=13824, text_tokens=512, text_width=4096)
-SMALL = Shape(blocks=2, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
+SHAPE = ForwardShape(blocks=3, heads=40, head_dim=128, ffn=13824, text_tokens=512, text_width=4096)
+SMALL = ForwardShape(blocks=2, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
 MODES: dict[str, Policy] = {
     "block-stream": DiffusersGroup(stream=True),
     "leaf-stream-record": DiffusersGroup(level="leaf", stream=True, record_stream=True),
@@ -72,7 +72,7 @@ def lines() -> list[dict[str, Any]]:
     return [head, {"record": "diffusers-forwards-small"} | small, *found]
 
 
-def last(shape: Shape, tokens: int, node: Any, policy: Policy) -> float:
+def last(shape: ForwardShape, tokens: int, node: Any, policy: Policy) -> float:
     """Predicted seconds of a settled forward."""
     return predict(scenario_of(shape, tokens, node, policy)).steps[-1].duration
 
@@ -87,9 +87,9 @@ def write(root: Path, lines: list[dict[str, Any]]) -> Path:
 
 
 def test_where_the_simulator_is_right_forwards_and_memory_are_met(lines, tmp_path):
-    records, failures = read_library(write(tmp_path, lines))
+    records, failures = read_forwards(write(tmp_path, lines))
     assert failures == []
-    errors = [library_error(record) for record in records]
+    errors = [forward_error(record) for record in records]
     assert [e.record.mode for e in errors] == list(MODES)
     # The hooks' cost is found on the small model again, and the kernels' too: 200 and 15 us.
     for error in errors:
@@ -101,7 +101,7 @@ def test_where_the_simulator_is_right_forwards_and_memory_are_met(lines, tmp_pat
 
 
 def test_what_a_kernel_costs_the_host_is_read_off_the_small_model(lines, tmp_path):
-    record = read_library(write(tmp_path, lines))[0][0]
+    record = read_forwards(write(tmp_path, lines))[0][0]
     node = with_launch_cost(load_node("h200-x1"), record)
     assert node.overheads.launch.value == pytest.approx(LAUNCH, rel=0.1)
     assert with_launch_cost(load_node("h200-x1"), record._replace(small={})) == load_node("h200-x1")
@@ -129,7 +129,7 @@ def _is(line: dict[str, Any], mode: str) -> bool:
 
 def test_a_mode_that_failed_is_listed_with_its_error(lines, tmp_path):
     failed = {"record": "diffusers-forwards", "mode": "block", "policy": {}, "tokens": 24, "error": "out of time"}
-    records, failures = read_library(write(tmp_path, [*lines[:2], failed]))
+    records, failures = read_forwards(write(tmp_path, [*lines[:2], failed]))
     assert (records, failures) == ([], [("h200-x1", "block 24", "out of time")])
 
 
@@ -141,19 +141,19 @@ def test_elementwise_kernels_have_the_rate_at_which_they_ran_alone(lines, tmp_pa
     """260.8 bytes per token and column, in 2 x 5 ms and 2 ms."""
     groups = {"norms": [5e-3, 5e-3, 9e-3], "others": [2e-3]}
     told = {"record": "diffusers-forwards-elementwise", str(TOKENS): groups, "per_block": {"norms": 2, "others": 1}}
-    record = read_library(write(tmp_path, [*lines, told]))[0][0]
+    record = read_forwards(write(tmp_path, [*lines, told]))[0][0]
     node = with_elementwise_rate(load_node("h200-x1"), record)
     moved = elementwise_bytes(record, node)
     assert moved == pytest.approx(260.8 * TOKENS * 5120, rel=1e-3)
     assert node.gpu.elementwise.at(1e6) == pytest.approx(moved / 12e-3)
-    assert library_error(record).resident_error > 0.1
+    assert forward_error(record).resident_error > 0.1
 
 
 def test_pageable_copies_have_the_rates_of_single_tensors(lines, tmp_path):
     """Eight of 52.4 MB in 40 ms each and two of 141.6 MB in 100 ms each: 702.5 MB in 520 ms."""
     told = {"record": "diffusers-forwards-costs", "fresh_d2h_52428800": [0.04], "fresh_d2h_141557760": [0.1, 0.1, 0.3]}
     told |= {"pageable_h2d_52428800": [0.004], "pageable_h2d_141557760": [0.01]}
-    record = read_library(write(tmp_path, [*lines, told]))[0][0]
+    record = read_forwards(write(tmp_path, [*lines, told]))[0][0]
     host = with_copy_rates(load_node("h200-x1"), record).host
     assert (host.fresh_d2h.value, host.pageable_h2d.value) == pytest.approx((702.5456e6 / 0.52, 702.5456e6 / 0.052))
     without = record._replace(fresh_d2h=None, pageable_h2d=None)

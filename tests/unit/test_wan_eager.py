@@ -15,8 +15,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch.utils._pytree import tree_leaves
 
-from calibration.live.diffusers_kernels import PER_BLOCK, groups_of
-from calibration.live.diffusers_model import Shape
+from calibration.live.diffusers_forwards.elementwise import RUNS_PER_BLOCK, groups_of
+from calibration.live.diffusers_forwards.model import WanShape
 from tests.unit.alive import Alive
 
 TOKENS, TEXT = 8190, 512
@@ -39,7 +39,7 @@ def all_operations(model: Model) -> list[tuple[str, Operation]]:
 def library():
     """The library's model with one block of Wan-14B shape, without memory."""
     with torch.device("meta"):
-        return WanTransformer3DModel(**Shape(blocks=1).config()).to(torch.bfloat16).eval()
+        return WanTransformer3DModel(**WanShape(blocks=1).config()).to(torch.bfloat16).eval()
 
 
 def test_eager_operations_have_the_parameters_of_the_fused_ones():
@@ -159,7 +159,7 @@ def test_the_most_that_is_alive_is_what_operations_say(ran):
 
 def test_the_elementwise_groups_that_are_timed_alone_run_the_blocks_kernels(ran):
     """As many kernels over image rows as a block has, and their bytes, in the library's own words."""
-    shape = Shape(blocks=1)
+    shape = WanShape(blocks=1)
     moved, count = 0.0, 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "rms_norm", fused_rms_norm)
@@ -168,7 +168,7 @@ def test_the_elementwise_groups_that_are_timed_alone_run_the_blocks_kernels(ran)
             with torch.no_grad(), kernels:
                 group()
             large = [size for _, size in kernels.found if size > 1e6]
-            moved, count = moved + PER_BLOCK[name] * sum(large), count + PER_BLOCK[name] * len(large)
+            moved, count = moved + RUNS_PER_BLOCK[name] * sum(large), count + RUNS_PER_BLOCK[name] * len(large)
     image = [op for op in MODEL.blocks[0].eager_operations() if isinstance(op, Elementwise) and op.rows == "image"]
     assert count == len(image)
     assert moved == pytest.approx(sum(2 * op.elements * TOKENS for op in image), rel=0.005)

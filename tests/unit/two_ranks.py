@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from calibration.live.contents import Contents, expert_layout
+from calibration.live.contents import BufferContents, expert_layout
 from calibration.live.executor import Executor
 from calibration.live.session import Session, close_session, open_session
 from offsim.program.build import build
@@ -30,7 +30,7 @@ POLICIES: tuple[Policy, ...] = (
 def sums(session: Session, policy: Policy) -> list[tuple[str, float]]:
     """What every kernel of the model left, by command; copy-outs of FSDP are no kernels of the model."""
     scenario = tiny_scenario(policy, tokens=1280, gpus=2)
-    contents = Contents(torch.device("cpu"), expert_layout(scenario))
+    contents = BufferContents(torch.device("cpu"), expert_layout(scenario))
     rows = (scenario.model.text_tokens,)
     peers = session.communicator
     executor = Executor(build(scenario), session.device, peers, contents, side_rows=rows, checksums=True)

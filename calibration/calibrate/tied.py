@@ -1,6 +1,6 @@
 """Runs a module that ends with whoever started it, who holds its standard input open and writes nothing to it.
 
-    python -m calibration.tied calibration.live.worker --samples ...
+    python -m calibration.calibrate.tied calibration.live.worker --samples ...
 
 The watch begins before the module is imported, which takes seconds where torch is; what the module starts inherits the
 input, so that it can be tied in the same way.

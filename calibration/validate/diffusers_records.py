@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from calibration.replays.lines import read_lines
+from calibration.samples.json_lines import read_lines
 from offsim.program.pages import policy_of
 from offsim.scenario.policy import Policy
 
@@ -21,7 +21,7 @@ BLOCK_TENSORS = {52_428_800: 8, 141_557_760: 2}
 """Sizes of a Wan-14B block's ten large tensors, and how many have it."""
 
 
-class Shape(NamedTuple):
+class ForwardShape(NamedTuple):
     """Sizes of the model that ran."""
 
     blocks: int
@@ -36,12 +36,12 @@ class Shape(NamedTuple):
         return 2 * (64 * tokens + self.text_tokens * self.text_width)
 
 
-class LibraryRecord(NamedTuple):
+class ForwardRecord(NamedTuple):
     """One mode at one length on one node."""
 
     node: str
     profile: Path
-    shape: Shape
+    shape: ForwardShape
     mode: str
     policy: Policy
     tokens: int
@@ -53,7 +53,7 @@ class LibraryRecord(NamedTuple):
     first_s: float | None
     small: dict[str, list[float]]
     """Forwards of the small model by mode [s]."""
-    small_shape: Shape | None
+    small_shape: ForwardShape | None
     small_tokens: int
     driver_s: float
     """Memory from the driver and back, once."""
@@ -93,19 +93,19 @@ class LibraryRecord(NamedTuple):
         return self.seconds / self.resident
 
 
-def read_library(root: Path = NODES) -> tuple[list[LibraryRecord], list[tuple[str, str, str]]]:
+def read_forwards(root: Path = NODES) -> tuple[list[ForwardRecord], list[tuple[str, str, str]]]:
     """Committed forwards under `root`, and (node, case, error) of those that could not be measured."""
-    records: list[LibraryRecord] = []
+    records: list[ForwardRecord] = []
     failures: list[tuple[str, str, str]] = []
     for folder, profile in nodes_under(root):
         for path in sorted(folder.glob(PATTERN)):
-            of_file = File(folder.name, profile, list(read_lines(path)))
+            of_file = ForwardFile(folder.name, profile, list(read_lines(path)))
             records += of_file.records()
             failures += of_file.failures()
     return records, failures
 
 
-class File:
+class ForwardFile:
     """The lines of one measurement."""
 
     def __init__(self, node: str, profile: Path, lines: list[dict[str, Any]]) -> None:
@@ -114,7 +114,7 @@ class File:
         for line in lines:
             by_kind.setdefault(line["record"], []).append(line)
         self.about = by_kind["diffusers-forwards-of"][0]
-        self.shape = Shape(**self.about["shape"])
+        self.shape = ForwardShape(**self.about["shape"])
         self.small = next(iter(by_kind.get("diffusers-forwards-small", [])), {})
         self.costs = next(iter(by_kind.get("diffusers-forwards-costs", [])), {})
         self.elementwise = next(iter(by_kind.get("diffusers-forwards-elementwise", [])), {})
@@ -124,14 +124,14 @@ class File:
         """Lines with an error."""
         return [(self.node, f"{x['mode']} {x['tokens']}", x["error"]) for x in self.forwards if "error" in x]
 
-    def records(self) -> list[LibraryRecord]:
+    def records(self) -> list[ForwardRecord]:
         """Lines with a measurement."""
         return [self._record(line) for line in self.forwards if "error" not in line]
 
-    def _record(self, line: dict[str, Any]) -> LibraryRecord:
+    def _record(self, line: dict[str, Any]) -> ForwardRecord:
         driver = [sum(pair) for pair in self.costs.get(f"driver_{DRIVER_SIZE}", [])]
         shape = self.small.get("shape")
-        return LibraryRecord(
+        return ForwardRecord(
             node=self.node,
             profile=self.profile,
             shape=self.shape,
@@ -143,7 +143,7 @@ class File:
             peak_allocated=self._own_peak(line),
             first_s=line["first_s"][0] if line.get("first_s") else None,
             small={key: value for key, value in self.small.items() if isinstance(value, list)},
-            small_shape=None if shape is None else Shape(**shape),
+            small_shape=None if shape is None else ForwardShape(**shape),
             small_tokens=self.small.get("tokens", 0),
             driver_s=median(driver) if driver else 0.0,
             pageable_h2d=self._rate("pageable_h2d"),

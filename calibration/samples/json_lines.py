@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from calibration.samples import MOST_BYTES
 from offsim.scenario.faults import Place, reason
 from offsim.scenario.files import read_within
+
+from .sample_file import LARGEST_MEASUREMENT_FILE
 
 
 def lines_in(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
@@ -30,6 +31,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_within(path, MOST_BYTES)
+        return read_within(path, LARGEST_MEASUREMENT_FILE)
     except OSError as error:
         raise Place(path).fault(reason(error)) from None

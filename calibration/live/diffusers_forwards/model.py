@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-SCALE = 0.014
+INITIALIZER_RANGE = 0.014
 """Of weights: about 1 / sqrt(5120), so that activations neither vanish nor overflow."""
 
 
-class Shape(NamedTuple):
+class WanShape(NamedTuple):
     """Sizes of the model."""
 
     blocks: int = 16
@@ -35,7 +35,7 @@ class Shape(NamedTuple):
         }
 
 
-TINY = Shape(blocks=3, heads=2, head_dim=12, ffn=32, text_tokens=4, text_width=16)
+TINY = WanShape(blocks=3, heads=2, head_dim=12, ffn=32, text_tokens=4, text_width=16)
 
 LATENTS = {
     8190: (21, 30, 52),
@@ -46,8 +46,8 @@ LATENTS = {
 }
 """Tokens -> latent frames, rows and columns of a video that has so many: patches are 1 x 2 x 2."""
 
-Policy = dict[str, Any]
-GROUP: dict[str, Policy] = {
+PolicyTable = dict[str, Any]
+GROUP: dict[str, PolicyTable] = {
     "block-stream": {"level": "block", "stream": True},
     "block-stream-record": {"level": "block", "stream": True, "record_stream": True},
     "leaf-stream": {"level": "leaf", "stream": True},
@@ -56,23 +56,23 @@ GROUP: dict[str, Policy] = {
     "block-stream-low-cpu": {"level": "block", "stream": True, "low_cpu_mem_usage": True},
     "leaf": {"level": "leaf"},
 }
-MODES: dict[str, Policy] = {
+MODES: dict[str, PolicyTable] = {
     **{name: {"name": "diffusers-group", **options} for name, options in GROUP.items()},
     "sequential": {"name": "accelerate-sequential"},
 }
 """Name of a mode -> the policy that a scenario has for it."""
 
 
-class Weights:
+class WanWeights:
     """Random weights, once on the device and once on the host."""
 
-    def __init__(self, shape: Shape, device: Any) -> None:
+    def __init__(self, shape: WanShape, device: Any) -> None:
         self.shape, self.device = shape, device
         generator = torch.Generator(device).manual_seed(20)
         self.on_device: dict[str, Any] = {}
         for name, tensor in _skeleton(shape).named_parameters():
             drawn = torch.empty(tensor.shape, dtype=torch.bfloat16, device=device)
-            drawn.normal_(0.0, SCALE, generator=generator)
+            drawn.normal_(0.0, INITIALIZER_RANGE, generator=generator)
             is_norm = tensor.dim() == 1 and name.endswith("weight")
             self.on_device[name] = drawn.add_(1.0) if is_norm else drawn
         self.on_host = {name: _touched_copy(tensor) for name, tensor in self.on_device.items()}
@@ -107,7 +107,7 @@ class Weights:
         }
 
 
-def _skeleton(shape: Shape) -> Any:
+def _skeleton(shape: WanShape) -> Any:
     """The model without memory."""
     from diffusers import WanTransformer3DModel
 
@@ -122,7 +122,7 @@ def _touched_copy(tensor: Any) -> Any:
     return copy.copy_(tensor)
 
 
-def offload(model: Any, policy: Policy, device: Any) -> None:
+def offload(model: Any, policy: PolicyTable, device: Any) -> None:
     """Apply a mode of the library to a model on the host, as its documentation says."""
     if policy["name"] == "accelerate-sequential":
         from accelerate import cpu_offload

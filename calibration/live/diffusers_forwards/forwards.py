@@ -1,35 +1,24 @@
-"""Measures forwards of the real diffusers library, its offloading modes beside no offloading, in turns.
+"""Forwards of a mode beside forwards without offloading, in turns: R M M R, since both drift with the chip's clock.
 
-    python -m calibration.live.diffusers_forwards --out diffusers.jsonl --limit-s 190
-
-Needs torch, diffusers and accelerate, nothing of offsim's. One JSON line per mode and number of tokens, on the disk as
-soon as it is there; a mode that fails leaves its error. Forwards end with a device synchronisation and are timed by the
-host's clock. Runs of a mode stand between runs without offloading (R M M R): both drift with the chip's clock. One more
-forward runs under the profiler, for where its time went. `--limit-s` is shared out among what is left to measure.
+Forwards end with a device synchronisation and are timed by the host's clock. One more forward runs under the profiler,
+for where its time went. A limit on the time of everything is shared out among what is left to measure.
 """
 
-import argparse
-import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from math import ceil
-from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 
-from .diffusers_model import LATENTS, MODES, TINY, Shape, Weights, forget, forward_of, offload
-from .diffusers_trace import traced
-from .sensors import sensors
+from calibration.live.sensors import sensors
 
-DEFAULT_MODES = ("block-stream", "block-stream-record", "leaf-stream", "leaf-stream-record", "sequential", "block")
-DEFAULT_TOKENS = (8190, 18900, 32760)
-RESIDENT_SECONDS = 1.5
+from .model import MODES, WanShape, WanWeights, forget, forward_of, offload
+from .trace import traced
+
+RESIDENT_RUN_SECONDS = 1.5
 """How long a run without offloading lasts at least: its first 0.2 s, in which the clock settles, don't count."""
 MODE_SECONDS = 3.0
 MOST_FORWARDS = 8
@@ -38,7 +27,7 @@ QUICK = 3.0
 Forward = Callable[[], Any]
 
 
-class Pair(NamedTuple):
+class ForwardPair(NamedTuple):
     """A mode's forward and the resident one, and how many seconds one of each takes."""
 
     resident: Forward
@@ -48,7 +37,7 @@ class Pair(NamedTuple):
 
     def counts(self) -> dict[str, int]:
         """Forwards of one run."""
-        of_resident = min(ceil(RESIDENT_SECONDS / self.resident_s), 2 * MOST_FORWARDS)
+        of_resident = min(ceil(RESIDENT_RUN_SECONDS / self.resident_s), 2 * MOST_FORWARDS)
         return {"R": of_resident, "M": min(max(1, round(MODE_SECONDS / self.mode_s)), MOST_FORWARDS)}
 
     def order(self, allowed: float) -> str:
@@ -58,15 +47,15 @@ class Pair(NamedTuple):
         return "RMMR" if 2 * both <= allowed else "RMR"
 
 
-class Bench:
+class ForwardBench:
     """What is measured with, and how much time is left."""
 
-    def __init__(self, shape: Shape, device: Any, limit: float) -> None:
+    def __init__(self, shape: WanShape, device: Any, limit: float) -> None:
         self.device, self.shape, self.limit = device, shape, limit
         self.begun = time.monotonic()
         self.on_gpu = device.type == "cuda"
         self.workspace = _workspace(device)
-        self.weights = Weights(shape, device)
+        self.weights = WanWeights(shape, device)
         self.resident = self.weights.model(resident=True)
 
     @property
@@ -112,7 +101,7 @@ def _workspace(device: Any) -> int:
     return int(torch.cuda.memory_allocated()) - before
 
 
-def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: float) -> dict[str, Any]:
+def measure_mode(bench: ForwardBench, forward: Forward, tokens: int, share: float, before: float) -> dict[str, Any]:
     """One mode at one length: first forwards, turns with the resident one, memory, profile.
 
     `share` of the time left may be used. `before`: what a forward of the mode took at the length before [s]; 0 if it
@@ -125,7 +114,7 @@ def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: f
     first = [bench.seconds(forward)] if before < QUICK else []
     if not before and first[0] < QUICK:
         first.append(bench.seconds(forward))
-    pair = Pair(resident, forward, bench.seconds(resident), first[-1] if first else before)
+    pair = ForwardPair(resident, forward, bench.seconds(resident), first[-1] if first else before)
     order = pair.order(until - time.monotonic() - 1.5 * pair.mode_s)
     found: dict[str, Any] = {"first_s": first, "order": order} | turns(bench, pair, order)
     if pair.mode_s < QUICK or until - time.monotonic() > pair.mode_s:
@@ -133,7 +122,7 @@ def measure(bench: Bench, forward: Forward, tokens: int, share: float, before: f
     return found | {"state": _state(bench)}
 
 
-def turns(bench: Bench, pair: Pair, order: str) -> dict[str, Any]:
+def turns(bench: ForwardBench, pair: ForwardPair, order: str) -> dict[str, Any]:
     """Seconds of every forward, run by run, and the mode's highest levels of memory."""
     runs: dict[str, list[list[float]]] = {"R": [], "M": []}
     peaks: list[dict[str, int]] = []
@@ -146,7 +135,7 @@ def turns(bench: Bench, pair: Pair, order: str) -> dict[str, Any]:
     return {"resident_s": runs["R"], "mode_s": runs["M"], "peaks": peaks}
 
 
-def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iterator[dict[str, Any]]:
+def lines_of_mode(bench: ForwardBench, name: str, tokens: list[int], left: int) -> Iterator[dict[str, Any]]:
     """Lines of one mode; `left` is how many lines are still to be measured."""
     forget()
     level = torch.cuda.memory_allocated() if bench.on_gpu else 0
@@ -164,7 +153,7 @@ def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iter
         try:
             inputs = bench.weights.inputs(length)
             share = 1 / (left - number)
-            found = measure(bench, forward_of(model, inputs), length, share, before)
+            found = measure_mode(bench, forward_of(model, inputs), length, share, before)
         except Exception as error:
             yield _line(name, length) | _failure(error)
             continue
@@ -173,7 +162,7 @@ def lines_of_mode(bench: Bench, name: str, tokens: list[int], left: int) -> Iter
     del model
 
 
-def resident_lines(bench: Bench, tokens: list[int]) -> Iterator[dict[str, Any]]:
+def resident_lines(bench: ForwardBench, tokens: list[int]) -> Iterator[dict[str, Any]]:
     """No offloading at every length: memory and profile; its seconds stand beside every mode."""
     for length in tokens:
         forward = forward_of(bench.resident, bench.weights.inputs(length))
@@ -194,7 +183,7 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {error}"[:2000]}
 
 
-def _state(bench: Bench) -> dict[str, float]:
+def _state(bench: ForwardBench) -> dict[str, float]:
     """Clock, power and temperature now, where the device tells."""
     if not bench.on_gpu:
         return {}
@@ -205,55 +194,15 @@ def _state(bench: Bench) -> dict[str, float]:
         return {}
 
 
-def header(bench: Bench, fingerprint: str) -> dict[str, Any]:
-    """What was measured with."""
-    import accelerate
-    import diffusers
-    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
-
-    backend, _ = _AttentionBackendRegistry.get_active_backend()
-    return {
-        "record": "diffusers-forwards-of",
-        "shape": bench.shape._asdict(),
-        "weights_bytes": bench.weights.bytes,
-        "workspace_bytes": bench.workspace,
-        "versions": {
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "accelerate": accelerate.__version__,
-        },
-        "attention_backend": str(backend),
-        "gpu": torch.cuda.get_device_name() if bench.on_gpu else "cpu",
-        "fingerprint": fingerprint,
-        "argv": [Path(word).name for word in sys.argv[1:]],
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """A line on the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    print(f"{line.get('mode', line['record'])} {line.get('tokens', '')}: {_brief(line)}", file=sys.stderr, flush=True)
-
-
-def _brief(line: dict[str, Any]) -> str:
-    runs = {key: [s for run in line.get(f"{key}_s", []) for s in run] for key in ("mode", "resident")}
-    words = [f"{key} {median(seconds):.3f} s (n = {len(seconds)})" for key, seconds in runs.items() if seconds]
-    return line.get("error") or ", ".join([line.get("order", ""), *words])
-
-
-def all_lines(bench: Bench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
+def all_lines(bench: ForwardBench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
     """Everything, the quick modes first; a mode that cannot be set up leaves its error."""
-    from .diffusers_costs import costs, small_forwards
-    from .diffusers_kernels import elementwise
+    from .costs import costs, small_forwards
+    from .elementwise import elementwise_times
 
     yield from resident_lines(bench, tokens)
     yield costs(bench)
     yield small_forwards(bench, modes)
-    yield elementwise(bench, tokens)
+    yield elementwise_times(bench, tokens)
     left = len(modes) * len(tokens)
     for name in modes:
         try:
@@ -261,25 +210,3 @@ def all_lines(bench: Bench, modes: list[str], tokens: list[int]) -> Iterator[dic
         except Exception as error:
             yield _line(name, 0) | _failure(error)
         left -= len(tokens)
-
-
-def main() -> None:
-    """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--limit-s", type=float, default=190.0, help="seconds for everything, loading included")
-    parser.add_argument("--modes", nargs="*", default=list(DEFAULT_MODES), choices=sorted(MODES))
-    parser.add_argument("--tokens", nargs="*", type=int, default=list(DEFAULT_TOKENS), choices=sorted(LATENTS))
-    parser.add_argument("--fingerprint", default="")
-    parser.add_argument("--cpu", action="store_true", help="a tiny model on the CPU: for tests of this script")
-    options = parser.parse_args()
-    shape, device = (TINY, torch.device("cpu")) if options.cpu else (Shape(), torch.device("cuda", 0))
-    bench = Bench(shape, device, options.limit_s)
-    append(options.out, header(bench, options.fingerprint))
-    for line in all_lines(bench, options.modes, options.tokens):
-        append(options.out, line)
-    print(f"{options.limit_s - bench.left:.0f} s", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

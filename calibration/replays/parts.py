@@ -13,10 +13,10 @@ from msgspec import Struct
 from offsim.program.spans import Span
 from offsim.program.timeline import Timeline
 
-KINDS = ("compute", "collective", "H2D", "D2H")
+TIMED_KINDS = ("compute", "collective", "H2D", "D2H")
 
 
-class Part(Struct, frozen=True):
+class BlockPart(Struct, frozen=True):
     """One command of a block, over all blocks and steps of a run."""
 
     kind: str
@@ -34,7 +34,7 @@ class Part(Struct, frozen=True):
         return self.kind, self.name, self.number
 
 
-def parts_of(timeline: Timeline, begin: float) -> list[Part]:
+def parts_of(timeline: Timeline, begin: float) -> list[BlockPart]:
     """The parts of what starts at `begin` [s] or later, kind by kind in order of issue, by which ranks are matched."""
     by_rank = [_keyed([span for span in timeline.spans if span.rank == rank]) for rank in sorted(timeline.represented)]
     found: dict[tuple[str, str, int], list[tuple[float, ...]]] = {}
@@ -43,7 +43,7 @@ def parts_of(timeline: Timeline, begin: float) -> list[Part]:
         if first.start >= begin:
             found.setdefault(key, []).append(tuple(span.end - span.start for _, span in row))
     return [
-        Part(*key, tuple(median(ranks) for ranks in zip(*rows, strict=True)), median(map(min, rows)), len(rows))
+        BlockPart(*key, tuple(median(ranks) for ranks in zip(*rows, strict=True)), median(map(min, rows)), len(rows))
         for key, rows in found.items()
     ]
 
@@ -52,7 +52,7 @@ def _keyed(spans: list[Span]) -> list[tuple[tuple[str, str, int], Span]]:
     """Each span with its key, stream by stream and kind by kind; an engine's spans repeat those of its stream."""
     queues: dict[tuple[str, str], list[Span]] = {}
     for span in sorted(spans, key=lambda span: span.start):
-        if span.kind in KINDS and not span.track.endswith(" engine"):
+        if span.kind in TIMED_KINDS and not span.track.endswith(" engine"):
             queues.setdefault((span.kind, span.track), []).append(span)
     return [pair for queue in sorted(queues) for pair in _numbered(queues[queue])]
 

@@ -22,24 +22,24 @@ from typing import IO, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from calibration.inventory import Inventory
 from calibration.probes import Probe
-from calibration.probes.probe import Mode
-from calibration.samples import SampleFile, sample_key
+from calibration.probes.probe import CalibrationMode
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import SampleFile, sample_key
 
-Command = Callable[[Path, Sequence[str], str, Inventory], list[str]]
+WorkerCommand = Callable[[Path, Sequence[str], str, Inventory], list[str]]
 MOST_DEATHS = 2
 """Workers in a row that may end without a new sample."""
-LONGEST_MESSAGE = 300
+LONGEST_WORKER_MESSAGE = 300
 MARK = "OFFSIM_WORKER"
 """Environment variable with a value of its own for each worker and what it starts."""
-PATIENCE = 10.0
+EXIT_TIMEOUT = 10.0
 """Seconds that a process whose output has ended may take to end."""
 DONE, SILENT = "done", "silent"
 
 
 @dataclass
-class Outcome:
+class MeasuringOutcome:
     """What became of a group of probes."""
 
     waived: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Outcome:
 
 def worker_command(file: Path, probes: Sequence[str], mode: str, inventory: Inventory) -> list[str]:
     """How a worker is started: alone, or one process per GPU."""
-    tied = ["-m", "calibration.tied"]
+    tied = ["-m", "calibration.calibrate.tied"]
     launcher = [sys.executable, *tied]
     if inventory.gpus > 1:
         launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(inventory.gpus), *tied]
@@ -59,14 +59,14 @@ def worker_command(file: Path, probes: Sequence[str], mode: str, inventory: Inve
 def run_workers(
     file: Path,
     probes: Sequence[Probe],
-    mode: Mode,
+    mode: CalibrationMode,
     inventory: Inventory,
     limit_seconds: float,
-    command: Command = worker_command,
+    command: WorkerCommand = worker_command,
     environment: dict[str, str] | None = None,
-) -> Outcome:
+) -> MeasuringOutcome:
     """Measure what the file does not hold yet; returns when all is measured, waived or hopeless."""
-    outcome = Outcome()
+    outcome = MeasuringOutcome()
     left = [probe for probe in probes if not _waive(probe, inventory, outcome)]
     deaths = 0
     with _progress() as progress:
@@ -97,14 +97,14 @@ def _mend(file: Path) -> None:
     samples.begin(samples.header())
 
 
-def _waive(probe: Probe, inventory: Inventory, outcome: Outcome) -> bool:
+def _waive(probe: Probe, inventory: Inventory, outcome: MeasuringOutcome) -> bool:
     reason = probe.can_run(inventory)
     if reason:
         outcome.waived[probe.key] = reason
     return bool(reason)
 
 
-def _done(file: Path, probes: Sequence[Probe], mode: Mode, inventory: Inventory) -> set[tuple[str, str]]:
+def _done(file: Path, probes: Sequence[Probe], mode: CalibrationMode, inventory: Inventory) -> set[tuple[str, str]]:
     """Configurations of these probes that the file holds."""
     wanted = {sample_key(p.key, config) for p in probes for config in p.configurations(mode, inventory)}
     return wanted & SampleFile(file).done()
@@ -118,7 +118,7 @@ def _progress() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: float, outcome: Outcome) -> str:
+def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: float, outcome: MeasuringOutcome) -> str:
     """Follow a worker: DONE, the key of the probe in which it hung, SILENT before any probe, or empty if it died."""
     probe = ""
     try:
@@ -126,7 +126,7 @@ def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: floa
             event = worker.next_event(limit_seconds)
             if event is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    worker.process.wait(PATIENCE)
+                    worker.process.wait(EXIT_TIMEOUT)
                 return ""
             if event["event"] == "silence":
                 return probe or SILENT
@@ -135,7 +135,7 @@ def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: floa
             if event["event"] == "sample":
                 progress.advance(task)
             elif event["event"] in ("waived", "failed"):
-                outcome.waived[probe] = str(event["reason"])[:LONGEST_MESSAGE]
+                outcome.waived[probe] = str(event["reason"])[:LONGEST_WORKER_MESSAGE]
             elif event["event"] == "done":
                 return DONE
     finally:
@@ -150,7 +150,7 @@ class Worker:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: see calibration.tied
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: see calibration.calibrate.tied
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
@@ -198,7 +198,7 @@ class Worker:
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         code = self.process.returncode
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        self.last_words = f"{lines[-1][:LONGEST_MESSAGE]}; {ended}" if lines else ended
+        self.last_words = f"{lines[-1][:LONGEST_WORKER_MESSAGE]}; {ended}" if lines else ended
         for pipe in (self.process.stdin, self.process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(OSError):

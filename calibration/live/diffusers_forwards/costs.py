@@ -9,21 +9,25 @@ from typing import Any
 
 import torch
 
-from .diffusers_model import MODES, Shape, Weights, forget, forward_of, offload
+from .model import MODES, WanShape, WanWeights, forget, forward_of, offload
 
-SMALL = Shape(blocks=8, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
+SMALL_SHAPE = WanShape(blocks=8, heads=2, head_dim=16, ffn=64, text_tokens=4, text_width=16)
 SMALL_TOKENS = 24
 SMALL_FORWARDS = 9
 SIZES = (2**21, 52_428_800, 141_557_760, 671_088_640)
 """Bytes: the least that the allocator takes from the driver; weights of an attention product and of an FFN product; an
 fp32 tensor of 32,760 tokens."""
-REPEATS = 5
+COST_REPEATS = 5
 
 
 def small_forwards(bench: Any, modes: list[str]) -> dict[str, Any]:
     """Seconds of forwards of a small model, without offloading and with every mode; the first one is the traced one."""
-    line: dict[str, Any] = {"record": "diffusers-forwards-small", "shape": SMALL._asdict(), "tokens": SMALL_TOKENS}
-    weights = Weights(SMALL, bench.device)
+    line: dict[str, Any] = {
+        "record": "diffusers-forwards-small",
+        "shape": SMALL_SHAPE._asdict(),
+        "tokens": SMALL_TOKENS,
+    }
+    weights = WanWeights(SMALL_SHAPE, bench.device)
     for name in ("resident", *modes):
         try:
             line[name] = _small(bench, weights, name)
@@ -33,7 +37,7 @@ def small_forwards(bench: Any, modes: list[str]) -> dict[str, Any]:
     return line
 
 
-def _small(bench: Any, weights: Weights, name: str) -> list[float]:
+def _small(bench: Any, weights: WanWeights, name: str) -> list[float]:
     model = weights.model(resident=name == "resident")
     if name != "resident":
         offload(model, MODES[name], bench.device)
@@ -48,13 +52,13 @@ def costs(bench: Any) -> dict[str, Any]:
         return line
     try:
         for size in SIZES:
-            line[f"driver_{size}"] = [_driver(bench, size) for _ in range(REPEATS)]
-        line["clear_nothing"] = [_clear() for _ in range(REPEATS)]
+            line[f"driver_{size}"] = [_driver(bench, size) for _ in range(COST_REPEATS)]
+        line["clear_nothing"] = [_clear() for _ in range(COST_REPEATS)]
         for size in SIZES[1:3]:
-            line[f"pageable_h2d_{size}"] = [_pageable_h2d(bench, size) for _ in range(REPEATS)]
-            copied = [_fresh_d2h(bench, size) for _ in range(REPEATS)]
+            line[f"pageable_h2d_{size}"] = [_pageable_h2d(bench, size) for _ in range(COST_REPEATS)]
+            copied = [_fresh_d2h(bench, size) for _ in range(COST_REPEATS)]
             line[f"fresh_d2h_{size}"], line[f"free_{size}"] = ([pair[i] for pair in copied] for i in (0, 1))
-            line[f"pin_{size}"] = [_pin(size) for _ in range(REPEATS)]
+            line[f"pin_{size}"] = [_pin(size) for _ in range(COST_REPEATS)]
     except Exception as error:
         line["error"] = f"{type(error).__name__}: {error}"[:500]
     return line

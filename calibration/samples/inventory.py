@@ -20,11 +20,11 @@ from msgspec import Struct, structs
 from offsim.scenario.scenario import ScenarioError
 
 QUERY = "index,uuid,name,driver_version,power.limit,memory.total,compute_cap"
-PATIENCE = 20.0
+NVIDIA_SMI_TIMEOUT = 20.0
 """Seconds that nvidia-smi may take."""
 BUSY = 20.0
 """Percent of the last second from which on a GPU is at work: what draws a screen takes less."""
-LOOKS, APART = 3, 0.6
+UTILIZATION_READINGS, APART = 3, 0.6
 
 
 class Inventory(Struct, frozen=True):
@@ -71,7 +71,7 @@ class Gpu(NamedTuple):
 
 def take_inventory() -> Inventory:
     """This machine; raises NoGPU."""
-    gpus = visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus = visible_gpus(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     first = gpus[0]
     cpu, cores = _cpu()
     names = ", ".join(sorted({gpu.name for gpu in gpus}))
@@ -113,7 +113,7 @@ def refuse_busy_gpus(asked_by: str) -> None:
 def busy_gpus() -> list[str]:
     """Those that are at work now, as "GPU 1 is 97 %"; none where the driver doesn't tell."""
     looks = []
-    for _ in range(LOOKS):
+    for _ in range(UTILIZATION_READINGS):
         looks.append(_utilization())
         if max(looks[-1].values(), default=0.0) < BUSY:
             return []
@@ -125,7 +125,7 @@ def busy_gpus() -> list[str]:
 def _utilization() -> dict[str, float]:
     """Percent of the last second in which kernels ran, by number of the visible GPUs; none without nvidia-smi."""
     try:
-        shown = {gpu.number for gpu in visible(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))}
+        shown = {gpu.number for gpu in visible_gpus(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))}
     except NoGPU:
         return {}
     text = _output(["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"])
@@ -133,7 +133,7 @@ def _utilization() -> dict[str, float]:
     return {row[0]: _number(row[1]) for row in rows if len(row) == 2 and row[0] in shown}
 
 
-def visible(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:
+def visible_gpus(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:
     """The GPUs that CUDA shows where CUDA_VISIBLE_DEVICES is `chosen`: up to the first name that it does not know."""
     if chosen is None:
         return gpus
@@ -175,7 +175,7 @@ def _gpus() -> list[Gpu]:
 
 def _output(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoGPU(f"{' '.join(command[:1])} does not answer: {error}") from None
 

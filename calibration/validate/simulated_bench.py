@@ -11,6 +11,11 @@ from random import Random
 
 from msgspec import structs
 
+from calibration.probes import PROBES
+from calibration.probes.bench import ProbeReading, Unsupported, program_of
+from calibration.probes.probe import CalibrationMode, Probe
+from calibration.samples.inventory import Inventory
+from calibration.samples.sample_file import Configuration, ProbeSample
 from offsim.engine.host_costs import HostCosts
 from offsim.engine.simulate import simulate
 from offsim.program.commands import Collective, Command, StreamProgram
@@ -21,12 +26,6 @@ from offsim.scenario.node import Node, Overheads
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
-from .bench import Reading, Unsupported, program_of
-from .inventory import Inventory
-from .probes import PROBES
-from .probes.probe import Mode, Probe
-from .samples import Config, Sample
-
 ENDLESS_QUEUE = 1_000_000
 PROBED_SECTION = 1
 JITTER = 0.25
@@ -34,7 +33,7 @@ JITTER = 0.25
 
 
 class SimulatedBench:
-    """See calibration.bench.Bench; `noise` is the relative spread of durations between runs (0: none)."""
+    """See calibration.probes.bench.Bench; `noise` is the relative spread of durations between runs (0: none)."""
 
     def __init__(self, node: Node, noise: float = 0.0, seed: int = 0) -> None:
         self.node = inventory_of(node)
@@ -51,14 +50,14 @@ class SimulatedBench:
         only_rank: int | None = None,
         settle: float = 0.0,  # noqa: ARG002
         gated: bool = True,
-    ) -> Reading:
-        """See calibration.bench.Bench; raises Unsupported for collectives with copies on one of several ranks."""
+    ) -> ProbeReading:
+        """A run as Bench says; raises Unsupported for collectives with copies on one of several ranks."""
         ranks = self.ranks if only_rank is None else self._ranks_beside(only_rank, commands)
         program = program_of(commands, ranks)
         timeline = simulate(_scenario(self._gated if gated else self._issuing, ranks), program)
         window = timeline.window(0, PROBED_SECTION)
         host_seconds = self._issue_seconds(program) if gated else window.end - window.start
-        return Reading(self._noisy(timeline.instants), host_seconds * self._factor(self._noise), {})
+        return ProbeReading(self._noisy(timeline.instants), host_seconds * self._factor(self._noise), {})
 
     def _ranks_beside(self, only_rank: int, commands: tuple[Command, ...]) -> int:
         """Ranks to simulate if one copies: without collectives it is on its own, so that one is enough."""
@@ -90,10 +89,10 @@ class SimulatedBench:
 
 
 def simulated_samples(
-    bench: SimulatedBench, mode: Mode, probes: tuple[Probe, ...] = PROBES
-) -> tuple[list[Sample], list[str]]:
+    bench: SimulatedBench, mode: CalibrationMode, probes: tuple[Probe, ...] = PROBES
+) -> tuple[list[ProbeSample], list[str]]:
     """Samples of every configuration of these probes, and `probe: reason` of what cannot be simulated."""
-    samples: list[Sample] = []
+    samples: list[ProbeSample] = []
     waived: list[str] = []
     for probe in probes:
         reason = probe.can_run(bench.node)
@@ -108,9 +107,11 @@ def simulated_samples(
     return samples, waived
 
 
-def _sample(bench: SimulatedBench, probe: Probe, config: Config, mode: Mode, order: int) -> Sample:
+def _sample(
+    bench: SimulatedBench, probe: Probe, config: Configuration, mode: CalibrationMode, order: int
+) -> ProbeSample:
     readings = probe.measure(bench, config, probe.repeats(mode, config))
-    return Sample(probe.key, config, readings, probe.held_out(config), order, {}, "", bench.transport)
+    return ProbeSample(probe.key, config, readings, probe.held_out(config), order, {}, "", bench.transport)
 
 
 def inventory_of(node: Node) -> Inventory:

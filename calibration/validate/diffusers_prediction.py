@@ -32,20 +32,20 @@ from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
-from .library import LibraryRecord, Shape
+from .diffusers_records import ForwardRecord, ForwardShape
 from .records import steady_resident
 
-STEPS = 4
+PREDICTED_FORWARDS = 4
 PROBED_HOOK = 1e-3
 DRIVER_CALLS_PER_TENSOR = 0.75
 """After a cache is emptied, memory comes from the driver: some 20 times in a block of 27 tensors, counted by running
 the library's own tensors through a model of the allocator (tests/unit/test_driver_calls.py)."""
 
 
-class LibraryError(NamedTuple):
+class ForwardError(NamedTuple):
     """One record and its prediction; errors are predicted / measured - 1."""
 
-    record: LibraryRecord
+    record: ForwardRecord
     prediction: Prediction
     """Its first forward, which may differ, and as many as were measured in a run."""
     reference: Prediction
@@ -85,7 +85,7 @@ class LibraryError(NamedTuple):
         return None if peak is None else self.prediction.peak_allocated / peak - 1
 
 
-def library_error(record: LibraryRecord) -> LibraryError:
+def forward_error(record: ForwardRecord) -> ForwardError:
     """Predict one record with its node's profile and the library's own host costs."""
     node = load_node(str(record.profile))
     for read in (with_launch_cost, with_elementwise_rate, with_copy_rates):
@@ -96,10 +96,12 @@ def library_error(record: LibraryRecord) -> LibraryError:
         predict(scenario_of(record.shape, record.tokens, node, which, steps))
         for which, steps in zip((policy, Resident()), counts, strict=True)
     ]
-    return LibraryError(record, of[0], of[1])
+    return ForwardError(record, of[0], of[1])
 
 
-def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy, steps: int = STEPS) -> Scenario:
+def scenario_of(
+    shape: ForwardShape, tokens: int, node: Node, policy: Policy, steps: int = PREDICTED_FORWARDS
+) -> Scenario:
     """So many forwards of the library's Wan, each drained before the next."""
     work = Workload(tokens=tokens, steps=steps, cfg="none", step_end="device", kernels="eager")
     scenario = Scenario(model_of(shape), work, node, policy, name="diffusers-forwards")
@@ -108,7 +110,7 @@ def scenario_of(shape: Shape, tokens: int, node: Node, policy: Policy, steps: in
 
 
 @cache
-def model_of(shape: Shape) -> Model:
+def model_of(shape: ForwardShape) -> Model:
     """The library's Wan with these sizes."""
     sizes: dict[str, Any] = {
         "hidden": shape.heads * shape.head_dim,
@@ -144,19 +146,19 @@ class _Sizes(msgspec.Struct, frozen=True):
     extra: dict[str, int] = {}
 
 
-def with_launch_cost(node: Node, record: LibraryRecord) -> Node:
+def with_launch_cost(node: Node, record: ForwardRecord) -> Node:
     """The node with what one of the library's eager kernels costs the host, if the small model tells."""
     seconds = record.small.get("resident", [])
     if not seconds or record.small_shape is None:
         return node
     program = build(scenario_of(record.small_shape, record.small_tokens, node, Resident()))
-    step = program.sections[program.step_number(STEPS - 1)]
+    step = program.sections[program.step_number(PREDICTED_FORWARDS - 1)]
     kernels = sum(len(command.kernels) for command in step.commands if isinstance(command, Compute))
     launch = Quantity(median(seconds[1:]) / kernels, "measured", "forwards of a small model")
     return structs.replace(node, overheads=structs.replace(node.overheads, launch=launch))
 
 
-def with_elementwise_rate(node: Node, record: LibraryRecord) -> Node:
+def with_elementwise_rate(node: Node, record: ForwardRecord) -> Node:
     """The node with the rate of the library's elementwise kernels at this length, if they were timed alone."""
     if not record.elementwise or not record.per_block:
         return node
@@ -166,14 +168,14 @@ def with_elementwise_rate(node: Node, record: LibraryRecord) -> Node:
     return structs.replace(node, gpu=structs.replace(node.gpu, elementwise=curve))
 
 
-def with_copy_rates(node: Node, record: LibraryRecord) -> Node:
+def with_copy_rates(node: Node, record: ForwardRecord) -> Node:
     """The node with the rates of pageable copies, if single tensors were timed."""
     found = {"pageable_h2d": record.pageable_h2d, "fresh_d2h": record.fresh_d2h}
     rates = {key: Quantity(rate, "measured", "single tensors of a block") for key, rate in found.items() if rate}
     return structs.replace(node, host=structs.replace(node.host, **rates))
 
 
-def elementwise_bytes(record: LibraryRecord, node: Node) -> float:
+def elementwise_bytes(record: ForwardRecord, node: Node) -> float:
     """What a block's elementwise kernels over image rows read and write."""
     layout = layout_of(scenario_of(record.shape, record.tokens, node, Resident()))
     operations = model_of(record.shape).blocks[0].eager_operations() or ()
@@ -181,7 +183,7 @@ def elementwise_bytes(record: LibraryRecord, node: Node) -> float:
     return sum(kernel_of(op, layout).bytes for op in image)
 
 
-def with_host_costs(record: LibraryRecord, node: Node) -> Policy:
+def with_host_costs(record: ForwardRecord, node: Node) -> Policy:
     """The policy with its hooks' cost, so that the small model takes as long as it took; and the driver's."""
     policy = record.policy
     seconds = record.small.get(record.mode, [])
@@ -189,7 +191,7 @@ def with_host_costs(record: LibraryRecord, node: Node) -> Policy:
         return policy
     probed = scenario_of(record.small_shape, record.small_tokens, node, structs.replace(policy, hook_cost=PROBED_HOOK))
     program = build(probed)
-    step = program.sections[program.step_number(STEPS - 1)]
+    step = program.sections[program.step_number(PREDICTED_FORWARDS - 1)]
     hooks = sum(isinstance(command, HostWork) and command.name == "hook" for command in step.commands)
     without = predict(structs.replace(probed, policy=policy)).steps[-1].duration
     cost = max(0.0, median(seconds[2:]) - without) / hooks

@@ -1,4 +1,4 @@
-"""What probes run on: live devices (calibration.live.bench) or the engine (calibration.simulated).
+"""What probes run on: live devices (calibration.live.bench) or the engine (calibration.validate.simulated_bench).
 
 A probe writes commands with `Record`s around what it measures and takes differences of the instants that come back,
 so the same probe calibrates a node and checks the calibration inside the simulator.
@@ -6,11 +6,10 @@ so the same probe calibrates a node and checks the calibration inside the simula
 
 from typing import NamedTuple, Protocol
 
+from calibration.samples.inventory import Inventory
 from offsim.program.commands import Allocate, Command, Section, StreamProgram
 from offsim.program.groups import sequence_groups
 from offsim.program.uses import LOADING, Use
-
-from .inventory import Inventory
 
 
 class Unsupported(Exception):
@@ -29,7 +28,7 @@ class Watched(NamedTuple):
     temperature_C: float = 0.0  # noqa: N815
 
 
-class Reading(NamedTuple):
+class ProbeReading(NamedTuple):
     """What one execution of a probe's commands showed."""
 
     instants: dict[tuple[int, str], float]
@@ -56,7 +55,7 @@ class Bench(Protocol):
 
     def run(
         self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
-    ) -> Reading:
+    ) -> ProbeReading:
         """Run once on every rank, after a warm-up and `settle` seconds of idling.
 
         Leading `Allocate`s are made and filled before anything counts. Gated: no stream begins before the host has

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-REPEATS = 7
+KERNEL_REPEATS = 7
 WARM_UP = 2
-Group = Callable[[], Any]
+KernelGroup = Callable[[], Any]
 
-PER_BLOCK = {
+RUNS_PER_BLOCK = {
     "modulated norm": 2,
     "rms norm": 3,
     "rotation": 2,
@@ -28,22 +28,22 @@ PER_BLOCK = {
 """How often each group runs over all tokens in one block."""
 
 
-def elementwise(bench: Any, tokens: list[int]) -> dict[str, Any]:
+def elementwise_times(bench: Any, tokens: list[int]) -> dict[str, Any]:
     """Seconds of each group at each length, raw."""
-    line: dict[str, Any] = {"record": "diffusers-forwards-elementwise", "per_block": PER_BLOCK}
+    line: dict[str, Any] = {"record": "diffusers-forwards-elementwise", "per_block": RUNS_PER_BLOCK}
     if not bench.on_gpu:
         return line
     for length in tokens:
         try:
             groups = groups_of(bench.shape, length, bench.device)
-            line[str(length)] = {name: timed(group) for name, group in groups.items()}
+            line[str(length)] = {name: event_times(group) for name, group in groups.items()}
             del groups
         except Exception as error:
             line[f"{length} error"] = f"{type(error).__name__}: {error}"[:500]
     return line
 
 
-def groups_of(shape: Any, tokens: int, device: Any) -> dict[str, Group]:
+def groups_of(shape: Any, tokens: int, device: Any) -> dict[str, KernelGroup]:
     """What runs between products and attention, written as the library's forward computes it."""
     d, heads = shape.heads * shape.head_dim, shape.heads
     new = {"dtype": torch.bfloat16, "device": device}
@@ -77,11 +77,11 @@ def groups_of(shape: Any, tokens: int, device: Any) -> dict[str, Group]:
     }
 
 
-def timed(group: Group) -> list[float]:
+def event_times(group: KernelGroup) -> list[float]:
     """Seconds of each repetition."""
     for _ in range(WARM_UP):
         group()
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(REPEATS + 1)]
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(KERNEL_REPEATS + 1)]
     marks[0].record()
     for mark in marks[1:]:
         group()

@@ -6,17 +6,17 @@ from rich.table import Table
 
 from offsim.results.layout import gib, new_table, seconds
 
-from .library_prediction import LibraryError
+from .diffusers_prediction import ForwardError
 
 
-def forwards_tables(errors: list[LibraryError]) -> list[Table]:
+def forwards_tables(errors: list[ForwardError]) -> list[Table]:
     """Per node one row per mode and length: relative to no offloading, with peaks; and in seconds."""
     nodes = dict.fromkeys(error.record.node for error in errors)
     by_node = [(node, [error for error in errors if error.record.node == node]) for node in nodes]
     return [table for node, own in by_node for table in (_relative(node, own), _absolute(node, own))]
 
 
-def _relative(node: str, errors: list[LibraryError]) -> Table:
+def _relative(node: str, errors: list[ForwardError]) -> Table:
     title = f"forwards of the diffusers library on {node}: relative to no offloading, peak allocated GiB"
     table = new_table(title, "mode, tokens", "measured", "predicted", "error", "peak", "peak's error")
     for error in errors:
@@ -28,7 +28,7 @@ def _relative(node: str, errors: list[LibraryError]) -> Table:
     return table
 
 
-def _absolute(node: str, errors: list[LibraryError]) -> Table:
+def _absolute(node: str, errors: list[ForwardError]) -> Table:
     """Of a forward, and of one without offloading."""
     columns = ("measured", "predicted", "error", "resident", "resident's error")
     table = new_table(f"the same on {node} in time", "mode, tokens", *columns)
@@ -43,7 +43,7 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.1f} %"
 
 
-def forward_json(error: LibraryError) -> dict[str, Any]:
+def forward_json(error: ForwardError) -> dict[str, Any]:
     """One record and its prediction: seconds, bytes, errors as predicted / measured - 1."""
     record = error.record
     return {

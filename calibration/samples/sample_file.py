@@ -6,23 +6,26 @@ dropped on reading. Values are raw readings in SI units, in the order in which t
 
 import json
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 from msgspec import Struct
 
-from offsim.scenario.files import check_replaceable, read_within
+from offsim.scenario.files import check_own, check_replaceable, read_within
 from offsim.scenario.scenario import ScenarioError
+from offsim.sweep.database import connect
 
 from .inventory import Inventory
 
-Config = dict[str, str | float | int]
-SCHEMA = 1
-MOST_BYTES = 20_000_000
+Configuration = dict[str, str | float | int]
+SAMPLES_SCHEMA = 1
+LARGEST_MEASUREMENT_FILE = 20_000_000
 """A full calibration of two GPUs leaves 1.1 MB."""
 UNREADABLE = (msgspec.MsgspecError, RecursionError)
-BEGINNING = b'{"mode":'
+HEADER_PREFIX = b'{"mode":'
 """How a header begins."""
 
 
@@ -34,14 +37,14 @@ class Header(Struct):
     inventory: Inventory
     date: str
     transport: str
-    schema: int = SCHEMA
+    schema: int = SAMPLES_SCHEMA
 
 
-class Sample(Struct):
+class ProbeSample(Struct):
     """One configuration of one probe."""
 
     probe: str
-    config: Config
+    config: Configuration
     readings: dict[str, list[float]]
     held_out: bool
     order: int
@@ -54,7 +57,7 @@ class Sample(Struct):
         return sample_key(self.probe, self.config)
 
 
-def sample_key(probe: str, config: Config) -> tuple[str, str]:
+def sample_key(probe: str, config: Configuration) -> tuple[str, str]:
     """What tells configurations apart."""
     return probe, json.dumps(config, sort_keys=True)
 
@@ -65,23 +68,36 @@ class SampleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def lock(self) -> IO[bytes]:
-        """Keep other calibrations out until the answer is closed or this process ends."""
-        import fcntl
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The file for this process alone while the body runs; raises ScenarioError at once if it is another's.
 
+        The lock is SQLite's own, on an empty file beside this one, as that of a sweep's folder: it works on any system,
+        ends with its process, however that ends, and no worker inherits it.
+        """
+        lock = self.path.with_name(f".{self.path.name}.lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             check_replaceable(self.path)
-            file = self.path.open("ab")
+            check_own(lock)
         except OSError as error:
             raise ScenarioError(f"{error.filename}: {error.strerror}; give another --out") from None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+            with closing(connect(lock, "rwc", patience=0)) as connection:
+                self._lock(connection)
+                # The lock's file stays: were it removed, another process might hold the old one and a third a new one.
+                yield
+        except sqlite3.Error as error:
+            raise ScenarioError(f"{lock}: cannot be locked ({error}); give another --out") from None
+
+    def _lock(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
             message = f"{self.path}: another calibration writes here; wait for its end or give another --out"
             raise ScenarioError(message) from None
-        return file
 
     def begin(self, header: Header) -> None:
         """Write the header of a new file, or check that an old one goes on with the same machine and mode."""
@@ -102,7 +118,7 @@ class SampleFile:
         content = self._content()
         if b"\n" in content or not content:
             return not content
-        if not content.startswith(BEGINNING) and not BEGINNING.startswith(content):
+        if not content.startswith(HEADER_PREFIX) and not HEADER_PREFIX.startswith(content):
             raise ScenarioError(f"{self.path}: not a file of samples; give another --out")
         return True
 
@@ -113,14 +129,14 @@ class SampleFile:
             found = msgspec.json.decode(lines[0], type=Header)
         except (IndexError, *UNREADABLE) as error:
             raise ScenarioError(f"{self.path}: not a file of samples ({error})") from None
-        if found.schema != SCHEMA:
-            raise ScenarioError(f"{self.path}: schema {found.schema}; this version reads {SCHEMA}")
+        if found.schema != SAMPLES_SCHEMA:
+            raise ScenarioError(f"{self.path}: schema {found.schema}; this version reads {SAMPLES_SCHEMA}")
         return found
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[ProbeSample]:
         """All samples, in the order in which they were measured."""
         try:
-            return [msgspec.json.decode(line, type=Sample) for line in self._lines()[1:]]
+            return [msgspec.json.decode(line, type=ProbeSample) for line in self._lines()[1:]]
         except UNREADABLE as error:
             raise ScenarioError(f"{self.path}: not a file of samples ({error})") from None
 
@@ -128,7 +144,7 @@ class SampleFile:
         """Keys of what is measured already."""
         return {sample.key for sample in self.samples()}
 
-    def append(self, sample: Sample) -> None:
+    def append(self, sample: ProbeSample) -> None:
         """Add one sample; on the disk when this returns."""
         self._write(msgspec.json.encode(sample), "a")
 
@@ -144,7 +160,7 @@ class SampleFile:
 
     def _content(self) -> bytes:
         try:
-            return read_within(self.path, MOST_BYTES)
+            return read_within(self.path, LARGEST_MEASUREMENT_FILE)
         except OSError as error:
             raise ScenarioError(f"{self.path}: {error.strerror}") from None
 
@@ -163,7 +179,7 @@ def _told(header: Header) -> tuple[str, str, str]:
     return node, f"{gpus} GPU{'s' if gpus > 1 else ''}", f"a {header.mode} calibration"
 
 
-def read_samples(paths: list[Path]) -> tuple[list[Header], list[Sample]]:
+def read_samples(paths: list[Path]) -> tuple[list[Header], list[ProbeSample]]:
     """Headers and samples of several files of one node."""
     files = [SampleFile(path) for path in paths]
     headers = [file.header() for file in files]
@@ -173,6 +189,6 @@ def read_samples(paths: list[Path]) -> tuple[list[Header], list[Sample]]:
     return headers, [sample for file in files for sample in file.samples()]
 
 
-def plain(config: Config) -> str:
+def configuration_words(config: Configuration) -> str:
     """A configuration in words: `bytes 1048576, direction H2D`."""
     return ", ".join(f"{key} {value}" for key, value in config.items())

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 Interval = tuple[float, float]
-MOST_NAMES = 30
+MOST_TRACED_NAMES = 30
 
 
 def traced(bench: Any, forward: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def traced(bench: Any, forward: Any) -> dict[str, Any]:
             issued = time.perf_counter() - begin
             bench.synchronize()
             wall = time.perf_counter() - begin
-        return {"wall_s": wall, "issued_s": issued} | summary(_events(profiler))
+        return {"wall_s": wall, "issued_s": issued} | trace_summary(_events(profiler))
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"[:500]}
 
@@ -42,7 +42,7 @@ def _events(profiler: Any) -> list[tuple[str, bool, float, float]]:
     return found
 
 
-def summary(events: list[tuple[str, bool, float, float]]) -> dict[str, Any]:
+def trace_summary(events: list[tuple[str, bool, float, float]]) -> dict[str, Any]:
     """Busy seconds by kind, overlaps, and the names that took longest with how often they came."""
     device = [event for event in events if event[1]]
     kinds: dict[str, list[Interval]] = {"kernels": [], "H2D": [], "D2H": []}
@@ -101,4 +101,4 @@ def by_name(events: list[tuple[str, bool, float, float]]) -> list[tuple[str, int
         count, seconds = sums.get(name, (0, 0.0))
         sums[name] = (count + 1, seconds + end - start)
     ordered = sorted(sums.items(), key=lambda item: -item[1][1])
-    return [(name[:120], count, seconds) for name, (count, seconds) in ordered[:MOST_NAMES]]
+    return [(name[:120], count, seconds) for name, (count, seconds) in ordered[:MOST_TRACED_NAMES]]

@@ -11,13 +11,13 @@ from typing import Any
 
 from .build import KernelsUnavailable, built_library
 
-__all__ = ["CudaError", "Gate", "KernelsUnavailable", "Library", "load"]
+__all__ = ["CudaError", "Gate", "KernelLibrary", "KernelsUnavailable", "load_kernel_library"]
 
 POINTER = ctypes.c_void_p
-BYTES = ctypes.c_uint64
+UINT64 = ctypes.c_uint64
 TIMES = ctypes.POINTER(ctypes.c_float)
 INT, FLOAT, SECONDS = ctypes.c_int, ctypes.c_float, ctypes.c_double
-_HOST_ACCESS = (POINTER, POINTER, BYTES, BYTES, INT)
+_HOST_ACCESS = (POINTER, POINTER, UINT64, UINT64, INT)
 
 PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "offsim_set_device": (INT,),
@@ -28,15 +28,15 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "offsim_gate_timed_out": (POINTER, ctypes.POINTER(INT)),
     "offsim_gate_destroy": (POINTER,),
     "offsim_stamp": (POINTER, POINTER),
-    "offsim_triad": (POINTER, POINTER, POINTER, BYTES, FLOAT, POINTER),
-    "offsim_triad_timed": (POINTER, POINTER, POINTER, BYTES, FLOAT, INT, TIMES, POINTER),
+    "offsim_triad": (POINTER, POINTER, POINTER, UINT64, FLOAT, POINTER),
+    "offsim_triad_timed": (POINTER, POINTER, POINTER, UINT64, FLOAT, INT, TIMES, POINTER),
     "offsim_sm_read": (*_HOST_ACCESS, POINTER),
     "offsim_sm_write": (*_HOST_ACCESS, POINTER),
     "offsim_sm_read_timed": (*_HOST_ACCESS, INT, TIMES, POINTER),
     "offsim_sm_write_timed": (*_HOST_ACCESS, INT, TIMES, POINTER),
-    "offsim_hog": (INT, BYTES, POINTER, POINTER),
-    "offsim_elementwise": (POINTER, BYTES, FLOAT, FLOAT, POINTER),
-    "offsim_relayout": (POINTER, POINTER, BYTES, BYTES, BYTES, POINTER),
+    "offsim_hog": (INT, UINT64, POINTER, POINTER),
+    "offsim_elementwise": (POINTER, UINT64, FLOAT, FLOAT, POINTER),
+    "offsim_relayout": (POINTER, POINTER, UINT64, UINT64, UINT64, POINTER),
 }
 """Argument types of the functions that return an error code; `offsim_error_string` is the one that does not."""
 
@@ -49,7 +49,7 @@ class CudaError(Exception):
         self.code, self.text, self.call = code, text, call
 
 
-class Library:
+class KernelLibrary:
     """The functions of one built library."""
 
     def __init__(self, path: Path) -> None:
@@ -150,7 +150,7 @@ class Library:
 class Gate:
     """Holds streams until the host releases them; closed again for what is launched after a release."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: KernelLibrary) -> None:
         self._library = library
         self._gate = POINTER()
         library.call("offsim_gate_create", ctypes.byref(self._gate))
@@ -176,6 +176,6 @@ class Gate:
             self._gate = POINTER()
 
 
-def load(build_folder: Path | None = None, native: str = "") -> Library:
+def load_kernel_library(build_folder: Path | None = None, native: str = "") -> KernelLibrary:
     """The kernels, built if need be; raises KernelsUnavailable. `native`: this node's architecture, as "sm_100"."""
-    return Library(built_library(build_folder, native))
+    return KernelLibrary(built_library(build_folder, native))

@@ -16,36 +16,38 @@ from typing import NamedTuple
 from msgspec import structs
 from rich.table import Table
 
-from calibration.inventory import Inventory, NoGPU, refuse_busy_gpus, take_inventory
+from calibration.fit.profile import fit_profile
+from calibration.fit.summary import summary_table
+from calibration.kernels.build import KernelsUnavailable, built_library
 from calibration.probes import PROBES, Probe
-from calibration.probes.probe import Mode
-from calibration.samples import Header, SampleFile
+from calibration.probes.probe import CalibrationMode
+from calibration.samples.inventory import Inventory, NoGPU, refuse_busy_gpus, take_inventory
+from calibration.samples.sample_file import Header, SampleFile
 from offsim.cli_catalogue import write
 from offsim.results.layout import new_table, render
 from offsim.scenario.files import replacing
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name
+from offsim.signals import INTERRUPTED
 
-from .fit.profile import SummaryRow, fit_profile
-from .kernels.build import KernelsUnavailable, built_library
-from .worker_process import Command, Outcome, run_workers, worker_command
+from .worker_process import MeasuringOutcome, WorkerCommand, run_workers, worker_command
 
-FINE, FAILED, INTERRUPTED = 0, 1, 130
+FAILED = 1
 TYPICAL = Inventory("NVIDIA GPU", 1, "9.0", 0.0, "", 0.0, "", 1, 0.0, "0" * 12)
 """What a dry run supposes where no GPU is."""
 
 
-class Order(NamedTuple):
+class CalibrateOptions(NamedTuple):
     """What was asked for."""
 
-    mode: Mode
+    mode: CalibrationMode
     out: Path | None
     kernels: bool
     through_host_memory: bool
     limit_seconds: float
 
 
-class Group(NamedTuple):
+class ProbeGroup(NamedTuple):
     """Probes that one set of processes measures into one file."""
 
     file: str
@@ -54,7 +56,7 @@ class Group(NamedTuple):
     environment: dict[str, str]
 
 
-def calibrate_command(order: Order, command: Command = worker_command) -> int:
+def calibrate_command(order: CalibrateOptions, command: WorkerCommand = worker_command) -> int:
     """Measure, fit, print; returns the exit code."""
     inventory, without = _inventory(order)
     if command is worker_command and find_spec("torch") is None:
@@ -72,18 +74,18 @@ def calibrate_command(order: Order, command: Command = worker_command) -> int:
 
 
 def _calibrate(
-    order: Order, inventory: Inventory, without: str, folder: Path, command: Command, locks: ExitStack
+    order: CalibrateOptions, inventory: Inventory, without: str, folder: Path, command: WorkerCommand, locks: ExitStack
 ) -> int:
     """Measure each group into its file, which stays locked until all is done."""
     waived: dict[str, str] = {}
     if without:
         waived |= {probe.key: without for probe in PROBES if probe.can_run(structs.replace(inventory, gpus=2))}
     paths = []
-    for group in groups(inventory, order):
+    for group in probe_groups(inventory, order):
         path = folder / group.file
         now = datetime.now(UTC).isoformat(timespec="seconds")
         header = Header(order.mode, inventory.fingerprint, group.inventory, now, group.inventory.transport)
-        locks.enter_context(SampleFile(path).lock())
+        locks.enter_context(SampleFile(path).locked())
         SampleFile(path).begin(header)
         outcome = run_workers(
             path, group.probes, order.mode, group.inventory, order.limit_seconds, command, group.environment
@@ -105,13 +107,13 @@ def _calibrate(
     return write(f"node {inventory.fingerprint}: {inventory.gpus} x {inventory.gpu_name}\nprofile: {profile}\n")
 
 
-def _stopped(outcome: Outcome, folder: Path) -> int:
+def _stopped(outcome: MeasuringOutcome, folder: Path) -> int:
     again = f"the same command with --out {file_name(folder)} goes on"
     print(f"offsim: {outcome.failure}; what was measured is kept, {again}", file=sys.stderr)
     return FAILED
 
 
-def _inventory(order: Order) -> tuple[Inventory, str]:
+def _inventory(order: CalibrateOptions) -> tuple[Inventory, str]:
     """This machine, and why it has no kernels of ours (empty if it has)."""
     try:
         inventory = take_inventory()
@@ -132,9 +134,9 @@ def _no_peers() -> bool:
     return os.environ.get("NCCL_P2P_DISABLE", "0").strip() not in ("", "0")
 
 
-def groups(inventory: Inventory, order: Order) -> list[Group]:
+def probe_groups(inventory: Inventory, order: CalibrateOptions) -> list[ProbeGroup]:
     """One GPU's probes, then those of all GPUs together over the transport that was asked for."""
-    single = Group(
+    single = ProbeGroup(
         "samples-1-gpu.jsonl", inventory.using(1, "none"), tuple(p for p in PROBES if not p.several_gpus), {}
     )
     if inventory.gpus == 1:
@@ -143,10 +145,10 @@ def groups(inventory: Inventory, order: Order) -> list[Group]:
     environment = {"NCCL_P2P_DISABLE": "1"} if order.through_host_memory else {}
     several = tuple(p for p in PROBES if p.several_gpus or p.key == "overheads")
     whole = inventory.using(inventory.gpus, transport)
-    return [single, Group(f"samples-{transport}.jsonl", whole, several, environment)]
+    return [single, ProbeGroup(f"samples-{transport}.jsonl", whole, several, environment)]
 
 
-def dry_run_command(order: Order) -> int:
+def dry_run_command(order: CalibrateOptions) -> int:
     """List the probes; needs no GPU."""
     try:
         inventory, supposed = take_inventory(), ""
@@ -161,14 +163,6 @@ def dry_run_command(order: Order) -> int:
         count = len(probe.configurations(order.mode, inventory))
         table.add_row(probe.key, probe.title, ", ".join(probe.identifies), str(count), probe.can_run(inventory))
     return write(render(table) + (f"{supposed}\n" if supposed else ""))
-
-
-def summary_table(rows: list[SummaryRow]) -> Table:
-    """What was fitted."""
-    table = new_table("node profile", "parameter", "value", "95 % interval", "held-out error", "n", "note")
-    for row in rows:
-        table.add_row(row.parameter, row.value, row.interval, row.held_out_error, str(row.n), row.note)
-    return table
 
 
 def waived_table(waived: dict[str, str]) -> Table:

@@ -1,0 +1,71 @@
+"""The clock model as a node has it: fitted values, usual ones where no load here tells, and what a chip draws."""
+
+from offsim.scenario.node import GPU, Clock, Energy, Knee
+from offsim.scenario.quantity import Quantity
+
+from .clock import ClockFit, fit_clock
+from .clock_parameters import AVERAGING, Powers, completed
+from .draw import COPYING, EXCHANGING, collective_power, copy_power, idle_power
+from .fitting import Fit
+from .summary import SummaryRow
+
+
+def fitted_clock(fit: Fit, gpu: GPU) -> Clock | None:
+    """The clock of the slowest chip; without a power limit or a load that reaches it None, which the summary tells."""
+    limit = fit.inventory.power_limit_watts
+    idle, idle_source = idle_power(fit)
+    found = None
+    if limit:
+        found = fit_clock(fit.of("soak"), fit.of("soak-together"), fit.of("duty"), gpu, Powers(limit, idle))
+    if found is None:
+        why = "no load reached the power limit, or no clock was read" if limit else "nvidia-smi tells no power limit"
+        fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, why))
+        return None
+    burst = Quantity(found.powers.burst, "guess", "as far above the limit as two H100")
+    if found.burst_counted:
+        burst = Quantity(found.powers.burst, "measured", "energy counter")
+    copying, exchanging = copy_power(fit, idle), collective_power(fit, idle)
+    clock = Clock(
+        limit=Quantity(limit, "measured", "nvidia-smi, power.limit"),
+        burst=burst,
+        averaging=Quantity(AVERAGING, "guess", "bursts of 0.8 s on all chips"),
+        idle=_power(idle if idle_source else None, idle_source, idle, "as one of 2 x H100 drew"),
+        collective=_power(exchanging, "energy counter", EXCHANGING, "as on two of 2 x H100"),
+        copy=_power(copying, "energy counter", COPYING, "as on one of 2 x H100"),
+        power_exponent=_value(fit, found, Clock, "power_exponent"),
+        window=_value(fit, found, Clock, "window"),
+        energy=Energy(**_values(fit, found, Energy, "energy")),
+        knee=Knee(**_values(fit, found, Knee, "knee")),
+    )
+    _note_clock(fit, found)
+    return clock
+
+
+def _power(watts: float | None, source: str, usual: float, otherwise: str) -> Quantity:
+    """A power that was measured, or the usual one as a guess."""
+    return Quantity(usual, "guess", otherwise) if watts is None else Quantity(watts, "measured", source)
+
+
+def _values(fit: Fit, found: ClockFit, part: type[Energy] | type[Knee], group: str) -> dict[str, Quantity]:
+    """Field -> value of every parameter of a group."""
+    names = [name for name in _completed(found) if name.startswith(f"{group}.")]
+    return {name.removeprefix(f"{group}."): _value(fit, found, part, name) for name in names}
+
+
+def _value(fit: Fit, found: ClockFit, part: type[Clock] | type[Energy] | type[Knee], name: str) -> Quantity:
+    """A parameter as it was fitted, noted in the summary, or the usual one where these loads don't tell it."""
+    if name in found.values:
+        return fit.measured(f"gpu.clock.{name}", part, found.values[name], "soak and duty probes")
+    return Quantity(_completed(found)[name], "guess", "no load here tells it by itself: median of five H100 SXM")
+
+
+def _completed(found: ClockFit) -> dict[str, float]:
+    """Every parameter, the usual ones last."""
+    return completed({name: estimate.value for name, estimate in found.values.items()})
+
+
+def _note_clock(fit: Fit, found: ClockFit) -> None:
+    """The clock's own row in the summary: how well it explains the loads."""
+    worst = max(found.errors.items(), key=lambda item: abs(item[1]))
+    note = f"worst of {len(found.errors)} loads: {worst[0]} {100 * worst[1]:+.1f} %"
+    fit.rows.append(SummaryRow("gpu.clock", f"{found.highest_MHz:.0f} MHz at most", "", "", len(found.errors), note))

@@ -1,0 +1,26 @@
+"""What a fit says of itself: a table of the values that it found, and of how well they explain what was measured."""
+
+from typing import NamedTuple
+
+from rich.table import Table
+
+from offsim.results.layout import new_table
+
+
+class SummaryRow(NamedTuple):
+    """A line of the table at a calibration's end."""
+
+    parameter: str
+    value: str
+    interval: str
+    held_out_error: str
+    n: int
+    note: str
+
+
+def summary_table(rows: list[SummaryRow]) -> Table:
+    """The fitted values as a table, one parameter a line."""
+    table = new_table("node profile", "parameter", "value", "95 % interval", "held-out error", "n", "note")
+    for row in rows:
+        table.add_row(row.parameter, row.value, row.interval, row.held_out_error, str(row.n), row.note)
+    return table

@@ -1,0 +1,1 @@
+"""Forwards of the real diffusers library on a live GPU, its offloading modes beside no offloading."""
