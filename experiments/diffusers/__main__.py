@@ -17,9 +17,9 @@ from rich.table import Table
 from calibration.validate.library import Shape, read_library
 from calibration.validate.library_prediction import LibraryError, library_error, scenario_of
 from calibration.validate.records import NODES, nodes_under
+from offsim.results.attribution import HOST
 from offsim.results.layout import gib, new_table, render, spaced
 from offsim.results.predict import Prediction, predict
-from offsim.results.steps import HOST
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Node
 from offsim.scenario.policy import AccelerateSequential, DiffusersGroup, Policy, Resident

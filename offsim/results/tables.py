@@ -14,9 +14,10 @@ from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import quantities_in_use
 from offsim.scenario.units import SUFFIXES, dimension_of
 
+from .attribution import Losses
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
-from .steps import Losses, UseRow
+from .steps import UseRow
 
 OWNERS_SHOWN = 6
 NOTHING = "0.00"

@@ -20,7 +20,8 @@ from experiments.seeds.common import HERE, expected
 from offsim.program.build import build
 from offsim.program.check import problems
 from offsim.program.uses import Use
-from offsim.results.steps import Charge, Losses
+from offsim.results.attribution import Losses
+from offsim.results.steps import Charge
 from offsim.scenario.load import load_scenario
 from offsim.scenario.scenario import RefusedScenario
 
