@@ -20,9 +20,9 @@ from calibration.validate.records import NODES, nodes_under
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.resident import Resident
+from offsim.results.attribution import HOST
 from offsim.results.layout import gib, new_table, render, spaced
 from offsim.results.predict import Prediction, predict
-from offsim.results.steps import HOST
 from offsim.scenario.load import load_node
 from offsim.scenario.node import Node
 from offsim.scenario.policy import Policy

@@ -5,7 +5,8 @@ A step is split into disjoint losses: what the compute stream did, and for conte
 
 from collections.abc import Mapping, Sequence
 
-from offsim.results.steps import Charge, Losses
+from offsim.results.attribution import Losses
+from offsim.results.steps import Charge
 
 CONTENTION = "contention, other"
 WORDS = {

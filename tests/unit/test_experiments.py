@@ -21,6 +21,7 @@ from offsim.program.build import build
 from offsim.program.check import problems
 from offsim.program.load import load_scenario
 from offsim.program.uses import Use
+from offsim.results.attribution import Losses
 from offsim.results.steps import Charge, Losses
 from offsim.scenario.scenario import RefusedScenario
 

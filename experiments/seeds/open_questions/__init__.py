@@ -13,8 +13,9 @@ from rich.table import Table
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.commands import Collective
+from offsim.results.attribution import Losses
 from offsim.results.predict import two_weights
-from offsim.results.steps import Losses, UseRow, step_rows
+from offsim.results.steps import UseRow, step_rows
 from offsim.scenario.scenario import Scenario
 
 from ..common import layerwise
