@@ -5,6 +5,7 @@ Tables merge deeply, arrays and quantities replace, cycles are errors. A table m
 stands in; named or extending, it replaces an inherited one.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -14,7 +15,7 @@ import msgspec
 
 from . import catalogue
 from .decode import describe, normalise
-from .documents import MOST_BYTES, read_toml
+from .documents import MOST_BYTES, plain_document, read_toml
 from .faults import Place, reason
 from .model import Model
 from .node import Node
@@ -32,14 +33,27 @@ SECTIONS: dict[str, Any] = {
 }
 CATALOGUE_KIND = {"model": "models", "node": "nodes"}
 SCHEMA = 1
+ScenarioSource = str | Path | Mapping[str, Any] | Scenario
+"""What says which scenario is meant."""
+MAPPING = Path("mapping")
+"""Stands in messages where a file's name would."""
 DEEPEST = 16
 """Files of one chain of `extends`."""
 T = TypeVar("T")
 
 
-def load_scenario(name_or_path: str | Path) -> Scenario:
-    """The scenario in a file or of a catalogue name, complete and checked; raises ScenarioError."""
-    raw, path = read_document(str(name_or_path), "scenarios")
+def load_scenario(source: ScenarioSource) -> Scenario:
+    """The scenario of a catalogue name, in a file or in a mapping that says what a file would; raises ScenarioError.
+
+    It is complete and checked; one that is a Scenario already is checked. A mapping's `extends` is relative to the
+    working directory.
+    """
+    if isinstance(source, Scenario):
+        check(source)
+        return source
+    if isinstance(source, Mapping):
+        return parse_scenario(plain_document(source, Place(MAPPING)), MAPPING)
+    raw, path = read_document(str(source), "scenarios")
     return parse_scenario(raw, path)
 
 
