@@ -1,20 +1,34 @@
 """Reading and checking whole scenarios: `offsim.scenario.load` reads documents, policies' pages say the rest."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from offsim.scenario.documents import plain_document
 from offsim.scenario.faults import Place
-from offsim.scenario.load import KINDS, SECTIONS, Kinds, convert, read_document, scenario_tables, section_table
+from offsim.scenario.load import KINDS, MAPPING, SECTIONS, Kinds, convert, read_document, scenario_tables, section_table
 from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check_layout, refuse
 from offsim.scenario.wording import file_name
 
 from .pages import as_declared, decodable, page_of, policy_types
 
+ScenarioSource = str | Path | Mapping[str, Any] | Scenario
+"""What says which scenario is meant."""
 
-def load_scenario(name_or_path: str | Path) -> Scenario:
-    """The scenario in a file or of a catalogue name, complete and checked; raises ScenarioError."""
-    raw, path = read_document(str(name_or_path), "scenarios")
+
+def load_scenario(source: ScenarioSource) -> Scenario:
+    """The scenario of a catalogue name, in a file or in a mapping that says what a file would; raises ScenarioError.
+
+    It is complete and checked; one that is a Scenario already is checked. A mapping's `extends` is relative to the
+    working directory.
+    """
+    if isinstance(source, Scenario):
+        check_scenario(source)
+        return source
+    if isinstance(source, Mapping):
+        return parse_scenario(plain_document(source, Place(MAPPING)), MAPPING)
+    raw, path = read_document(str(source), "scenarios")
     return parse_scenario(raw, path)
 
 

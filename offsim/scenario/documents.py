@@ -7,8 +7,9 @@ nothing else could walk after. One answer for all of them: ScenarioError, in one
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,53 @@ def read_toml(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> Any:
     """The JSON document in a file; raises ScenarioError."""
     return _parsed(partial(json.loads, parse_int=_integer), _text(path), "JSON", Place(path))
+
+
+def plain_document(content: Mapping[Any, Any], place: Place) -> dict[str, Any]:
+    """What a file would be read as that says what a mapping says; raises ScenarioError for what no file can say.
+
+    Numbers may be of any kind that counts as one, as numpy's do.
+    """
+    return {_key(key, place): _plain(value, place.child(str(key)), DEEPEST - 1) for key, value in content.items()}
+
+
+def _plain(value: Any, place: Place, deeper: int) -> Any:
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    if not isinstance(value, Mapping | list | tuple):
+        raise place.fault("expected text, a number, a truth value, an array or a table", value)
+    if not deeper:
+        raise place.fault(f"nested too deeply; expected at most {DEEPEST} tables and arrays within each other")
+    if isinstance(value, Mapping):
+        return {_key(key, place): _plain(entry, place.child(str(key)), deeper - 1) for key, entry in value.items()}
+    return [_plain(entry, place.item(i), deeper - 1) for i, entry in enumerate(value)]
+
+
+def _key(key: Any, place: Place) -> str:
+    if not isinstance(key, str):
+        raise place.fault("keys are text", key)
+    return key
+
+
+def toml_text(document: dict[str, Any]) -> str:
+    """A document as TOML, a line for each of its keys.
+
+    >>> toml_text({"schema": 1, "policy": {"name": "fsdp", "prefetch": 2}, "values": [0.5, True]})
+    '"schema" = 1\n"policy" = {"name" = "fsdp", "prefetch" = 2}\n"values" = [0.5, true]\n'
+    """
+    return "".join(f"{_inline(key)} = {_inline(value)}\n" for key, value in document.items())
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_inline(key)} = {_inline(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _integer(digits: str) -> float:

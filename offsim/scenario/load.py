@@ -30,6 +30,8 @@ KINDS: Kinds = {"model": Model, "workload": Workload, "node": Node, "simulation"
 """Of the sections that are known here."""
 CATALOGUE_KIND = {"model": "models", "node": "nodes"}
 SCHEMA = 1
+MAPPING = Path("mapping")
+"""Stands in messages where a file's name would."""
 DEEPEST = 16
 """Files of one chain of `extends`."""
 T = TypeVar("T")

@@ -6,7 +6,7 @@ the grid. A combination that no real system would run is part of the answer (`re
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from offsim.scenario.decode import normalise
-from offsim.scenario.documents import MOST_BYTES
+from offsim.scenario.documents import MOST_BYTES, plain_document, toml_text
 from offsim.scenario.faults import Place
 from offsim.scenario.files import read_within
-from offsim.scenario.load import SECTIONS, read_document
+from offsim.scenario.load import MAPPING, SECTIONS, read_document
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.wording import choices
 
@@ -33,6 +33,8 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", description=NAME)
 Labels = tuple[str, ...]
 Compared = tuple[str, str]
 """What a grid calls two policies: the answer says how the first does against the second."""
+GridSource = str | Path | Mapping[str, Any]
+"""What says which grid is meant: a catalogue name, a file, or a mapping that says what a file would."""
 HASH_DIGITS = 16
 
 
@@ -121,9 +123,12 @@ class Grid:
     """Two policies of which the answer says how the first does against the second."""
 
 
-def load_grid(name_or_path: str) -> Grid:
-    """The grid in a file or of a catalogue name, every distinct section parsed; raises ScenarioError."""
-    raw, path = read_document(name_or_path, "grids")
+def load_grid(source: GridSource) -> Grid:
+    """The grid in a file, of a catalogue name or in a mapping, every distinct section parsed; raises ScenarioError."""
+    if isinstance(source, Mapping):
+        document = plain_document(source, Place(MAPPING))
+        return replace(parse_grid(document, MAPPING), source=toml_text(document).encode(errors="backslashreplace"))
+    raw, path = read_document(str(source), "grids")
     return replace(parse_grid(raw, path), source=read_within(path, MOST_BYTES))
 
 

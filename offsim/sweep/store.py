@@ -47,9 +47,11 @@ class Store:
         """Columns that this version writes and the folder was made without: no row of it has them."""
         self.count = 0
         """Rows that are stored."""
-        self._connection, self._columns = connection, columns
+        self.columns = tuple(columns)
+        """Those of the folder."""
+        self._connection = connection
         written = [column.name for column in columns_of(grid.axes)]
-        self._places = [written.index(column.name) for column in columns]
+        self.places = tuple(written.index(column.name) for column in columns)
         """Of the folder's columns among those that a row has."""
         self._exact = [_real if column.stored is float else column.stored for column in columns]
         """What makes a value exactly the one that SQLite will give back: it knows neither -0.0 nor NaN."""
@@ -72,7 +74,7 @@ class Store:
     def _cells(self, row: Row) -> list[Any]:
         """A row's values in the order of the folder's columns."""
         values = (*row.labels, *row.cells)
-        return [values[at] for at in self._places]
+        return [values[at] for at in self.places]
 
     def _list(self, unmeasured: Unmeasured) -> tuple[int, int]:
         """The number and checksum of a list of unmeasured values, stored on its first use."""
@@ -94,7 +96,7 @@ class Store:
 
     def _results(self) -> Iterator[Result]:
         known = dict[str, Unmeasured]()
-        for _, cells, text in lines(self._connection, self._columns):
+        for _, cells, text in lines(self._connection, self.columns):
             if text not in known:
                 known[text] = tuple(map(tuple, json.loads(text)))
             yield Result(self._row(cells), known[text])
@@ -103,13 +105,13 @@ class Store:
         """The row of what the folder's columns have; nothing in those that it lacks."""
         axes = len(self.grid.axes)
         values: list[Any] = [None] * (axes + len(COLUMNS))
-        for at, value in zip(self._places, cells, strict=True):
+        for at, value in zip(self.places, cells, strict=True):
             values[at] = value
         return Row(tuple(values[:axes]), tuple(values[axes:]))
 
     def write_results(self, rows: Sequence[Row], answer: str) -> None:
         """results.csv and the answer, each complete or absent."""
-        names = [column.name for column in self._columns]
+        names = [column.name for column in self.columns]
         self._replace(TABLE, lambda file: write_csv(file, names, map(self._cells, rows)))
         self._replace(ANSWER, lambda file: file.write(answer.encode()))
 
@@ -142,7 +144,7 @@ class Store:
     def begin(self) -> None:
         """Count what is stored, every row of it as it was written; combinations that failed are tried again."""
         with reading(self.folder / DATABASE, NEW_FOLDER):
-            self.count = sum(1 for _ in lines(self._connection, self._columns))
+            self.count = sum(1 for _ in lines(self._connection, self.columns))
         with self._writing(DATABASE), transaction(self._connection):
             self.count -= self._connection.execute("DELETE FROM rows WHERE status = 'error'").rowcount
 

@@ -16,6 +16,8 @@ from offsim.results.metric_list import METRIC_GROUPS
 from offsim.scenario import catalogue
 from tests.malformed.mutations import good, toml
 
+from .test_sweep import GRID
+
 SCENARIOS = catalogue.names("scenarios")
 HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
 VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "metrics", "show", "sweep", "best", "export")
@@ -61,6 +63,18 @@ def test_help_and_wrong_flags_answer_without_heavy_imports(arguments):
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.endswith("loaded []\n")
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "--json"], ["program"], ["best", "--quiet"], ["sweep", "--quiet"]])
+def test_no_verb_that_predicts_imports_pandas(small, tmp_path, words):
+    (tmp_path / "grid.toml").write_text(GRID)
+    named = str(tmp_path / "grid.toml") if words[0] == "sweep" else small
+    script = (
+        "import sys; from offsim import cli; code = cli.exit_code(sys.argv[1:]); print('pandas' in sys.modules, code)"
+    )
+    command = [sys.executable, "-c", script, words[0], named, *words[1:]]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path)
+    assert result.stdout.endswith("False 0\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -22,7 +22,7 @@ from offsim.program.check import problems
 from offsim.program.load import load_scenario
 from offsim.program.uses import Use
 from offsim.results.attribution import Losses
-from offsim.results.steps import Charge, Losses
+from offsim.results.steps import Charge
 from offsim.scenario.scenario import RefusedScenario
 
 QUIET = {"file": io.StringIO(), "width": 120}

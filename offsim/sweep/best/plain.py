@@ -5,7 +5,7 @@ from typing import Any
 from offsim.results.document import SCHEMA_VERSION, asked_document
 from offsim.results.errors import kind_of, total_with_error
 from offsim.results.layout import GIB
-from offsim.results.metrics import SCENARIO_METRICS, Metric, metrics_of, values
+from offsim.results.metrics import PREDICTION_METRICS, SCENARIO_METRICS, Metric, metrics_of, values
 from offsim.results.predict import Prediction
 from offsim.scenario.policy import Policy
 
@@ -18,6 +18,16 @@ WITH_ERROR: tuple[Metric[Prediction], ...] = (
     Metric("total_with_error_high_s", "Total that 95 % of such runs stay below", lambda p: total_with_error(p)[1]),
 )
 """What is not known of the node and the errors of replays, together."""
+CHOICE_KINDS: dict[str, type] = {
+    "policy_words": str,
+    **{metric.name: metric.kind for metric in SCENARIO_METRICS},
+    "change": str,
+    "rounding": str,
+    **{metric.name: metric.kind for metric in PREDICTION_METRICS},
+    **{metric.name: metric.kind for metric in WITH_ERROR},
+    "told_apart_from_first": bool,
+}
+"""What is said of one of the best that is a single value, and the kind of that."""
 
 
 def best_document(answer: Answer) -> dict[str, Any]:
