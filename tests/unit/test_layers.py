@@ -82,3 +82,23 @@ def test_only_the_live_part_of_the_calibration_imports_torch():
     outside = [path for path in (ROOT / "calibration").rglob("*.py") if path.parent.name != "live"]
     assert outside
     assert not [path for path in outside if any(name.split(".")[0] == "torch" for name in imports(path))]
+
+
+def test_the_engine_reads_no_value_of_a_node_without_saying_so():
+    """All go through ValuesInUse; symmetry only asks which values are equal, and what is equal is not what counts."""
+    sources = [*(ROOT / "offsim" / "engine").glob("*.py"), ROOT / "offsim" / "results" / "memory.py"]
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in sources
+        if path.name not in ("values_in_use.py", "symmetry.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if _reads_a_value(node)
+    ]
+    assert found == []
+
+
+def _reads_a_value(node: ast.AST) -> bool:
+    """Whether it takes a quantity's number, or asks a curve: an agenda has a method `at`, too."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "at":
+        return ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") not in ("agenda", "values", "self")
+    return isinstance(node, ast.Attribute) and node.attr == "value"
