@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
+from offsim.engine.prepared import Prepared
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
 from offsim.program.load import check_scenario
@@ -27,7 +28,7 @@ from offsim.results.steps import UseRow, ledger, step_rows
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.node import Node
 from offsim.scenario.policy import Policy
-from offsim.scenario.scenario import RefusedScenario, Scenario, quantities_in_use
+from offsim.scenario.scenario import RefusedScenario, Scenario
 from offsim.scenario.workload import Workload
 from offsim.sweep.workers import Workers
 
@@ -205,14 +206,15 @@ def scenario_of(cell: Cell, idea: Idea, gpus: int | None = None) -> Scenario:
 def answered(idea: Idea, scenario: Scenario) -> Answer:
     """Simulate a scenario, with both extremes of the weight where they matter."""
     program = build(scenario)
-    timeline = simulate(scenario, program)
+    prepared = Prepared(scenario, program)
+    timeline = simulate(scenario, prepared=prepared)
     runs = [step_rows(program, timeline)]
     if two_weights(scenario, program):
-        runs.append(step_rows(program, simulate(scenario, program, proportional_weight=True)))
+        runs.append(step_rows(program, simulate(scenario, proportional_weight=True, prepared=prepared)))
     requests = 1 if scenario.workload.cfg_mode(scenario.model) == "split" else len(scenario.groups())
     middle = [_steady(rows) for rows in runs]
-    peaks = phase_peaks(scenario, program)
-    lacking = out_of_memory(scenario, peaks)
+    peaks = phase_peaks(scenario, program, prepared.values)
+    lacking = out_of_memory(scenario, peaks, prepared.values)
     charges = [charge for charge in ledger(program, timeline) if charge.step == middle[0].index]
     return Answer(
         idea,
@@ -225,7 +227,7 @@ def answered(idea: Idea, scenario: Scenario) -> Answer:
         max(peak.allocated for peak in peaks),
         max(peak.pinned for peak in peaks) * scenario.workload.gpus,
         lacking.where if lacking else "",
-        tuple(sorted(Counter(q.provenance for _, q in quantities_in_use(scenario)).items())),
+        tuple(sorted(Counter(q.provenance for _, q in prepared.values.of(scenario.node)).items())),
     )
 
 

@@ -155,7 +155,6 @@ class Alone:
         if isinstance(command, Compute):
             return self._durations.of_command(command)
         assert not isinstance(command, Template)
-        link = self.scenario.node.pcie if isinstance(command, Copy) else self.fabric.kind(command.kind)
         load = self._own_load(command, rank)
         if not load:
             return 0.0
@@ -163,7 +162,8 @@ class Alone:
         if isinstance(command, Copy):
             cap = self.fabric.copy_class(rank, command.direction, command.host_memory).cap
             slowest = max(slowest, command.bytes / cap)
-        return link.latency.value + slowest
+            return self.fabric.values.number(self.scenario.node.pcie.latency) + slowest
+        return self.fabric.latency(command.kind) + slowest
 
     def _own_load(self, command: Copy | Collective, rank: int) -> dict[int, float]:
         """Coefficient x bytes on each row of the fabric, of the transfers that a rank has a part in."""

@@ -19,6 +19,8 @@ from math import exp, log
 
 from offsim.scenario.node import Clock
 
+from .values_in_use import ValuesInUse
+
 SLICES = 4
 """A running kernel's clock is looked at again after this part of the window: the mean moves by a fifth at most."""
 LOWEST = 0.17
@@ -32,10 +34,14 @@ REACHED = 1e-3
 class PowerCurve:
     """How what is drawn falls with the clock, class by class, the one with the highest knee first."""
 
-    def __init__(self, clock: Clock) -> None:
-        exponent = clock.power_exponent.value
+    def __init__(self, clock: Clock, values: ValuesInUse | None = None) -> None:
+        values = values or ValuesInUse()
+        exponent = values.number(clock.power_exponent)
         knee = clock.knee
-        self.knees: dict[str, float] = {name: getattr(knee, name).value for name in knee.__struct_fields__}
+        # A class without kernels draws nothing: wherever its knee is, it changes no clock.
+        self.knees: dict[str, float] = {
+            name: values.number_about(getattr(knee, name), name) for name in knee.__struct_fields__
+        }
         self.classes = sorted(self.knees, key=self.knees.__getitem__, reverse=True)
         self._root = 1.0 / exponent
         following = [self.knees[name] for name in self.classes[1:]] + [LOWEST]
@@ -65,16 +71,19 @@ class PowerCurve:
 class ClockState:
     """Mean demand of one GPU, and the clock that follows from it."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.headroom = clock.limit.value - clock.idle.value
-        self.window = clock.window.value
+    def __init__(self, clock: Clock, values: ValuesInUse | None = None) -> None:
+        values = values or ValuesInUse()
+        idle = values.number(clock.idle)
+        self.headroom = values.number(clock.limit) - idle
+        self.window = values.number(clock.window)
         self.slice = self.window / SLICES
-        self._burst = (clock.burst or clock.limit).value - clock.idle.value
-        longer = 0.0 if clock.burst is None or clock.averaging is None else clock.averaging.value
+        self._burst = values.number(clock.burst or clock.limit) - idle
+        longer = 0.0 if clock.burst is None or clock.averaging is None else values.number(clock.averaging)
         # The closed form of `_followed` has no value where both windows are one.
         self._averaging = longer if longer != self.window else 1.001 * longer
-        self._beside = {"collective": clock.collective.value, "H2D": clock.copy.value, "D2H": clock.copy.value}
-        self._curve = PowerCurve(clock)
+        drawn = {"collective": clock.collective, "H2D": clock.copy, "D2H": clock.copy}
+        self._beside = {name: values.number_about(power, name) for name, power in drawn.items()}
+        self._curve = PowerCurve(clock, values)
         self._place = {name: place for place, name in enumerate(self._curve.classes)}
         # All since the last change of the load.
         self._since = 0.0

@@ -272,4 +272,4 @@ class FabricRoutes:
 
     def latency(self, command: Collective) -> float:
         """See CollectiveRoutes."""
-        return float(self.fabric.kind(command.kind).latency.value)
+        return float(self.fabric.latency(command.kind))

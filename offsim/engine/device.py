@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from offsim.program.commands import Collective, Copy
 from offsim.program.timeline import Timeline
-from offsim.scenario.scenario import Scenario
 
 from .agenda import Agenda, Callback
 from .collective import Channel, Collectives, Meeting
@@ -13,6 +12,7 @@ from .fabric import Fabric
 from .folding import FoldedFabric
 from .gpu import GPU
 from .network import Classes, Network
+from .prepared import Prepared
 from .queue import Chunk
 
 
@@ -23,21 +23,22 @@ class Device:
         self,
         agenda: Agenda,
         index: int,
-        scenario: Scenario,
+        prepared: Prepared,
         fabric: Fabric | FoldedFabric,
         network: Network,
         collectives: Collectives,
         timeline: Timeline,
     ) -> None:
         self.index = index
-        pcie = scenario.node.pcie
-        self._latency = pcie.latency.value
-        self._further_call = pcie.further_call.value if pcie.further_call is not None else 0.0
+        scenario = prepared.scenario
+        self._values, self._pcie = prepared.values, scenario.node.pcie
+        self._setup: dict[int, float] = {}
+        """Of copies by their calls."""
         self._fabric = fabric
         self.network = network
         self._collectives = collectives
         self.timeline = timeline
-        self.gpu = GPU(agenda, scenario.node, scenario.simulation)
+        self.gpu = GPU(agenda, scenario.node, scenario.simulation, prepared.values)
         self.engines = {"H2D": CopyEngine(agenda), "D2H": CopyEngine(agenda)}
         self.kept: dict[str, str] = {}
         """Direction -> the stream that keeps its engine for its next copy."""
@@ -52,7 +53,15 @@ class Device:
 
     def setup_seconds(self, command: Copy) -> float:
         """Fixed part of a copy."""
-        return self._latency + (command.calls - 1) * self._further_call
+        found = self._setup.get(command.calls)
+        if found is None:
+            found = self._setup[command.calls] = self._setup_of(command.calls)
+        return found
+
+    def _setup_of(self, calls: int) -> float:
+        """Fixed part of a copy of so many calls."""
+        latency, further = self._values.number(self._pcie.latency), self._pcie.further_call
+        return latency if calls == 1 or further is None else latency + (calls - 1) * self._values.number(further)
 
     def copies(self, command: Copy) -> Classes:
         """The class of flows that a copy is."""

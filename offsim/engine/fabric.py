@@ -14,6 +14,9 @@ from offsim.program.commands import CollectiveName, Direction, HostMemory
 from offsim.program.groups import ParallelGroups
 from offsim.scenario.node import CollectiveKind, Node
 
+from .interference import collective_slowdowns
+from .values_in_use import ValuesInUse
+
 Usage = dict[int, float]
 Owner = tuple[str | int, ...]
 
@@ -59,6 +62,8 @@ class Fabric:
     groups: ParallelGroups
     proportional_weight: bool = False
     """Collective weights grow with the number of peers instead of staying constant."""
+    values: ValuesInUse = field(default_factory=ValuesInUse)
+    """Where it says what it reads of the node."""
     rows: list[Row] = field(default_factory=list)
     classes: list[FlowClass] = field(default_factory=list)
 
@@ -98,11 +103,11 @@ class Fabric:
         """A GPU's own link in one direction (`cost` bytes of it a byte), and what both directions share."""
         pcie = self.node.pcie
         rate = pcie.h2d if direction == "H2D" else pcie.d2h
+        bound, gamma = self.values.number(rate), self.values.number(pcie.duplex)
         owner: Owner = ("rank", gpu)
-        _add(usage, self._row(f"{direction} link of gpu {gpu}", f"{direction} link", rate.value, owner), cost)
+        _add(usage, self._row(f"{direction} link of gpu {gpu}", f"{direction} link", bound, owner), cost)
         # Both directions together: x_down / C_down + x_up / C_up <= gamma.
-        duplex = self._row(f"duplex of gpu {gpu}", "duplex", pcie.duplex.value, owner)
-        _add(usage, duplex, 1 / rate.value)
+        _add(usage, self._row(f"duplex of gpu {gpu}", "duplex", gamma, owner), 1 / bound)
 
     def _use_uplink(self, usage: Usage, direction: Direction, gpu: int, cost: float) -> None:
         """The link between a GPU's switch and the host, if it is behind one."""
@@ -110,8 +115,8 @@ class Fabric:
         if number is not None:
             switch = self.node.switches[number]
             rate = switch.h2d if direction == "H2D" else switch.d2h
-            name = f"{direction} uplink of switch {number}"
-            _add(usage, self._row(name, f"{direction} uplink", rate.value, ("switch", number)), cost)
+            name, bound = f"{direction} uplink of switch {number}", self.values.number(rate)
+            _add(usage, self._row(name, f"{direction} uplink", bound, ("switch", number)), cost)
 
     def _use_way(self, usage: Usage, direction: Direction, gpu: int, socket: int, cost: float = 1.0) -> None:
         """The way between a GPU and a socket's memory."""
@@ -121,15 +126,16 @@ class Fabric:
         if own != socket:
             assert between is not None
             a, b = (socket, own) if direction == "H2D" else (own, socket)
-            _add(usage, self._row(f"socket {a} to {b}", "cross socket", between.value, ("between", a, b)))
+            bound = self.values.number(between)
+            _add(usage, self._row(f"socket {a} to {b}", "cross socket", bound, ("between", a, b)))
 
     def _use_host(self, usage: Usage, socket: int, *directions: str) -> None:
         """Host memory reads and writes; both count in the total."""
-        memory = self.node.host.sockets[socket]
+        memory, owner = self.node.host.sockets[socket], ("socket", socket)
         for direction in directions:
-            bound = memory.read if direction == "read" else memory.write
-            _add(usage, self._row(f"host {direction} {socket}", f"host {direction}", bound.value, ("socket", socket)))
-            _add(usage, self._row(f"host total {socket}", "host total", memory.total.value, ("socket", socket)))
+            bound = self.values.number(memory.read if direction == "read" else memory.write)
+            _add(usage, self._row(f"host {direction} {socket}", f"host {direction}", bound, owner))
+            _add(usage, self._row(f"host total {socket}", "host total", self.values.number(memory.total), owner))
 
     def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
         """A copy-engine transfer between host memory and one GPU; weight 1, capped where pages bind."""
@@ -147,10 +153,12 @@ class Fabric:
     def _copy_cap(self, direction: Direction, memory: HostMemory) -> float:
         host, pcie = self.node.host, self.node.pcie
         if memory == "pinned":
-            return (pcie.h2d if direction == "H2D" else pcie.d2h).value
-        if direction == "H2D":
-            return host.pageable_h2d.value
-        return (host.fresh_d2h if memory == "fresh" else host.pageable_d2h).value
+            rate = pcie.h2d if direction == "H2D" else pcie.d2h
+        elif direction == "H2D":
+            rate = host.pageable_h2d
+        else:
+            rate = host.fresh_d2h if memory == "fresh" else host.pageable_d2h
+        return self.values.number(rate)
 
     def _add_class(
         self,
@@ -166,15 +174,21 @@ class Fabric:
         made = FlowClass(index, label, weight, cap, tuple(usage.items()), (label, companions), active_as)
         self.classes.append(made)
         self._class_index[key] = made
+        for _, name in active_as:
+            self.values.occurs(name if name in ("H2D", "D2H") else "collective")
 
     def kind(self, name: CollectiveName) -> CollectiveKind:
         """The node's figures for a kind of collective; all-reduce rings go at all-gather's rate."""
         assert self.node.collectives is not None
         return self.node.collectives.all_to_all if name == "all-to-all" else self.node.collectives.all_gather
 
+    def latency(self, name: CollectiveName) -> float:
+        """Fixed part of a collective [s]."""
+        return self.values.number(self.kind(name).latency)
+
     def _weight(self, name: CollectiveName, peers: int) -> float:
         """A rank's weight against a copy engine: how it grows with its peers is not known beyond one."""
-        return self.kind(name).weight.value * (peers if self.proportional_weight else 1)
+        return self.values.number(self.kind(name).weight) * (peers if self.proportional_weight else 1)
 
     def pair_class(self, name: CollectiveName, bytes_: float, group: tuple[int, ...], i: int, j: int) -> FlowClass:
         """The transfer of one pair in an all-to-all in which each rank sends `bytes_` in all."""
@@ -232,8 +246,9 @@ class Fabric:
     def _bundle_row(self, name: CollectiveName, bytes_: float, end: str, rank: int) -> int:
         """What one rank's collective kernels send (or receive) in all, less while others interfere."""
         if (name, bytes_) not in self._bundles:
-            victims = {one.aggressor: one.slowdown.value for one in self.node.interference if one.victim == name}
-            self._bundles[name, bytes_] = (self.kind(name).rate.at(max(bytes_, 1.0)), tuple(sorted(victims.items())))
+            rate = self.values.at(self.kind(name).rate, max(bytes_, 1.0))
+            slowdowns = collective_slowdowns(self.node.interference, name, self.values)
+            self._bundles[name, bytes_] = (rate, slowdowns)
         bound, slowdowns = self._bundles[name, bytes_]
         size = f"({bytes_:.0f} B)"
         title = f"{name} {end} of rank {rank} {size}"
@@ -242,20 +257,24 @@ class Fabric:
     def _use_transport(self, usage: Usage, name: CollectiveName, i: int, j: int) -> None:
         """The route of a collective's transfer: NVLink, a common switch, or host memory at the receiver."""
         assert self.node.collectives is not None
-        transport, cost = self.node.collectives.transport, self.kind(name).link_cost.value
+        transport = self.node.collectives.transport
         if transport == "nvlink":
             assert self.node.nvlink is not None
-            send, receive = self.node.nvlink.send.value, self.node.nvlink.receive.value
+            send, receive = self.values.number(self.node.nvlink.send), self.values.number(self.node.nvlink.receive)
             _add(usage, self._row(f"NVLink send of gpu {i}", "NVLink send", send, ("rank", i)))
             _add(usage, self._row(f"NVLink receive of gpu {j}", "NVLink receive", receive, ("rank", j)))
         elif transport == "pcie" and self._switch.get(i, -1) == self._switch.get(j, -2):
             self._use_link(usage, "D2H", i)
-            self._use_link(usage, "H2D", j, cost)
+            self._use_link(usage, "H2D", j, self._link_cost(name))
         else:
             # NCCL's SHM transport keeps its buffers at the receiver: sender's kernels write, receiver's read.
             self._use_way(usage, "D2H", i, self._socket[j])
             self._use_host(usage, self._socket[j], "write", "read")
-            self._use_way(usage, "H2D", j, self._socket[j], cost)
+            self._use_way(usage, "H2D", j, self._socket[j], self._link_cost(name))
+
+    def _link_cost(self, name: CollectiveName) -> float:
+        """What a byte that kernels read over PCIe takes of the link towards the GPU."""
+        return self.values.number(self.kind(name).link_cost)
 
 
 def active_on(name: CollectiveName, ranks: Iterable[int]) -> tuple[tuple[int, str], ...]:

@@ -6,11 +6,10 @@ max-min fair rates as the full one. A class of flows is known by one of them and
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from offsim.program.commands import Collective, CollectiveName, Direction, HostMemory
-from offsim.scenario.node import CollectiveKind
 
 from .collective import Transfer
 from .fabric import Fabric, FlowClass, Owner, Row, Usage
@@ -112,13 +111,9 @@ class FoldedFabric:
             for c, rate in zip(call, rates, strict=True)
         ]
 
-    def kind(self, name: CollectiveName) -> CollectiveKind:
-        """See Fabric.kind."""
-        return self.fabric.kind(name)
-
     def latency(self, command: Collective) -> float:
         """Fixed part of one call [s]."""
-        return self.kind(command.kind).latency.value
+        return self.fabric.latency(command.kind)
 
     def transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
         """The transfers of the simulated ranks of a group, one for each class of pairs."""
@@ -195,4 +190,29 @@ def fold(fabric: Fabric, symmetry: Symmetry) -> FoldedFabric | None:
     """The folded fabric if any ranks are alike, else None."""
     if len(set(symmetry.ranks.values())) == len(symmetry.ranks):
         return None
+    _count_together(fabric, symmetry)
     return FoldedFabric(fabric, symmetry)
+
+
+def _count_together(fabric: Fabric, symmetry: Symmetry) -> None:
+    """What is read of one switch or socket counts of all that look alike: their ranks do the same."""
+    switches, sockets = fabric.node.switches, fabric.node.host.sockets
+    for numbers in alike(symmetry.switches):
+        fabric.values.count_together([switches[i].h2d for i in numbers])
+        fabric.values.count_together([switches[i].d2h for i in numbers])
+    for numbers in alike(symmetry.sockets):
+        fabric.values.count_together([sockets[i].read for i in numbers])
+        fabric.values.count_together([sockets[i].write for i in numbers])
+        fabric.values.count_together([sockets[i].total for i in numbers])
+
+
+def alike(colours: Mapping[int, int]) -> list[list[int]]:
+    """The numbers of each colour, of those that several have.
+
+    >>> alike({0: 5, 1: 7, 2: 5})
+    [[0, 2]]
+    """
+    found: dict[int, list[int]] = {}
+    for number, colour in colours.items():
+        found.setdefault(colour, []).append(number)
+    return [numbers for numbers in found.values() if len(numbers) > 1]

@@ -14,12 +14,11 @@ from offsim.scenario.scenario import Simulation
 from .agenda import Agenda, Alarm, Callback, cancel
 from .clock import ClockState
 from .durations import Pieces
+from .interference import UNSLOWED, Shares, Surroundings, kernel_slowdowns
+from .values_in_use import ValuesInUse
 
 LEAST = 1e-13
 """Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
-Shares = tuple[tuple[str, float], ...]
-"""(culprit, part of the time lost)."""
-UNSLOWED: tuple[float, Shares] = (1.0, ())
 
 
 class Work:
@@ -40,61 +39,20 @@ class Work:
         """Seconds by culprit; None if there are none."""
 
 
-class Surroundings:
-    """What is active beside the kernels, and what that does to them: the same whenever the same things are active."""
-
-    def __init__(self, active: frozenset[str], slowdowns: dict[str, dict[str, float]]) -> None:
-        self.active = active
-        self.of_class: dict[str, tuple[float, Shares]] = {}
-        """Kernel class -> (how many times longer, whom that is charged to)."""
-        self._rests: dict[int, list[float]] = {}
-        self._lost: dict[int, dict[str, float]] = {}
-        for kernel_class, by in slowdowns.items():
-            guilty = {aggressor: slowdown for aggressor, slowdown in by.items() if aggressor in active}
-            factor, total = 1.0, sum(guilty.values())
-            for slowdown in guilty.values():
-                factor *= 1 + slowdown
-            shares = [(f"{aggressor} interference", s / total) for aggressor, s in guilty.items() if s > 0]
-            self.of_class[kernel_class] = (factor, tuple(shares))
-
-    def rests(self, pieces: Pieces) -> list[float]:
-        """For each piece, the seconds that all later ones take here. `pieces` live as long as the run."""
-        rests = self._rests.get(id(pieces))
-        if rests is None:
-            rests = self._rests[id(pieces)] = [0.0] * len(pieces)
-            for i in range(len(pieces) - 1, 0, -1):
-                factor, _ = self.of_class.get(pieces[i].kernel_class, UNSLOWED)
-                rests[i - 1] = rests[i] + pieces[i].seconds * factor
-        return rests
-
-    def lost(self, pieces: Pieces) -> dict[str, float]:
-        """Seconds by culprit that all of the pieces lose here. `pieces` live as long as the run."""
-        lost = self._lost.get(id(pieces))
-        if lost is None:
-            lost = self._lost[id(pieces)] = {}
-            for piece in pieces:
-                factor, shares = self.of_class.get(piece.kernel_class, UNSLOWED)
-                for culprit, share in shares:
-                    lost[culprit] = lost.get(culprit, 0.0) + piece.seconds * (factor - 1) * share
-        return lost
-
-
 class GPU:
     """One GPU's multiprocessors."""
 
-    def __init__(self, agenda: Agenda, node: Node, simulation: Simulation) -> None:
-        self.agenda = agenda
+    def __init__(self, agenda: Agenda, node: Node, simulation: Simulation, values: ValuesInUse) -> None:
+        self.agenda, self.values = agenda, values
         limited = node.gpu.clock is not None and simulation.clock
-        self.clock = ClockState(node.gpu.clock) if limited and node.gpu.clock is not None else None
+        self.clock = ClockState(node.gpu.clock, values) if limited and node.gpu.clock is not None else None
         self._clock_factor = 1.0
         self._drawn_beside = 0.0
         """Watts of the copies and collectives that are active, where there is a clock."""
-        self.slowdowns: dict[str, dict[str, float]] = {}
-        if simulation.contention:
-            for entry in node.interference:
-                self.slowdowns.setdefault(entry.victim, {})[entry.aggressor] = entry.slowdown.value
+        entries = node.interference if simulation.contention else ()
+        self.slowdowns = kernel_slowdowns(entries, values)
         self.active: dict[str, int] = {}
-        self._aggressors = frozenset(aggressor for by in self.slowdowns.values() for aggressor in by)
+        self._aggressors: frozenset[str] = frozenset([entry.aggressor for entry in entries])
         self._bits = {aggressor: 1 << i for i, aggressor in enumerate(sorted(self._aggressors))}
         self._active_bits = 0
         """Which aggressors are active."""
@@ -173,7 +131,7 @@ class GPU:
         found = self._known.get(self._active_bits)
         if found is None:
             active = frozenset(aggressor for aggressor, bit in self._bits.items() if self._active_bits & bit)
-            found = self._known[self._active_bits] = Surroundings(active, self.slowdowns)
+            found = self._known[self._active_bits] = Surroundings(active, self.slowdowns, self.values)
         return found
 
     def _factor(self, kernel_class: str) -> float:
@@ -221,6 +179,8 @@ class GPU:
         """A timer for the end of the running work, instead of the one before."""
         if self._timer is not None:
             cancel(self._timer)
+        if self._active_bits and self.running is not None:
+            self._beside.meet(self.running.pieces)
         self._timer = self.agenda.alarm(self._remaining(), self._on_timer)
 
     def _on_timer(self) -> None:

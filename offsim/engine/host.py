@@ -14,7 +14,6 @@ from simpy import Event
 
 from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
 from offsim.program.spans import Window
-from offsim.scenario.node import Overheads
 
 from .agenda import Alarm, cancel
 from .environment import PromptEnvironment, fire
@@ -30,7 +29,7 @@ class HostThread:
     """One rank's host thread, a SimPy process."""
 
     def __init__(
-        self, env: PromptEnvironment, rank: Rank, program: StreamProgram, plans: Plans, overheads: Overheads
+        self, env: PromptEnvironment, rank: Rank, program: StreamProgram, plans: Plans, queue_depth: int
     ) -> None:
         self.env = env
         self.agenda = env.agenda
@@ -54,8 +53,7 @@ class HostThread:
         """Every section that it has begun to issue."""
         self._asleep: Alarm | None = None
         """Until its own clock comes."""
-        self.depth = overheads.queue_depth
-        self._return_cost = overheads.synchronize.value
+        self.depth = queue_depth
         self.at_begin: Callable[[int], int] | None = None
         """Called where it begins a section: how many sections, from this one on, it leaves out."""
         self.process = env.process(self._run())
@@ -175,8 +173,7 @@ class HostThread:
         if places:
             self.record.wait(chunk, self.part, piece.number, self.clock)
             yield from self._wait(places, command)
-        if command.__class__ is Synchronize:
-            self.clock += self._return_cost
+        self.clock += piece.return_cost
 
     def _awaited(self, chunk: Chunk, piece: Piece) -> list[Place]:
         """The places on this rank's streams that a blocker waits for."""

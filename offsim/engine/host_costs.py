@@ -13,31 +13,37 @@ from offsim.program.commands import (
     Wait,
 )
 from offsim.scenario.node import Overheads
+from offsim.scenario.quantity import Quantity
+
+from .values_in_use import ValuesInUse
 
 
 class HostCosts:
     """Seconds of host time per command: per kernel launched, per tensor copied, else per call."""
 
-    def __init__(self, overheads: Overheads) -> None:
-        self._launch = overheads.launch.value
-        self._copy = overheads.copy.value
-        self._fixed: dict[type, float] = {
-            Free: 0.0,
-            Collective: overheads.collective.value,
-            Record: overheads.event.value,
-            Wait: overheads.event.value,
-            Allocate: overheads.allocation.value,
-            Synchronize: overheads.synchronize.value,
+    def __init__(self, overheads: Overheads, values: ValuesInUse | None = None) -> None:
+        self._values = values or ValuesInUse()
+        self._launch, self._copy = overheads.launch, overheads.copy
+        self._fixed: dict[type, Quantity] = {
+            Collective: overheads.collective,
+            Record: overheads.event,
+            Wait: overheads.event,
+            Allocate: overheads.allocation,
+            Synchronize: overheads.synchronize,
         }
 
     def of(self, command: Command) -> float:
         """Seconds of one command; freeing memory costs nothing."""
         fixed = self._fixed.get(type(command))
         if fixed is not None:
-            return fixed
+            return self._values.number(fixed)
         if isinstance(command, Compute):
-            return self._launch * len(command.kernels)
+            return self._values.number(self._launch) * len(command.kernels)
         if isinstance(command, Copy):
-            return self._copy * command.calls
+            return self._values.number(self._copy) * command.calls
+        if isinstance(command, Free):
+            return 0.0
         assert isinstance(command, HostWork)
+        if command.worked_out_from is not None:
+            self._values.count(command.worked_out_from)
         return command.duration

@@ -13,6 +13,7 @@ from typing import Protocol
 from .agenda import Agenda, Alarm, cancel
 from .fabric import Row
 from .sharing import ClassRate, Delays, Rates
+from .values_in_use import ValuesInUse
 
 
 class Classes:
@@ -105,9 +106,11 @@ class Sharing:
 class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
-    def __init__(self, agenda: Agenda, rows: list[Row], *, contention: bool = True) -> None:
+    def __init__(
+        self, agenda: Agenda, rows: list[Row], *, contention: bool = True, values: ValuesInUse | None = None
+    ) -> None:
         self.agenda = agenda
-        self.rates = Rates(rows, contention=contention)
+        self.rates = Rates(rows, values or ValuesInUse(), contention=contention)
         self.batches: list[Batch] = []
         self._starting: list[Batch] = []
         """Those that start at this instant."""

@@ -70,7 +70,7 @@ class HostSpan(NamedTuple):
 class Piece:
     """Commands that the host issues one after the other without blocking, except at the end."""
 
-    __slots__ = ("blocker", "cost", "ends", "event", "number", "work")
+    __slots__ = ("blocker", "cost", "ends", "event", "number", "return_cost", "work")
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Piece:
         work: tuple[HostSpan, ...],
         blocker: Synchronize | Copy | None,
         number: int,
+        return_cost: float,
     ) -> None:
         self.cost = cost
         """Host seconds of all of them."""
@@ -89,6 +90,8 @@ class Piece:
         """What the host waits for at the end, by the names of the first part that looks like this."""
         self.number = number
         """Which of its part's commands that is."""
+        self.return_cost = return_cost
+        """Host seconds once that has happened."""
         self.event: Awaited | None = None
         """Of a synchronisation with an event."""
 
@@ -147,7 +150,8 @@ class PartPlan:
         if blocker is None and not self._offset and not self._added and not self._work:
             return
         ends = tuple((stream, len(self.items[stream])) for stream in self._added)
-        piece = Piece(self._offset, ends, tuple(self._work), blocker, number)
+        return_cost = self._costs.of(blocker) if isinstance(blocker, Synchronize) else 0.0
+        piece = Piece(self._offset, ends, tuple(self._work), blocker, number, return_cost)
         if isinstance(blocker, Synchronize) and blocker.scope == "event":
             piece.event = next(self._awaited)
         self.pieces.append(piece)

@@ -9,6 +9,7 @@ from .folding import FoldedFabric, fold
 from .host_costs import HostCosts
 from .issue import Plans
 from .symmetry import Symmetry, find_symmetry
+from .values_in_use import ValuesInUse
 
 
 class Prepared:
@@ -17,8 +18,10 @@ class Prepared:
     def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
         self.scenario, self.program = scenario, program
         overheads = scenario.node.overheads
-        self.durations = Durations(scenario)
-        self.costs = HostCosts(overheads)
+        self.values = ValuesInUse()
+        """What of the node runs and bounds have read."""
+        self.durations = Durations(scenario, self.values)
+        self.costs = HostCosts(overheads, self.values)
         self.plans = Plans(self.costs, self.durations, overheads.queue_depth)
         self._symmetry: Symmetry | None = None
         self._fabrics: dict[bool, Fabric] = {}
@@ -28,7 +31,7 @@ class Prepared:
         """The fabric of the scenario's node."""
         if proportional_weight not in self._fabrics:
             node, groups = self.scenario.node, self.program.groups
-            self._fabrics[proportional_weight] = Fabric(node, groups, proportional_weight)
+            self._fabrics[proportional_weight] = Fabric(node, groups, proportional_weight, self.values)
         return self._fabrics[proportional_weight]
 
     def folded(self, *, proportional_weight: bool = False) -> FoldedFabric | None:

@@ -1,7 +1,6 @@
 """One simulated rank: its device and its streams, and what its host has put on them."""
 
 from offsim.program.timeline import Timeline
-from offsim.scenario.scenario import Scenario
 
 from .collective import Collectives
 from .device import Device
@@ -10,6 +9,7 @@ from .fabric import Fabric
 from .folding import FoldedFabric
 from .issue import PassagePlan
 from .network import Network
+from .prepared import Prepared
 from .queue import Chunk, Passed, Place
 from .stream import Stream
 
@@ -21,13 +21,13 @@ class Rank(Device):
         self,
         env: PromptEnvironment,
         index: int,
-        scenario: Scenario,
+        prepared: Prepared,
         fabric: Fabric | FoldedFabric,
         network: Network,
         collectives: Collectives,
         timeline: Timeline,
     ) -> None:
-        super().__init__(env.agenda, index, scenario, fabric, network, collectives, timeline)
+        super().__init__(env.agenda, index, prepared, fabric, network, collectives, timeline)
         self.env = env
         self.streams: dict[str, Stream] = {}
         self._issued: dict[int, Chunk] = {}

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from .fabric import FlowClass, Row
 from .fair_share import SharedRow, fair_share
+from .interference import beside
+from .values_in_use import ValuesInUse
 
 Delays = tuple[tuple[str, float], ...]
 
@@ -24,8 +26,8 @@ class ClassRate(NamedTuple):
 class Rates:
     """The rates of any set of flows over the rows of one fabric."""
 
-    def __init__(self, rows: list[Row], *, contention: bool) -> None:
-        self.rows = rows
+    def __init__(self, rows: list[Row], values: ValuesInUse, *, contention: bool) -> None:
+        self.rows, self._values = rows, values
         self.contention = contention
         self._classes: dict[int, FlowClass] = {}
         self._alone: dict[int, float] = {}
@@ -63,6 +65,7 @@ class Rates:
     def _solve(self, active: Counter[FlowClass]) -> dict[int, ClassRate]:
         rates, binding, rows = shared_rates(self.rows, active)
         classes = sorted(active, key=lambda c: c.index)
+        self._meet(classes)
         solved = {}
         for i, flow_class in enumerate(classes):
             lost = 1 - rates[i] / self.rate_alone(flow_class)
@@ -75,6 +78,16 @@ class Rates:
                 )
             solved[flow_class.index] = ClassRate(rates[i], delays)
         return solved
+
+    def _meet(self, classes: list[FlowClass]) -> None:
+        """These are active together: what slows any of them beside another counts from now on."""
+        there = {active for c in classes for active in c.active_as}
+        for flow_class in classes:
+            for number, _ in flow_class.usage:
+                row = self.rows[number]
+                for aggressor, _ in row.slowdowns:
+                    if row.rank is not None and (row.rank, aggressor) in there:
+                        self._values.occurs(beside(flow_class.label, aggressor))
 
     def _culprits(
         self, row: int, victim: FlowClass, classes: list[FlowClass], rates: list[float], active: Counter[FlowClass]

@@ -61,7 +61,7 @@ def _run(
     folds = scenario.simulation.fold and not aggregated
     folded = prepared.folded(proportional_weight=proportional_weight) if folds else None
     used = folded or fabric
-    network = Network(agenda, used.rows, contention=scenario.simulation.contention)
+    network = Network(agenda, used.rows, contention=scenario.simulation.contention, values=prepared.values)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
     collectives = Collectives(agenda, network, routes)
     represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
@@ -69,9 +69,9 @@ def _run(
     timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})
     hosts = []
     for index in simulated:
-        rank = Rank(env, index, scenario, used, network, collectives, timeline)
+        rank = Rank(env, index, prepared, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
-        hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads))
+        hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads.queue_depth))
     steps = scenario.simulation.steady_state
     watch.begin(hosts, len(hosts) * plans.commands(program))
     if steps or skip_blocks:

@@ -8,6 +8,8 @@ command is a plain tuple: printable, comparable, checkable. Left out: graphs, ho
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, overload
 
+from offsim.scenario.quantity import Quantity
+
 from .groups import SEQUENCE, ParallelGroups
 from .uses import DENOISING, Use, UseKind
 
@@ -122,6 +124,8 @@ class HostWork(NamedTuple):
 
     name: str
     duration: float
+    worked_out_from: Quantity | None = None
+    """The node's value that the duration comes from, if it comes from one."""
 
 
 Command = Compute | Copy | Collective | Record | Wait | Synchronize | Allocate | Free | HostWork

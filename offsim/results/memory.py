@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
+from offsim.engine.values_in_use import ValuesInUse
 from offsim.program.commands import (
     COMPUTE,
     HOST_POOLS,
@@ -138,11 +139,12 @@ def owners(live: dict[str, tuple[float, str]]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(sums.items(), key=lambda item: -item[1]))
 
 
-def phase_peaks(scenario: Scenario, program: StreamProgram) -> list[PhasePeak]:
-    """Peaks by phase, in the order in which the phases first occur."""
+def phase_peaks(scenario: Scenario, program: StreamProgram, values: ValuesInUse | None = None) -> list[PhasePeak]:
+    """Peaks by phase, in the order in which the phases first occur; `values` are told what this reads of the node."""
+    values = values or ValuesInUse()
     levels = Levels(scenario.node.host.pinned_rounding)
     if scenario.node.gpu.workspace is not None:
-        levels.allocate(Allocate("library workspaces", scenario.node.gpu.workspace.value, COMPUTE))
+        levels.allocate(Allocate("library workspaces", values.number(scenario.node.gpu.workspace), COMPUTE))
     peaks: dict[UseKind, PhasePeak] = {}
     before: tuple[object, ...] = ()
     for section in program.sections:
@@ -209,11 +211,14 @@ def _wait(levels: Levels, command: Command) -> None:
         levels.reached(frozenset({command.stream}))
 
 
-def out_of_memory(scenario: Scenario, peaks: list[PhasePeak]) -> OutOfMemory | None:
-    """What is lacking most, on the device or else in the node's host memory, in its worst phase; or None."""
-    node, ranks = scenario.node, scenario.workload.gpus
-    device = node.gpu.memory.value - node.gpu.context.value
-    host = node.host.memory.value
+def out_of_memory(scenario: Scenario, peaks: list[PhasePeak], values: ValuesInUse | None = None) -> OutOfMemory | None:
+    """What is lacking most, on the device or else in the node's host memory, in its worst phase; or None.
+
+    `values` are told what this reads of the node.
+    """
+    node, ranks, values = scenario.node, scenario.workload.gpus, values or ValuesInUse()
+    device = values.number(node.gpu.memory) - values.number(node.gpu.context)
+    host = values.number(node.host.memory)
     worst = max(peaks, key=lambda peak: peak.allocated)
     if worst.allocated > device:
         return OutOfMemory("device", worst.phase, 0, worst.allocated, device)

@@ -14,8 +14,9 @@ from offsim.program.pages import page_of
 from offsim.program.uses import Use
 from offsim.scenario.scenario import Scenario
 
+from .attribution import Losses
 from .memory import PhasePeak
-from .steps import Charge, Losses, UseRow
+from .steps import Charge, UseRow
 
 if TYPE_CHECKING:
     from .predict import Prediction

@@ -16,7 +16,7 @@ from offsim.program.commands import Collective, Command, Copy, StreamProgram, pa
 from offsim.program.timeline import Timeline
 from offsim.program.uses import total_seconds
 from offsim.scenario.quantity import Quantity
-from offsim.scenario.scenario import Scenario, quantities_in_use
+from offsim.scenario.scenario import Scenario
 
 from .memory import OutOfMemory, PhasePeak, out_of_memory, phase_peaks
 from .steps import Charge, UseRow, ledger, step_rows, waits
@@ -35,8 +35,8 @@ class Prediction(NamedTuple):
     phases: list[PhasePeak]
     out_of_memory: OutOfMemory | None
     lower_bound: float
-    uncalibrated: list[tuple[str, Quantity]]
-    """Values that were not measured on this node."""
+    in_use: list[tuple[str, Quantity]]
+    """Values of the node that this rests on, as (key, value); curves with their largest value."""
 
     def __repr__(self) -> str:
         return f"<Prediction of {self.program.name}: {len(self.steps)} steps, {self.total:.6g} s>"
@@ -75,6 +75,11 @@ class Prediction(NamedTuple):
         return max(phase.pinned for phase in self.phases)
 
     @property
+    def uncalibrated(self) -> list[tuple[str, Quantity]]:
+        """Those values in use that were not measured on this node."""
+        return [(key, value) for key, value in self.in_use if value.provenance != "measured"]
+
+    @property
     def calibrated(self) -> bool:
         return not self.uncalibrated
 
@@ -101,8 +106,9 @@ def predict(scenario: Scenario, watch: Watch | None = None) -> Prediction:
     if both:
         other = simulate(scenario, proportional_weight=True, prepared=prepared, watch=watch)
         others.append(step_rows(program, other))
-    peaks = phase_peaks(scenario, program)
+    peaks = phase_peaks(scenario, program, prepared.values)
     totals = [total_seconds(rows) for rows in others]
+    lack, bound = out_of_memory(scenario, peaks, prepared.values), lower_bound(scenario, program, prepared)
     return Prediction(
         scenario=scenario,
         program=program,
@@ -111,9 +117,9 @@ def predict(scenario: Scenario, watch: Watch | None = None) -> Prediction:
         intervals=[_range([rows[i].duration for rows in others]) for i in range(len(steps))],
         total_interval=_range(totals),
         phases=peaks,
-        out_of_memory=out_of_memory(scenario, peaks),
-        lower_bound=lower_bound(scenario, program, prepared),
-        uncalibrated=[(key, q) for key, q in quantities_in_use(scenario) if q.provenance != "measured"],
+        out_of_memory=lack,
+        lower_bound=bound,
+        in_use=prepared.values.of(scenario.node),
     )
 
 

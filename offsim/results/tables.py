@@ -12,7 +12,6 @@ from rich.table import Table
 
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
-from offsim.scenario.scenario import quantities_in_use
 from offsim.scenario.units import SUFFIXES, dimension_of
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
@@ -215,7 +214,7 @@ def stalls(prediction: Prediction) -> list[Renderable]:
 
 def calibration_words(prediction: Prediction) -> str:
     """Whether all values in use were measured on the node, and where they come from."""
-    counts = Counter(quantity.provenance for _, quantity in quantities_in_use(prediction.scenario))
+    counts = Counter(quantity.provenance for _, quantity in prediction.in_use)
     words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     return f"{'yes' if prediction.calibrated else 'no'}: of {counts.total()} values in use {words}"
 

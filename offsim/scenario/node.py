@@ -8,7 +8,7 @@ Left out: storage, other nodes, the CPU's own memory traffic.
 import re
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from .quantity import Curve, Quantity
 from .units import Name, Text, dimension, within
@@ -203,6 +203,11 @@ class NVLink(Struct, frozen=True, forbid_unknown_fields=True):
     receive: RateQuantity
 
 
+def unknown_link_cost() -> Quantity:
+    """The link cost of a kind of collective where nothing is known of it: a value of its own for each kind."""
+    return Quantity(1.0, "guess", "no pair with copies was told from payload alone")
+
+
 class CollectiveKind(Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of collective over the node's transport."""
 
@@ -211,7 +216,7 @@ class CollectiveKind(Struct, frozen=True, forbid_unknown_fields=True):
     latency: TimeQuantity
     weight: WeightQuantity
     """Share against a copy engine (weight 1) on a link that both use, at two ranks."""
-    link_cost: LinkCostQuantity = Quantity(1.0, "guess", "no pair with copies was told from payload alone")
+    link_cost: LinkCostQuantity = field(default_factory=unknown_link_cost)
     """What a byte that kernels read over PCIe takes of the link towards the GPU, in bytes of a copy: small requests and
     polling fill it beside the payload. 1.9 for an all-gather on 2 x H100 (24.7 GB/s of copies beside 15.4)."""
 

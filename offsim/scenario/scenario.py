@@ -4,8 +4,9 @@ from msgspec import Struct
 
 from .model import DTYPE_BYTES, Model
 from .node import Node
-from .policy import Policy
-from .quantity import Curve, Quantity
+from .policy import (
+    Policy,
+)
 from .schedule import experts
 from .units import Name
 from .wording import choices, cut, one_line, shown
@@ -179,84 +180,3 @@ def _engine_problem(scenario: Scenario) -> str | None:
     if form not in ("pairs", "aggregated"):
         return f"simulation.collective_form={shown(form)}: allowed are pairs, aggregated"
     return None
-
-
-def quantities_in_use(scenario: Scenario) -> list[tuple[str, Quantity]]:
-    """The node's values that this scenario's prediction rests on, as (key, value).
-
-    Curves appear with their largest value. What only another GPU count, transport or policy reads is left out.
-    """
-    found: list[tuple[str, Quantity]] = []
-    _collect("", scenario.node, found, _unused(scenario))
-    return found
-
-
-def _unused(scenario: Scenario) -> set[str]:
-    """Keys of node values that this scenario's program does not touch."""
-    node, policy, work = scenario.node, scenario.policy, scenario.workload
-    over_pcie = work.gpus > 1 and node.collectives is not None and node.collectives.transport != "nvlink"
-    skip = {"host.pageable_d2h"}
-    skip |= _replaced_by_tables(node)
-    skip |= {f"gpu.attention.{backend}" for backend in node.gpu.attention if backend != work.attention_backend}
-    skip |= {f"host.sockets[{i}]" for i, socket in enumerate(node.host.sockets) if min(socket.gpus) >= work.gpus}
-    skip |= {f"switches[{i}]" for i, switch in enumerate(node.switches) if min(switch.gpus) >= work.gpus}
-    if work.gpus == 1:
-        skip |= {"collectives", "nvlink", "gpu.relayout_bandwidth", "overheads.collective", "host.cross_socket"}
-    elif not _gathers(policy) and work.cfg_mode(scenario.model) != "split":
-        skip.add("collectives.all_gather")
-    if over_pcie:
-        skip.add("nvlink")
-    if not _pageable(policy):
-        skip |= {"host.pageable_h2d", "host.fresh_d2h"}
-    if getattr(policy, "transfer_dtype", "stored") == "stored":
-        skip.add("gpu.unpack")
-    if policy.tag == "resident" and not over_pcie:
-        skip |= {"pcie", "host.sockets", *(f"host.sockets[{i}]" for i in range(len(node.host.sockets)))}
-    return skip | {f"interference[{i}]" for i in _unused_interference(scenario)}
-
-
-def _replaced_by_tables(node: Node) -> set[str]:
-    """Single values that measured tables stand for."""
-    gpu = node.gpu
-    pairs = (("memory_bandwidth", gpu.elementwise), ("relayout_bandwidth", gpu.relayout))
-    return {f"gpu.{key}" for key, table in pairs if table is not None}
-
-
-def _unused_interference(scenario: Scenario) -> list[int]:
-    """Entries whose victim or aggressor does not occur."""
-    absent = {"D2H"} if not _pageable(scenario.policy) else set()
-    absent |= {"H2D", "D2H"} if scenario.policy.tag == "resident" else set()
-    absent |= {"all-to-all", "all-gather", "collective", "relayout"} if scenario.workload.gpus == 1 else set()
-    absent |= {"collective", "all-gather"} if not _gathers(scenario.policy) else set()
-    entries = enumerate(scenario.node.interference)
-    return [i for i, entry in entries if entry.victim in absent or entry.aggressor in absent]
-
-
-def _gathers(policy: Policy) -> bool:
-    return policy.tag == "fsdp" or getattr(policy, "sharded", False)
-
-
-def _pageable(policy: Policy) -> bool:
-    if policy.tag == "diffusers-group":
-        return bool(policy.level == "block" or not policy.stream or policy.low_cpu_mem_usage)  # type: ignore[attr-defined]
-    if policy.tag.startswith("accelerate"):
-        return True
-    return getattr(policy, "version", "") == "pageable" or getattr(policy, "pinned", True) is False
-
-
-def _collect(path: str, value: object, found: list[tuple[str, Quantity]], skip: set[str]) -> None:
-    if path in skip:
-        return
-    if isinstance(value, Quantity):
-        found.append((path, value))
-    elif isinstance(value, Curve):
-        found.append((path, Quantity(value.highest(), value.provenance, value.source, value.condition)))
-    elif isinstance(value, Struct):
-        for field in value.__struct_fields__:
-            _collect(f"{path}.{field}".lstrip("."), getattr(value, field), found, skip)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _collect(f"{path}.{key}", item, found, skip)
-    elif isinstance(value, tuple):
-        for i, item in enumerate(value):
-            _collect(f"{path}[{i}]", item, found, skip)

@@ -8,8 +8,9 @@ from offsim.program.commands import Compute, Kernel
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
 from offsim.program.systems.scheduled_layerwise.transfer import unpacking
+from offsim.results.predict import predict
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.scenario import Scenario, quantities_in_use
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.strategies import curve, quantity
 from tests.unit.probed_nodes import gpu, one_gpu
@@ -55,5 +56,5 @@ def test_to_clock_and_interference_unpacking_is_an_elementwise_kernel_with_the_e
 def test_where_a_rate_is_from_is_told_where_weights_are_unpacked(dtype, told):
     policy = ScheduledLayerwise(transfer_dtype=dtype)
     scenario = Scenario(load_model("wan2.2-t2v-a14b"), Workload(gpus=1, tokens=64), one_gpu(), policy)
-    found = [value.provenance for key, value in quantities_in_use(scenario) if key == "gpu.unpack"]
+    found = [value.provenance for key, value in predict(scenario).in_use if key == "gpu.unpack"]
     assert found == told

@@ -108,3 +108,23 @@ def test_results_and_sweeps_know_no_policy_by_name(room):
     for path in sorted((ROOT / "offsim" / room).rglob("*.py")):
         texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not texts & set(pages()), path
+
+
+def test_the_engine_reads_no_value_of_a_node_without_saying_so():
+    """All go through ValuesInUse; symmetry only asks which values are equal, and what is equal is not what counts."""
+    sources = [*(ROOT / "offsim" / "engine").glob("*.py"), ROOT / "offsim" / "results" / "memory.py"]
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in sources
+        if path.name not in ("values_in_use.py", "symmetry.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if _reads_a_value(node)
+    ]
+    assert found == []
+
+
+def _reads_a_value(node: ast.AST) -> bool:
+    """Whether it takes a quantity's number, or asks a curve: an agenda has a method `at`, too."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "at":
+        return ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") not in ("agenda", "values", "self")
+    return isinstance(node, ast.Attribute) and node.attr == "value"

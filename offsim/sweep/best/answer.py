@@ -276,7 +276,7 @@ def _sentence(warning: str) -> str:
 
 def _warnings(choices: Sequence[Choice]) -> list[str]:
     """What each prediction warns of, but for what is said of all in one."""
-    found = [warning for choice in choices for warning in warnings(choice.prediction._replace(uncalibrated=[]))]
+    found = [warning for choice in choices for warning in warnings(choice.prediction._replace(in_use=[]))]
     return list(dict.fromkeys(found))
 
 

@@ -1,0 +1,41 @@
+"""All values of a node, with the keys by which results name them."""
+
+from msgspec import Struct
+
+from .node import Node
+from .quantity import Curve, Quantity
+
+Keyed = tuple[str, Quantity | Curve]
+
+
+def node_values(node: Node) -> list[Keyed]:
+    """Every value and curve of a node as (key, value), in the order in which they stand there.
+
+    Keys are made of field names: `pcie.h2d`, `host.sockets[0].read`, `gpu.attention.default`.
+    """
+    found: list[Keyed] = []
+    for field in node.__struct_fields__:
+        _collect(field, getattr(node, field), found)
+    return found
+
+
+def shown_as_quantity(value: Quantity | Curve) -> Quantity:
+    """A value as lists show it in one number: a curve by its largest."""
+    if isinstance(value, Quantity):
+        return value
+    return Quantity(value.highest(), value.provenance, value.source, value.condition)
+
+
+def _collect(path: str, value: object, found: list[Keyed]) -> None:
+    """Add the values below a path."""
+    if isinstance(value, Quantity) or isinstance(value, Curve):  # noqa: SIM101  (much faster than a union)
+        found.append((path, value))
+    elif isinstance(value, Struct):
+        for field in value.__struct_fields__:
+            _collect(f"{path}.{field}", getattr(value, field), found)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _collect(f"{path}.{key}", item, found)
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            _collect(f"{path}[{i}]", item, found)
