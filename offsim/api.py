@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from offsim.sweep.grid import GridSource
     from offsim.sweep.run import Swept
 
-WIDTH = 110
+REPR_WIDTH = 110
 """Characters of a line of a repr."""
 SHOWN = (
     *("total_s", "total_low_s", "total_high_s", "lower_bound_s", "steady_step_s", "switch_step_s"),
@@ -64,9 +64,9 @@ class RunResult:
     def report(self) -> str:
         """What `offsim run` prints."""
         from offsim.results.layout import render
-        from offsim.results.tables import report
+        from offsim.results.tables import prediction_report
 
-        return render(*report(self.prediction))
+        return render(*prediction_report(self.prediction))
 
     def __repr__(self) -> str:
         scenario, found = self.prediction.scenario, self.metrics
@@ -114,7 +114,7 @@ class SweepResult:
 
     def report(self) -> str:
         """What `offsim sweep` prints."""
-        return self.swept.answer(WIDTH)
+        return self.swept.answer(REPR_WIDTH)
 
     def __repr__(self) -> str:
         grid, results = self.swept.grid, self.swept.results
@@ -148,9 +148,9 @@ class BestResult:
     def report(self) -> str:
         """What `offsim best` prints."""
         from offsim.results.layout import render
-        from offsim.sweep.best.answer import report
+        from offsim.sweep.best.answer import best_report
 
-        return render(*report(self.answer))
+        return render(*best_report(self.answer))
 
     def __repr__(self) -> str:
         found = self.to_dict()
@@ -223,4 +223,4 @@ def _short(value: object) -> str:
 
 def _lines(head: str, lines: Iterable[str]) -> str:
     """A head and lines below it, each cut to what a terminal shows."""
-    return "\n  ".join(cut(one_line(line), WIDTH) for line in (f"<{head}", *lines)) + ">"
+    return "\n  ".join(cut(one_line(line), REPR_WIDTH) for line in (f"<{head}", *lines)) + ">"

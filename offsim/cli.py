@@ -16,7 +16,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offsim.cli_arguments import Gibibytes, Workers
+from offsim.cli_arguments import Gibibytes, WorkerCount
 from offsim.cli_catalogue import FINE, emit, metrics, models, nodes, policies, scenarios, show, write, write_json
 from offsim.scenario.faults import Place, one_message
 from offsim.scenario.scenario import ScenarioError
@@ -25,8 +25,8 @@ from offsim.signals import INTERRUPTED, interrupted
 from offsim.sweep.announce import announced, say
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
-Switch = Annotated[bool, Parameter(negative="")]
-STEPS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+Flag = Annotated[bool, Parameter(negative="")]
+STEP_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 app = App(
@@ -44,7 +44,7 @@ Begin with these:
 
 
 @app.command
-def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) -> int:
+def run(scenario: str, /, *, json: Flag = False, trace: Path | None = None) -> int:
     """Simulate a scenario: step times, memory, where the time went and why.
 
     For example:
@@ -65,7 +65,7 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
     from offsim.program.load import load_scenario
     from offsim.results.document import run_document
     from offsim.results.predict import predict
-    from offsim.results.tables import report
+    from offsim.results.tables import prediction_report
     from offsim.results.trace import check_trace, write_trace
 
     if trace is not None:
@@ -77,12 +77,12 @@ def run(scenario: str, /, *, json: Switch = False, trace: Path | None = None) ->
         write_trace(prediction, trace)
     if json:
         return write_json(run_document(prediction))
-    emit(*report(prediction))
+    emit(*prediction_report(prediction))
     return write(f"\ntrace: {trace} (open it in https://ui.perfetto.dev)\n") if trace else FINE
 
 
 @app.command
-def program(scenario: str, /, *, steps: str | None = None, check: Switch = False) -> int:
+def program(scenario: str, /, *, steps: str | None = None, check: Flag = False) -> int:
     """Print a scenario's stream program: the commands that every rank issues, in order.
 
     For example:
@@ -123,7 +123,7 @@ def parse_steps(text: str, count: int) -> list[int]:
     """
     chosen: dict[int, None] = {}
     for part in text.split(","):
-        ends = STEPS.fullmatch(part.strip())
+        ends = STEP_RANGE.fullmatch(part.strip())
         first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
         if first > last:
             raise Place(None, "--steps").fault("expected numbers and ranges, as in 0,1 or 0,17-19", text)
@@ -143,9 +143,9 @@ def sweep(
     /,
     *,
     out: Path | None = None,
-    workers: Workers | None = None,
-    quiet: Switch = False,
-    resume: Switch = False,
+    workers: WorkerCount | None = None,
+    quiet: Flag = False,
+    resume: Flag = False,
     engine: str = "local",
 ) -> int:
     """Simulate every scenario of a grid, in parallel; every finished one is stored at once.
@@ -176,7 +176,7 @@ def sweep(
 
 
 @app.command
-def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = False, quiet: Switch = False) -> int:
+def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Flag = False, quiet: Flag = False) -> int:
     """Search all policies and options for a scenario: the fastest that fit, and time against memory.
 
     For example:
@@ -195,14 +195,14 @@ def best(scenario: str, /, *, vram: Gibibytes | None = None, json: Switch = Fals
     quiet
         No progress.
     """
-    from offsim.sweep.best.answer import report
+    from offsim.sweep.best.answer import best_report
     from offsim.sweep.best.plain import best_document
     from offsim.sweep.best.run import find_best
 
     answer = find_best(scenario, vram, quiet=quiet)
     if json:
         return write_json(best_document(answer))
-    return emit(*report(answer))
+    return emit(*best_report(answer))
 
 
 @app.command

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 from msgspec import Meta
 
-from offsim.scenario.allowed import check, words
+from offsim.scenario.allowed import allowed_words, check
 from offsim.scenario.faults import Place
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
@@ -20,7 +20,7 @@ def number(allowed: Any) -> Parameter:
         place = Place(None, tokens[0].keyword or "")
         value = _number(tokens[0].value)
         if value is None:
-            raise place.fault(f"expected {words(allowed)}", tokens[0].value)
+            raise place.fault(f"expected {allowed_words(allowed)}", tokens[0].value)
         check(value, allowed, place)
         return value
 
@@ -36,7 +36,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-Workers = Annotated[int, number(Annotated[int, Meta(ge=1, le=1024)])]
+WorkerCount = Annotated[int, number(Annotated[int, Meta(ge=1, le=1024)])]
 Gibibytes = Annotated[float, number(Annotated[float, Meta(gt=0, le=10_000)])]
 Patience = Annotated[float, number(Annotated[float, Meta(gt=0, le=86_400)])]
 """Seconds that something may show nothing."""

@@ -29,7 +29,7 @@ def models() -> int:
     """
     from offsim.results import listing
 
-    return emit(listing.models())
+    return emit(listing.models_table())
 
 
 def nodes() -> int:
@@ -41,7 +41,7 @@ def nodes() -> int:
     """
     from offsim.results import listing
 
-    return emit(listing.nodes())
+    return emit(listing.nodes_table())
 
 
 def policies() -> int:
@@ -53,7 +53,7 @@ def policies() -> int:
     """
     from offsim.results import listing
 
-    return emit(listing.policies())
+    return emit(listing.policies_table())
 
 
 def scenarios() -> int:
@@ -65,7 +65,7 @@ def scenarios() -> int:
     """
     from offsim.results import listing
 
-    return emit(listing.scenarios())
+    return emit(listing.scenarios_table())
 
 
 def metrics() -> int:

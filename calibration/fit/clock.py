@@ -22,7 +22,7 @@ from scipy.optimize import least_squares
 
 from calibration.samples.sample_file import ProbeSample
 from offsim.engine.clock import ClockState, PowerCurve
-from offsim.engine.durations import Piece, kernel_energy
+from offsim.engine.durations import TimedKernel, kernel_energy
 from offsim.scenario.node import GPU, Clock
 from offsim.scenario.quantity import Quantity
 
@@ -207,8 +207,8 @@ def continuous(load: Load, clock: Clock) -> float:
     return curve.clock(demand, parts, clock.limit.value - clock.idle.value)
 
 
-def _pieces(load: Load, clock: Clock) -> list[Piece]:
-    return [Piece(k.kernel_class, t, kernel_energy(k, clock) / t) for k, t in load.kernels]
+def _pieces(load: Load, clock: Clock) -> list[TimedKernel]:
+    return [TimedKernel(k.kernel_class, t, kernel_energy(k, clock) / t) for k, t in load.kernels]
 
 
 def settled_seconds(load: Load, clock: Clock) -> float:
@@ -246,7 +246,7 @@ def early(load: Load, clock: Clock) -> list[float]:
     return [min(rounds, key=lambda r: abs(r[0] - at))[1] for at, _ in load.early]
 
 
-def _run(state: ClockState, now: float, piece: Piece) -> float:
+def _run(state: ClockState, now: float, piece: TimedKernel) -> float:
     """Seconds that a kernel takes from now, its clock looked at again every slice."""
     begin, left = now, piece.seconds
     while left > 1e-12:

@@ -28,7 +28,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
-from offsim.program.spans import Span, SpanKind, Window
+from offsim.program.spans import SectionWindow, Span, SpanKind
 from offsim.program.timeline import Timeline
 
 from .communicator import Communicator
@@ -131,7 +131,7 @@ class Executor:
             device.synchronize("device")
         timeline = Timeline(self.communicator.world, {rank: 1})
         for number, begin, end, reached in marks:
-            timeline.windows.append(Window(rank, number, begin, end, reached.seconds_since(base)))
+            timeline.windows.append(SectionWindow(rank, number, begin, end, reached.seconds_since(base)))
         timeline.instants = {(rank, name): event.seconds_since(base) for name, event in self.events.items()}
         timeline.spans = [*self.host_notes, *(self._span(note, base) for note in self.notes)]
         return timeline

@@ -8,7 +8,7 @@ from .bench import Bench
 from .probe import CalibrationMode, Probe, Readings
 from .writing import attention_kernel, compute, elementwise_kernel, product_kernel, repeated_collectives, working_memory
 
-COMMAND_KINDS = ("launch", "copy", "event", "allocation", "synchronize", "collective")
+HOST_COST_KEYS = ("launch", "copy", "event", "allocation", "synchronize", "collective")
 SMALL_BYTES = 4096
 
 
@@ -16,12 +16,12 @@ class CommandOverheads(Probe):
     """Many equal commands, by the host's clock."""
 
     key, title = "overheads", "host time of one command"
-    identifies = tuple(f"overheads.{kind}" for kind in COMMAND_KINDS)
+    identifies = tuple(f"overheads.{kind}" for kind in HOST_COST_KEYS)
     rounds = (7, 15)
     usual_seconds = 0.4
 
     def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:  # noqa: ARG002
-        kinds = COMMAND_KINDS if node.gpus > 1 else COMMAND_KINDS[:-1]
+        kinds = HOST_COST_KEYS if node.gpus > 1 else HOST_COST_KEYS[:-1]
         return [{"command": kind} for kind in kinds]
 
     def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:

@@ -20,7 +20,7 @@ from calibration.validate.records import NODES, nodes_under
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.resident import Resident
-from offsim.results.attribution import HOST
+from offsim.results.attribution import NOTHING_ISSUED
 from offsim.results.layout import gib, new_table, render, spaced
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.load import load_node
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 def kind_of(what: str) -> str:
     """Which kind a wait is, by the copy's name; leaf modules outside the blocks count as outside."""
-    if what == HOST:
+    if what == NOTHING_ISSUED:
         return "host"
     side = "outside" if OUTSIDE in what or ".blocks." not in what else "blocks"
     return f"{side} {'in' if what.startswith('H2D') else 'out'}"

@@ -17,9 +17,9 @@ from offsim.program.commands import (
 
 from .host_costs import HostCosts
 from .issue import PassagePlan
-from .part_plan import Awaited, PartPlan, Place
+from .part_plan import Awaited, PartPlan, PlaceInPart
 
-Work = Compute | Copy | Collective | Template
+BoundWork = Compute | Copy | Collective | Template
 WORK = frozenset((Compute, Copy, Collective, Template))
 
 
@@ -82,16 +82,18 @@ class Acts:
         """What may depend on earlier passages, or on all of a stream."""
 
 
-Stretch = tuple[Acts, dict[str, int]]
+PartInPassage = tuple[Acts, dict[str, int]]
 """A part of a passage, and the commands of the passage before it, per stream."""
 
 
-class Standing:
+class PassageInSection:
     """A passage where it stands in a section."""
 
     __slots__ = ("base", "earlier", "stretches")
 
-    def __init__(self, stretches: list[Stretch], base: dict[str, int], earlier: Sequence[Place | str]) -> None:
+    def __init__(
+        self, stretches: list[PartInPassage], base: dict[str, int], earlier: Sequence[PlaceInPart | str]
+    ) -> None:
         self.stretches = stretches
         self.base = base
         """Per stream, commands of the section before the passage."""
@@ -102,7 +104,7 @@ class Standing:
         """Commands of the section on a stream before a part."""
         return self.base.get(stream, 0) + begins.get(stream, 0)
 
-    def awaited(self, begins: dict[str, int], awaited: Awaited) -> Place | str:
+    def awaited(self, begins: dict[str, int], awaited: Awaited) -> PlaceInPart | str:
         """The record that is waited for, counted from the section's begin; or an event recorded before the section."""
         if isinstance(awaited, int):
             return self.earlier[awaited]
@@ -113,14 +115,16 @@ class Standing:
 class SectionActs:
     """A section, passage by passage."""
 
-    def __init__(self, passages: Sequence[PassagePlan], stretches_of: Callable[[PassagePlan], list[Stretch]]) -> None:
-        self.passages: list[Standing] = []
-        self.recorded: dict[str, Place] = {}
+    def __init__(
+        self, passages: Sequence[PassagePlan], stretches_of: Callable[[PassagePlan], list[PartInPassage]]
+    ) -> None:
+        self.passages: list[PassageInSection] = []
+        self.recorded: dict[str, PlaceInPart] = {}
         """The last record of each event."""
         base: dict[str, int] = {}
         for plan in passages:
             earlier = [self.recorded.get(event, event) for event in plan.earlier]
-            self.passages.append(Standing(stretches_of(plan), base, earlier))
+            self.passages.append(PassageInSection(stretches_of(plan), base, earlier))
             for event, (stream, count) in plan.records.items():
                 self.recorded[event] = (stream, base.get(stream, 0) + count)
             base = {**base, **{stream: base.get(stream, 0) + count for stream, count in plan.counts.items()}}

@@ -16,15 +16,15 @@ from offsim.program.commands import (
     Template,
 )
 
-from .acts import WORK, Act, Acts, SectionActs, Stretch, Timed, Work
+from .acts import WORK, Act, Acts, BoundWork, PartInPassage, SectionActs, Timed
 from .collective import FabricRoutes
-from .fabric import FlowClass, Row
+from .fabric import FabricConstraint, FlowClass
 from .issue import PassagePlan
-from .needed import Need
+from .needed import NeededWork
 from .part_plan import PartPlan
 from .prepared import Prepared
 
-Transfer = tuple[FlowClass, float]
+FlowBytes = tuple[FlowClass, float]
 
 
 class Summary(NamedTuple):
@@ -53,9 +53,9 @@ class Alone:
         self.host_costs = prepared.costs
         self._alone: dict[tuple[int, int], float] = {}
         self._acts: dict[int, Acts] = {}
-        self._stretches: dict[int, list[Stretch]] = {}
+        self._stretches: dict[int, list[PartInPassage]] = {}
         self._sections: dict[int, SectionActs] = {}
-        self._needed: dict[tuple[int, bool], Need] = {}
+        self._needed: dict[tuple[int, bool], NeededWork] = {}
         self._busy: dict[tuple[int, int], dict[str, float]] = {}
         self._loads: dict[tuple[int, int | None], dict[int, float]] = {}
         self._single: dict[Hashable, dict[int, float]] = {}
@@ -77,7 +77,7 @@ class Alone:
             self._summaries[key] = Summary(alone, host, behind, busy)
         return self._summaries[key]
 
-    def busy(self, rank: int, need: Need) -> dict[str, float]:
+    def busy(self, rank: int, need: NeededWork) -> dict[str, float]:
         """Seconds alone by stream and engine; remembered."""
         key = (id(need), rank)
         if key not in self._busy:
@@ -109,7 +109,7 @@ class Alone:
             self._sections[key] = SectionActs(self._plans.of_section(commands), self._stretches_of)
         return self._sections[key]
 
-    def _stretches_of(self, plan: PassagePlan) -> list[Stretch]:
+    def _stretches_of(self, plan: PassagePlan) -> list[PartInPassage]:
         if id(plan) not in self._stretches:
             parts = zip(plan.parts, plan.begins, strict=True)
             self._stretches[id(plan)] = [(self._acts_of(part), begins) for part, begins in parts]
@@ -120,13 +120,13 @@ class Alone:
             self._acts[id(plan)] = Acts(plan, self.host_costs)
         return self._acts[id(plan)]
 
-    def needed(self, commands: Sequence[Command], *, repeated: bool = False) -> Need:
+    def needed(self, commands: Sequence[Command], *, repeated: bool = False) -> NeededWork:
         """What the end of a section needs of it; `repeated`: or the end of an equal one that follows. Remembered."""
         key = (id(commands), repeated)
         if key not in self._needed:
             later = self.needed(commands) if repeated else None
             alike = later is not None and later.complete
-            self._needed[key] = later if later is not None and alike else Need(self.section(commands), later)
+            self._needed[key] = later if later is not None and alike else NeededWork(self.section(commands), later)
         return self._needed[key]
 
     def timed(self, acts: Acts, rank: int) -> list[Timed]:
@@ -151,7 +151,7 @@ class Alone:
             self._alone[key] = self._time(command, rank)  # type: ignore[arg-type]
         return self._alone[key]
 
-    def _time(self, command: Work, rank: int) -> float:
+    def _time(self, command: BoundWork, rank: int) -> float:
         if isinstance(command, Compute):
             return self._durations.of_command(command)
         assert not isinstance(command, Template)
@@ -197,11 +197,11 @@ class Alone:
         chosen = [group for group in groups if len(group) > 1 and any(rank in group for rank in self.ranks)]
         return _loads((move[2], move[3]) for group in chosen for move in self._routes.transfers(command, group))
 
-    def fullest(self, loads: dict[int, float], rows: Sequence[Row]) -> float:
+    def fullest(self, loads: dict[int, float], rows: Sequence[FabricConstraint]) -> float:
         """Seconds that the most loaded row needs."""
         return max((amount / rows[row].bound for row, amount in loads.items()), default=0.0)
 
-    def loads(self, need: Need, rank: int | None = None) -> dict[int, float]:
+    def loads(self, need: NeededWork, rank: int | None = None) -> dict[int, float]:
         """Coefficient x bytes on each row of one rank's transfers (None: all ranks'); empty without contention."""
         if not self.scenario.simulation.contention:
             return {}
@@ -229,11 +229,11 @@ class Alone:
         return self._single[key]
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[FabricConstraint]:
         """The rows of the whole node's load."""
         return (self.folded or self.fabric).rows
 
-    def link_time(self, need: Need, rank: int | None = None) -> float:
+    def link_time(self, need: NeededWork, rank: int | None = None) -> float:
         """(c): over one rank's transfers (None: all ranks')."""
         return self.fullest(self.loads(need, rank), self.rows if rank is None else self.fabric.rows)
 
@@ -247,7 +247,7 @@ def _moves(work: Mapping[Act, int]) -> Iterator[tuple[Copy | Collective, int]]:
                 yield one, times
 
 
-def _loads(transfers: Iterable[Transfer]) -> dict[int, float]:
+def _loads(transfers: Iterable[FlowBytes]) -> dict[int, float]:
     """Coefficient x bytes of transfers, row by row."""
     load: dict[int, float] = {}
     for flow, bytes_ in transfers:

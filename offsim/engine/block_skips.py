@@ -16,7 +16,7 @@ from .host import HostThread
 from .issue import LONGEST_PERIOD, PassagePlan
 from .left_out import LeftOut, Pattern
 from .network import Network
-from .queue import Chunk, instant_tolerance
+from .queue import IssuedPassage, instant_tolerance
 from .state import Mark, State, close, empty_state, look
 
 
@@ -41,10 +41,10 @@ class BlockSkips:
         self.timeline = timeline
         self.hosts = hosts
         self._blocks: list[Mark] = []
-        self._chunk: Chunk | None = None
+        self._chunk: IssuedPassage | None = None
         self._known: list[Period] = []
 
-    def at_block(self, chunk: Chunk, block: int) -> None:
+    def at_block(self, chunk: IssuedPassage, block: int) -> None:
         """A block begins on the compute stream of the first simulated rank."""
         chunks = self._chunks_of(chunk)
         if chunk is not self._chunk:
@@ -60,7 +60,7 @@ class BlockSkips:
         else:
             self._blocks = [*self._blocks[1 - LONGEST_PERIOD :], mark]
 
-    def _again(self, chunks: Sequence[Chunk], mark: Mark) -> bool:
+    def _again(self, chunks: Sequence[IssuedPassage], mark: Mark) -> bool:
         """Move on if this state was there a few blocks ago, or in another forward; whether it did."""
         for before in reversed(self._blocks):
             if mark.state.same_device(before.state, mark.at) and self._move_on(chunks, before, mark):
@@ -70,13 +70,13 @@ class BlockSkips:
                 return True
         return False
 
-    def _chunks_of(self, one: Chunk) -> list[Chunk] | None:
+    def _chunks_of(self, one: IssuedPassage) -> list[IssuedPassage] | None:
         """Every rank's part of the same passage; None if a host has not come to it."""
         wanted = (one.passed.section, one.number)
         found = [c for host in self.hosts for c in host.chunks if (c.passed.section, c.number) == wanted]
         return found if len(found) == len(self.hosts) else None
 
-    def _block_state(self, chunks: Sequence[Chunk], block: int) -> State:
+    def _block_state(self, chunks: Sequence[IssuedPassage], block: int) -> State:
         state, now = empty_state(self.network), self.network.agenda.now
         for host, chunk in zip(self.hosts, chunks, strict=True):
             look(state, host, chunk.starts, chunk.plan.begins[block])
@@ -89,7 +89,7 @@ class BlockSkips:
                 state.host_seconds.extend([at - now for at, piece in pieces if at + piece.cost > now])
         return state
 
-    def _move_on(self, chunks: Sequence[Chunk], before: Mark, mark: Mark) -> bool:
+    def _move_on(self, chunks: Sequence[IssuedPassage], before: Mark, mark: Mark) -> bool:
         """Skip as many periods as the commands allow; whether they allow any."""
         plan, block, period = chunks[0].plan, mark.number, mark.number - before.number
         places = self._blocks_in_work(chunks, before.number, block)
@@ -120,7 +120,7 @@ class BlockSkips:
             self._known.append(Period(before, mark, looks, repeat, patterns))
         return True
 
-    def _move_on_as(self, chunks: Sequence[Chunk], known: Period, mark: Mark) -> bool:
+    def _move_on_as(self, chunks: Sequence[IssuedPassage], known: Period, mark: Mark) -> bool:
         """Skip periods like one that began in this state, if the commands ahead look like those then; whether it did.
 
         Everything is asked as at the end of the first of them, which lies ahead and would end in this state, too.
@@ -157,7 +157,7 @@ class BlockSkips:
         """See Period: `first` is at work at the begin, `places` are at the end."""
         return (block - first, *plan.likes(first, max(places) + 1))
 
-    def _move_hosts_on(self, chunks: Sequence[Chunk], before: Mark, mark: Mark, repeat: Repeat) -> None:
+    def _move_hosts_on(self, chunks: Sequence[IssuedPassage], before: Mark, mark: Mark, repeat: Repeat) -> None:
         """Move streams and hosts on by periods, each as long as from one mark to the other."""
         for host, chunk, first in zip(self.hosts, chunks, before.notes, strict=True):
             host.move_on(chunk, (before.number, mark.number), repeat.times)
@@ -165,7 +165,7 @@ class BlockSkips:
         self._left_out(repeat)
 
     def _leave_out(
-        self, chunks: Sequence[Chunk], blocks: tuple[int, int], repeat: Repeat, patterns: Sequence[Pattern]
+        self, chunks: Sequence[IssuedPassage], blocks: tuple[int, int], repeat: Repeat, patterns: Sequence[Pattern]
     ) -> None:
         """Move streams on by periods, each as long as from one block to another; hosts have issued all of that."""
         begin = self.network.agenda.now + self.network.agenda.skipped
@@ -182,7 +182,7 @@ class BlockSkips:
         self.timeline.repeats.append(repeat)
         self.network.agenda.skipped += repeat.times * repeat.period
 
-    def _patterns(self, chunks: Sequence[Chunk], before: int, mark: Mark) -> list[Pattern]:
+    def _patterns(self, chunks: Sequence[IssuedPassage], before: int, mark: Mark) -> list[Pattern]:
         """When in the period from block `before` to the mark each stream's commands were done, by host."""
         return [
             {
@@ -192,7 +192,7 @@ class BlockSkips:
             for host, chunk in zip(self.hosts, chunks, strict=True)
         ]
 
-    def _tracks(self, chunks: Sequence[Chunk], before: int, block: int) -> frozenset[str]:
+    def _tracks(self, chunks: Sequence[IssuedPassage], before: int, block: int) -> frozenset[str]:
         """The tracks that go on meanwhile."""
         return frozenset((*chunks[0].per_period(before, block), "H2D engine", "D2H engine"))
 
@@ -201,12 +201,12 @@ class BlockSkips:
         first = min(*places, *(host.part for host in self.hosts))
         return plan.last_alike(first, period, settled=before.settled) >= min(places)
 
-    def _furthest_host(self, chunks: Sequence[Chunk]) -> int:
+    def _furthest_host(self, chunks: Sequence[IssuedPassage]) -> int:
         """The block that the furthest host issues; beyond the last one if it is in another section."""
         elsewhere = any(host.chunks[-1] is not chunk for host, chunk in zip(self.hosts, chunks, strict=True))
         return len(chunks[0].plan.parts) if elsewhere else max(host.part for host in self.hosts)
 
-    def _blocks_in_work(self, chunks: Sequence[Chunk], before: int, block: int) -> list[int] | None:
+    def _blocks_in_work(self, chunks: Sequence[IssuedPassage], before: int, block: int) -> list[int] | None:
         """The blocks at which the streams are; None if one is busy with something that does not move on."""
         found = []
         for host, chunk in zip(self.hosts, chunks, strict=True):
@@ -218,7 +218,7 @@ class BlockSkips:
                     return None
         return found
 
-    def _room(self, chunks: Sequence[Chunk], before: int, block: int, seconds: float) -> int:
+    def _room(self, chunks: Sequence[IssuedPassage], before: int, block: int, seconds: float) -> int:
         """Periods, of so many seconds, that may pass before a stream does something that does not move on with them.
 
         It starts a command that is to be issued then, or goes on because an event fires.
@@ -232,7 +232,7 @@ class BlockSkips:
                     found = int((stream.starts_at - now) / seconds)
         return found
 
-    def _issued_in_time(self, chunks: Sequence[Chunk], places: Sequence[int], before: Mark, mark: Mark) -> int:
+    def _issued_in_time(self, chunks: Sequence[IssuedPassage], places: Sequence[int], before: Mark, mark: Mark) -> int:
         """The last block up to which every host has issued all before it is due; -1 if any was late.
 
         Nothing in the period that repeats waited for a host if the furthest block, and the next, had been issued when
@@ -252,7 +252,7 @@ class BlockSkips:
             found = part - 1
         return found
 
-    def _paced(self, chunks: Sequence[Chunk], places: Sequence[int], before: Mark, mark: Mark) -> int:
+    def _paced(self, chunks: Sequence[IssuedPassage], places: Sequence[int], before: Mark, mark: Mark) -> int:
         """The last block up to which hosts issue just as many seconds apart as the period lasts; -1 if none is."""
         period, seconds, same = mark.number - before.number, mark.at - before.at, instant_tolerance(mark.at)
         found = len(chunks[0].plan.parts) - 1
@@ -266,7 +266,7 @@ class BlockSkips:
         return found if found > max(places) else -1
 
 
-def _repeat(chunk: Chunk, before: Mark, mark: Mark, first: int, times: int) -> Repeat:
+def _repeat(chunk: IssuedPassage, before: Mark, mark: Mark, first: int, times: int) -> Repeat:
     """So many repetitions of what was done from one mark to the other, from whose end on part `first` is at work."""
     same, section, period = instant_tolerance(mark.at), chunk.passed.section, mark.number - before.number
     return Repeat(

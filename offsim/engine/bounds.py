@@ -35,13 +35,13 @@ from offsim.program.commands import (
 from offsim.program.uses import DENOISING, UseKind
 from offsim.scenario.scenario import Scenario
 
-from .acts import Act, Acts, Standing
+from .acts import Act, Acts, PassageInSection
 from .alone import Alone
-from .needed import Need
-from .part_plan import Place
+from .needed import NeededWork
+from .part_plan import PlaceInPart
 from .prepared import Prepared
 
-Key = TypeVar("Key", str, int)
+StreamOrLink = TypeVar("StreamOrLink", str, int)
 
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
@@ -117,15 +117,17 @@ def _runs(sections: Iterable[Sequence[Command]]) -> Runs:
 class Needed(Protocol):
     """See Alone.needed."""
 
-    def __call__(self, commands: Sequence[Command], *, repeated: bool = False) -> Need: ...
+    def __call__(self, commands: Sequence[Command], *, repeated: bool = False) -> NeededWork: ...
 
 
-def _over_runs(runs: Runs, needed: Needed, amounts: "Callable[[Need], dict[Key, float]]") -> dict[Key, float]:
+def _over_runs(
+    runs: Runs, needed: Needed, amounts: "Callable[[NeededWork], dict[StreamOrLink, float]]"
+) -> dict[StreamOrLink, float]:
     """Amounts of needed work over all sections.
 
     A section needs what its own end depends on, and, before an equal one, what that one depends on too.
     """
-    total: dict[Key, float] = {}
+    total: dict[StreamOrLink, float] = {}
     for commands, times in runs:
         needs = [(needed(commands), 1)]
         if times > 1:
@@ -175,14 +177,16 @@ class _Path:
         """When the host and the compute stream have done these one after the other."""
         for commands in sections:
             section = self._node.section(commands)
-            reached: dict[Place, float] = {}
+            reached: dict[PlaceInPart, float] = {}
             for passage in section.passages:
                 for acts, begins in passage.stretches:
                     self._part(passage, acts, begins, reached)
             self._events.update({event: reached[place] for event, place in section.recorded.items()})
         return self._host, self._tails[COMPUTE]
 
-    def _part(self, passage: Standing, acts: Acts, begins: dict[str, int], reached: dict[Place, float]) -> None:
+    def _part(
+        self, passage: PassageInSection, acts: Acts, begins: dict[str, int], reached: dict[PlaceInPart, float]
+    ) -> None:
         tails, host = self._tails, self._host
         for act, stream, issue, seconds, behind, rest in self._node.timed(acts, self._rank):
             host += issue
@@ -201,11 +205,13 @@ class _Path:
                 host = max(host, tails[stream])
         self._host = host + acts.rest
 
-    def _fired(self, place: Place | str, reached: dict[Place, float]) -> float:
+    def _fired(self, place: PlaceInPart | str, reached: dict[PlaceInPart, float]) -> float:
         """When an event was reached; -inf if it was recorded before everything."""
         return self._events.get(place, -inf) if isinstance(place, str) else reached[place]
 
-    def _synchronized(self, passage: Standing, begins: dict[str, int], act: Act, reached: dict[Place, float]) -> float:
+    def _synchronized(
+        self, passage: PassageInSection, begins: dict[str, int], act: Act, reached: dict[PlaceInPart, float]
+    ) -> float:
         """When what the host waits for has happened; -inf if it waits for nothing."""
         command = act.command
         if act.awaited is not None:

@@ -16,14 +16,14 @@ from .fabric import FlowClass
 from .network import Batch, Classes, Network
 from .sharing import Delays
 
-Transfer = tuple[int, int, FlowClass, float]
+PairTransfer = tuple[int, int, FlowClass, float]
 """(sender, receiver, class, bytes); receiver -1: the transfer occupies every member."""
 
 
 class CollectiveRoutes(Protocol):
     """Which flows a collective is made of: the whole fabric's, or those of a folded one."""
 
-    def transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
+    def transfers(self, command: Collective, group: tuple[int, ...]) -> list[PairTransfer]:
         """The transfers of one call between the simulated ranks of its group."""
         ...
 
@@ -32,7 +32,7 @@ class CollectiveRoutes(Protocol):
         ...
 
 
-class Part(NamedTuple):
+class CallPart(NamedTuple):
     """One transfer of a call."""
 
     number: int
@@ -54,7 +54,7 @@ class Bundle(NamedTuple):
 class Call:
     """What every call of the same collective on the same ranks has in common."""
 
-    def __init__(self, parts: tuple[Part, ...], members: tuple[int, ...], latency: float, network: Network) -> None:
+    def __init__(self, parts: tuple[CallPart, ...], members: tuple[int, ...], latency: float, network: Network) -> None:
         self.latency = latency
         self.bits = {rank: 1 << i for i, rank in enumerate(members)}
         self.everyone = (1 << len(members)) - 1
@@ -74,7 +74,7 @@ class Call:
             self._ready[rank, arrived] = found
         return found
 
-    def _bundles(self, parts: list[Part]) -> Iterable[Bundle]:
+    def _bundles(self, parts: list[CallPart]) -> Iterable[Bundle]:
         for bytes_ in dict.fromkeys(part.bytes for part in parts):
             alike = [part for part in parts if part.bytes == bytes_]
             ranks = dict.fromkeys(rank for part in alike for rank in part.ranks)
@@ -187,7 +187,7 @@ class Channel:
         for transfer in transfers:
             self.network.rates.introduce(transfer[2])
         members = self._members
-        parts = tuple(Part(transfer[2].index, transfer[3], ends(transfer, members)) for transfer in transfers)
+        parts = tuple(CallPart(transfer[2].index, transfer[3], ends(transfer, members)) for transfer in transfers)
         call = Call(parts, members, self._routes.latency(command), self.network)
         self._calls[command.kind, command.bytes] = call
         return call
@@ -210,7 +210,7 @@ class Channel:
             self.network.start(bundle.classes, bundle.bytes, meeting)
 
 
-class Collectives:
+class CollectivesInFlight:
     """All collectives of a run."""
 
     def __init__(self, agenda: Agenda, network: Network, routes: CollectiveRoutes) -> None:
@@ -228,7 +228,7 @@ class Collectives:
         return found
 
 
-def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:
+def ends(transfer: PairTransfer, members: tuple[int, ...]) -> tuple[int, ...]:
     """The ranks that a transfer occupies: its two ends, or every member."""
     sender, receiver = transfer[:2]
     if receiver == -1:
@@ -236,7 +236,7 @@ def ends(transfer: Transfer, members: tuple[int, ...]) -> tuple[int, ...]:
     return (sender,) if sender == receiver else (sender, receiver)
 
 
-def pairs(group: Iterable[int]) -> list[tuple[int, int]]:
+def member_pairs(group: Iterable[int]) -> list[tuple[int, int]]:
     """Ordered pairs of different members."""
     members = tuple(group)
     return [(i, j) for i in members for j in members if i != j]
@@ -248,16 +248,16 @@ class FabricRoutes:
     def __init__(self, fabric: Any, *, aggregated: bool) -> None:
         self.fabric = fabric
         self.aggregated = aggregated
-        self._cache: dict[tuple[Collective, tuple[int, ...]], list[Transfer]] = {}
+        self._cache: dict[tuple[Collective, tuple[int, ...]], list[PairTransfer]] = {}
 
-    def transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
+    def transfers(self, command: Collective, group: tuple[int, ...]) -> list[PairTransfer]:
         """See CollectiveRoutes."""
         key = (command._replace(name=""), group)
         if key not in self._cache:
             self._cache[key] = self._transfers(command, group)
         return self._cache[key]
 
-    def _transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
+    def _transfers(self, command: Collective, group: tuple[int, ...]) -> list[PairTransfer]:
         fabric, kind, sent = self.fabric, command.kind, command.bytes
         if kind != "all-to-all":
             return [(group[0], -1, fabric.ring_class(kind, sent, group), sent)]
@@ -268,7 +268,7 @@ class FabricRoutes:
                 (i, -1, fabric.aggregated_class(kind, sent, group, i, peers), share * len(peers)) for i, peers in flows
             ]
         part = sent / (len(group) - 1)
-        return [(i, j, fabric.pair_class(kind, sent, group, i, j), part) for i, j in pairs(group)]
+        return [(i, j, fabric.pair_class(kind, sent, group, i, j), part) for i, j in member_pairs(group)]
 
     def latency(self, command: Collective) -> float:
         """See CollectiveRoutes."""

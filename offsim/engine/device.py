@@ -6,14 +6,14 @@ from offsim.program.commands import Collective, Copy
 from offsim.program.timeline import Timeline
 
 from .agenda import Agenda, Callback
-from .collective import Channel, Collectives, Meeting
+from .collective import Channel, CollectivesInFlight, Meeting
 from .copy_engine import CopyEngine
 from .fabric import Fabric
 from .folding import FoldedFabric
-from .gpu import GPU
+from .gpu import Multiprocessors
 from .network import Classes, Network
 from .prepared import Prepared
-from .queue import Chunk
+from .queue import IssuedPassage
 
 
 class Device:
@@ -26,7 +26,7 @@ class Device:
         prepared: Prepared,
         fabric: Fabric | FoldedFabric,
         network: Network,
-        collectives: Collectives,
+        collectives: CollectivesInFlight,
         timeline: Timeline,
     ) -> None:
         self.index = index
@@ -38,7 +38,7 @@ class Device:
         self.network = network
         self._collectives = collectives
         self.timeline = timeline
-        self.gpu = GPU(agenda, scenario.node, scenario.simulation, prepared.values)
+        self.gpu = Multiprocessors(agenda, scenario.node, scenario.simulation, prepared.values)
         self.engines = {"H2D": CopyEngine(agenda), "D2H": CopyEngine(agenda)}
         self.kept: dict[str, str] = {}
         """Direction -> the stream that keeps its engine for its next copy."""
@@ -46,7 +46,7 @@ class Device:
         """Its group of each partition of the ranks."""
         self.members: dict[str, tuple[int, ...]] = {}
         """The simulated ranks of each group."""
-        self.at_mark: Callable[[Chunk, int], None] | None = None
+        self.at_mark: Callable[[IssuedPassage, int], None] | None = None
         """Called where the compute stream begins a section (block -1) or a block."""
         self._copies: dict[tuple[str, str], Classes] = {}
         self._channels: dict[tuple[str, str], Channel] = {}

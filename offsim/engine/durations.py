@@ -15,7 +15,7 @@ from .values_in_use import ValuesInUse
 KEY_TILE = 128
 
 
-class Piece(NamedTuple):
+class TimedKernel(NamedTuple):
     """One kernel as the multiprocessors see it."""
 
     kernel_class: str
@@ -25,7 +25,7 @@ class Piece(NamedTuple):
     """Power above idle that it would draw at full clock [W]; 0 without a clock model."""
 
 
-Pieces = tuple[Piece, ...]
+Pieces = tuple[TimedKernel, ...]
 
 
 def kernel_duration(
@@ -117,14 +117,14 @@ class Durations:
             found = self._pieces[id(command.kernels)] = (tuple(map(self._piece, command.kernels)), command.kernels)
         return found[0]
 
-    def _piece(self, kernel: Kernel) -> Piece:
+    def _piece(self, kernel: Kernel) -> TimedKernel:
         seconds = self.of_kernel(kernel)
         clock, values = self._clock, self._values
         demand = kernel_energy(kernel, clock, values) / seconds if clock is not None and seconds > 0 else 0.0
         # Nobody has measured what slows unpacking: it is taken as one more elementwise kernel.
         kernel_class = "elementwise" if kernel.kernel_class == "unpack" else kernel.kernel_class
         self._values.occurs(kernel_class)
-        return Piece(kernel_class, seconds, demand)
+        return TimedKernel(kernel_class, seconds, demand)
 
     def of_command(self, command: Compute) -> float:
         """Seconds of all kernels of a command."""

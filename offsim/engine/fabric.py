@@ -18,10 +18,10 @@ from .interference import collective_slowdowns
 from .values_in_use import ValuesInUse
 
 Usage = dict[int, float]
-Owner = tuple[str | int, ...]
+LinkOwner = tuple[str | int, ...]
 
 
-class Row(NamedTuple):
+class FabricConstraint(NamedTuple):
     """One constraint of the fabric."""
 
     name: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     slowdowns: tuple[tuple[str, float], ...] = ()
     """(aggressor, relative slowdown): the bound shrinks while that kind of copy or collective is active on `rank`."""
     rank: int | None = None
-    owner: Owner = ("node",)
+    owner: LinkOwner = ("node",)
     """Whose it is: ("rank", 3), ("switch", 0), ("socket", 1), or ("between", 0, 1) for a link of two sockets."""
 
 
@@ -64,7 +64,7 @@ class Fabric:
     """Collective weights grow with the number of peers instead of staying constant."""
     values: ValuesInUse = field(default_factory=ValuesInUse)
     """Where it says what it reads of the node."""
-    rows: list[Row] = field(default_factory=list)
+    rows: list[FabricConstraint] = field(default_factory=list)
     classes: list[FlowClass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,14 +89,14 @@ class Fabric:
         name: str,
         kind: str,
         bound: float,
-        owner: Owner,
+        owner: LinkOwner,
         slowdowns: tuple[tuple[str, float], ...] = (),
         rank: int | None = None,
     ) -> int:
         """The index of a row, added on first use."""
         if name not in self._row_index:
             self._row_index[name] = len(self.rows)
-            self.rows.append(Row(name, kind, bound, slowdowns, rank, owner))
+            self.rows.append(FabricConstraint(name, kind, bound, slowdowns, rank, owner))
         return self._row_index[name]
 
     def _use_link(self, usage: Usage, direction: Direction, gpu: int, cost: float = 1.0) -> None:
@@ -104,7 +104,7 @@ class Fabric:
         pcie = self.node.pcie
         rate = pcie.h2d if direction == "H2D" else pcie.d2h
         bound, gamma = self.values.number(rate), self.values.number(pcie.duplex)
-        owner: Owner = ("rank", gpu)
+        owner: LinkOwner = ("rank", gpu)
         _add(usage, self._row(f"{direction} link of gpu {gpu}", f"{direction} link", bound, owner), cost)
         # Both directions together: x_down / C_down + x_up / C_up <= gamma.
         _add(usage, self._row(f"duplex of gpu {gpu}", "duplex", gamma, owner), 1 / bound)

@@ -20,14 +20,14 @@ class SharedRow(NamedTuple):
     """(flow, coefficient) pairs, coefficients positive."""
 
 
-class Shares(NamedTuple):
+class FairRates(NamedTuple):
     """Rates, and for each flow the index of the row that binds it (None: its own cap)."""
 
     rates: list[float]
     binding: list[int | None]
 
 
-def fair_share(weights: Sequence[float], caps: Sequence[float], rows: Sequence[SharedRow]) -> Shares:
+def fair_share(weights: Sequence[float], caps: Sequence[float], rows: Sequence[SharedRow]) -> FairRates:
     """Weighted max-min fair rates [bytes/s].
 
     Two flows over one link of 10, the second capped at 2, get 8 and 2; with weights 3 and 1 and no cap 7.5 and 2.5.
@@ -52,7 +52,7 @@ def fair_share(weights: Sequence[float], caps: Sequence[float], rows: Sequence[S
             binding[flow] = by_row.get(flow)
             rising.discard(flow)
         slack = [row.bound - sum(a * rates[f] for f, a in row.coefficients if f not in rising) for row in rows]
-    return Shares(rates, binding)
+    return FairRates(rates, binding)
 
 
 def _row_level(row: SharedRow, left: float, weights: Sequence[float], rising: set[int]) -> float:

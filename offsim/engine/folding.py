@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from offsim.program.commands import Collective, CollectiveName, Direction, HostMemory
 
-from .collective import Transfer
-from .fabric import Fabric, FlowClass, Owner, Row, Usage
+from .collective import PairTransfer
+from .fabric import Fabric, FabricConstraint, FlowClass, LinkOwner, Usage
 from .sharing import shared_rates
 from .symmetry import Symmetry
 
@@ -30,14 +30,14 @@ class FoldedFabric:
     def __init__(self, fabric: Fabric, symmetry: Symmetry) -> None:
         self.fabric = fabric
         self.symmetry = symmetry
-        self.rows: list[Row] = []
+        self.rows: list[FabricConstraint] = []
         self.represented = symmetry.represented
         """Simulated rank -> how many it stands for."""
         self._stands_for = {symmetry.ranks[rank]: rank for rank in self.represented}
         self._row_class: dict[Hashable, int] = {}
         self._folded_rows: dict[int, tuple[int, Hashable]] = {}
         self._made: dict[Hashable, FlowClass] = {}
-        self._transfer_lists: dict[Hashable, list[Transfer]] = {}
+        self._transfer_lists: dict[Hashable, list[PairTransfer]] = {}
         self._peers: dict[tuple[int, tuple[int, ...]], list[Peers]] = {}
         self._all = self._owners(fabric.ranks)
 
@@ -46,7 +46,7 @@ class FoldedFabric:
         fabric = self.fabric
         switches = {fabric.switch_of(rank) for rank in ranks} - {None}
         sockets = {fabric.socket_of(rank) for rank in ranks}
-        owners: list[Owner] = [("rank", rank) for rank in ranks]
+        owners: list[LinkOwner] = [("rank", rank) for rank in ranks]
         owners += [("switch", switch) for switch in switches if switch is not None]
         owners += [("socket", socket) for socket in sockets]
         owners += [("between", a, b) for a in sockets for b in sockets if a != b]
@@ -61,7 +61,7 @@ class FoldedFabric:
             if key not in self._row_class:
                 self._row_class[key] = len(self.rows)
                 rank = None if row.rank is None else self._stands_for[self.symmetry.ranks[row.rank]]
-                self.rows.append(Row(row.name, row.kind, row.bound, row.slowdowns, rank, row.owner))
+                self.rows.append(FabricConstraint(row.name, row.kind, row.bound, row.slowdowns, rank, row.owner))
             self._folded_rows[number] = (self._row_class[key], look)
         return self._folded_rows[number]
 
@@ -115,7 +115,7 @@ class FoldedFabric:
         """Fixed part of one call [s]."""
         return self.fabric.latency(command.kind)
 
-    def transfers(self, command: Collective, group: tuple[int, ...]) -> list[Transfer]:
+    def transfers(self, command: Collective, group: tuple[int, ...]) -> list[PairTransfer]:
         """The transfers of the simulated ranks of a group, one for each class of pairs."""
         # Two partitions with this very group have equally many like it: as many as there are ranks like its own.
         key = (command.kind, command.bytes, group)
@@ -131,7 +131,7 @@ class FoldedFabric:
         colours = [self.symmetry.groups[number] for number in numbers]
         return colours.count(colours[self.fabric.groups[name].index(group)])
 
-    def _ring(self, kind: CollectiveName, sent: float, group: tuple[int, ...], like: int) -> list[Transfer]:
+    def _ring(self, kind: CollectiveName, sent: float, group: tuple[int, ...], like: int) -> list[PairTransfer]:
         """A ring: one flow for all its members, and for the rings of the groups that look alike."""
         first = self.fabric.ring_class(kind, sent, group)
         usage, own = self._ring_usage(first, like, self._all), self._ring_usage(first, 1, None)
@@ -155,7 +155,7 @@ class FoldedFabric:
             largest[folded] = max(largest.get(folded, 0.0), a)
         return tuple((largest if owners is None else total).items())
 
-    def _pairs(self, kind: CollectiveName, sent: float, group: tuple[int, ...], like: int) -> list[Transfer]:
+    def _pairs(self, kind: CollectiveName, sent: float, group: tuple[int, ...], like: int) -> list[PairTransfer]:
         """An all-to-all: a flow from each simulated rank to one peer of each kind."""
         owners = self._owners(group)
         colours = Counter(self.symmetry.ranks[rank] for rank in group)

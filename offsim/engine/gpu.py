@@ -14,14 +14,14 @@ from offsim.scenario.scenario import Simulation
 from .agenda import Agenda, Alarm, Callback, cancel
 from .clock import ClockState
 from .durations import Pieces
-from .interference import UNSLOWED, Shares, Surroundings, kernel_slowdowns
+from .interference import UNSLOWED, LossShares, Surroundings, kernel_slowdowns
 from .values_in_use import ValuesInUse
 
 LEAST = 1e-13
 """Seconds of a kernel that count as none: less than the clock of a long run can tell apart."""
 
 
-class Work:
+class KernelsInFlight:
     """What a stream has on the multiprocessors: one command's kernels at a time."""
 
     __slots__ = ("finished", "index", "left", "lost", "pieces", "started", "total")
@@ -39,7 +39,7 @@ class Work:
         """Seconds by culprit; None if there are none."""
 
 
-class GPU:
+class Multiprocessors:
     """One GPU's multiprocessors."""
 
     def __init__(self, agenda: Agenda, node: Node, simulation: Simulation, values: ValuesInUse) -> None:
@@ -60,14 +60,14 @@ class GPU:
         self._beside = self._surroundings()
         self._slowing = self.clock is not None
         """Whether anything that slows some kernel is active."""
-        self.running: Work | None = None
-        self.waiting: deque[Work] = deque()
+        self.running: KernelsInFlight | None = None
+        self.waiting: deque[KernelsInFlight] = deque()
         self._since = 0.0
         self._timer: Alarm | None = None
         self._boundary: list[Callback] = []
         self._boundary_timer: Alarm | None = None
 
-    def start(self, work: Work, pieces: Pieces, total: float) -> None:
+    def start(self, work: KernelsInFlight, pieces: Pieces, total: float) -> None:
         """Kernels of so many seconds, which run as soon as the multiprocessors are free."""
         work.pieces, work.total, work.index, work.lost = pieces, total, 0, None
         work.left = pieces[0].seconds if pieces else 0.0
@@ -76,7 +76,7 @@ class GPU:
         else:
             self.waiting.append(work)
 
-    def _run(self, work: Work | None) -> None:
+    def _run(self, work: KernelsInFlight | None) -> None:
         """This is what the multiprocessors do from now on."""
         self.running = work
         now = self._since = self.agenda.now
@@ -157,7 +157,7 @@ class GPU:
             work.index += 1
             work.left = pieces[work.index].seconds if work.index < len(pieces) else 0.0
 
-    def _charge(self, work: Work, shares: Shares, lost: float) -> None:
+    def _charge(self, work: KernelsInFlight, shares: LossShares, lost: float) -> None:
         """So many seconds were lost to these."""
         if work.lost is None:
             work.lost = {}
@@ -199,7 +199,7 @@ class GPU:
             self.running = None
         work.finished()
 
-    def _finish(self, work: Work) -> None:
+    def _finish(self, work: KernelsInFlight) -> None:
         """Account for the kernels done since the last change: all of them, if there was none."""
         if self.clock is None and self._since == work.started:
             work.index, work.lost = len(work.pieces), self._beside.lost(work.pieces)

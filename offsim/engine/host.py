@@ -13,15 +13,15 @@ from typing import Any
 from simpy import Event
 
 from offsim.program.commands import COMPUTE, Command, StreamProgram, Synchronize
-from offsim.program.spans import Window
+from offsim.program.spans import SectionWindow
 
 from .agenda import Alarm, cancel
 from .environment import PromptEnvironment, fire
 from .host_record import HostRecord
 from .issue import Plans
 from .left_out import LeftOut
-from .part_plan import Piece
-from .queue import Chunk, Passed, Place, instant_tolerance
+from .part_plan import IssuedRun
+from .queue import IssuedPassage, Passed, PlaceInQueue, instant_tolerance
 from .rank import Rank
 
 
@@ -47,7 +47,7 @@ class HostThread:
         self.part = 0
         self.piece = 0
         """The piece of the part of the passage that comes next, or is waited in."""
-        self.chunks: list[Chunk] = []
+        self.chunks: list[IssuedPassage] = []
         """The passages of the last two sections."""
         self.passed: list[Passed] = []
         """Every section that it has begun to issue."""
@@ -83,7 +83,7 @@ class HostThread:
             self.number += 1
         yield from self._drain()
 
-    def _issue(self, chunk: Chunk) -> Generator[Event, Any, None]:
+    def _issue(self, chunk: IssuedPassage) -> Generator[Event, Any, None]:
         """Issue a passage, part by part, piece by piece."""
         self.part = 0
         parts, roomy = chunk.plan.parts, self._has_room_for(chunk)
@@ -109,17 +109,17 @@ class HostThread:
                 yield self._arrival(0, (stream, stream.issued))
         self.awaiting = ""
 
-    def _arrival(self, number: int, place: Place) -> Event:
+    def _arrival(self, number: int, place: PlaceInQueue) -> Event:
         """Fires when a place on a stream is reached, the one of that number among those that it waits for."""
         event, (stream, count) = self.env.event(), place
         stream.reached(count, partial(fire, event), note=partial(self._note_reached, number, place))
         return event
 
-    def _note_reached(self, number: int, place: Place) -> None:
+    def _note_reached(self, number: int, place: PlaceInQueue) -> None:
         stream, count = place
         self._reached[number] = stream.reached_at(count)
 
-    def _waits_for(self, place: Place) -> bool:
+    def _waits_for(self, place: PlaceInQueue) -> bool:
         """Whether a place on a stream is reached after its own clock: it may have fallen behind the simulation's."""
         stream, count = place
         if stream.done < count:
@@ -137,7 +137,7 @@ class HostThread:
         """Whether it issues nothing more on its own: all instants of what it has issued are known."""
         return bool(self.awaiting) or self._asleep is not None or self.clock <= self.agenda.now
 
-    def _release(self, chunk: Chunk, piece: Piece) -> None:
+    def _release(self, chunk: IssuedPassage, piece: IssuedRun) -> None:
         """Issue a piece: its commands carry instants from now on."""
         chunk.released[self.part].append(self.clock)
         streams, starts, begins = self.rank.streams, chunk.starts, chunk.plan.begins[self.part]
@@ -148,11 +148,11 @@ class HostThread:
             self.record.work(chunk, self.part, work.number, start, start + work.duration)
         self.clock += piece.cost
 
-    def _place(self, chunk: Chunk, name: str, count: int) -> int:
+    def _place(self, chunk: IssuedPassage, name: str, count: int) -> int:
         """Commands of a stream until `count` of the current part are done, since the start."""
         return chunk.starts[name] + chunk.plan.begins[self.part].get(name, 0) + count
 
-    def _wait(self, places: list[Place], awaiting: Command | str) -> Generator[Event, Any, None]:
+    def _wait(self, places: list[PlaceInQueue], awaiting: Command | str) -> Generator[Event, Any, None]:
         """Wait until places on streams are reached; the wait has begun in the record."""
         self.awaiting = awaiting
         pending = [i for i, (stream, count) in enumerate(places) if stream.done < count]
@@ -166,7 +166,7 @@ class HostThread:
         cause = next(stream.name for (stream, _), at in zip(places, self._reached, strict=True) if at >= last - same)
         self.record.waited(self.clock, cause)
 
-    def _block(self, chunk: Chunk, piece: Piece) -> Generator[Event, Any, None]:
+    def _block(self, chunk: IssuedPassage, piece: IssuedRun) -> Generator[Event, Any, None]:
         """Wait for what a piece's last command waits for."""
         command = chunk.plan.passage[self.part].hook_at(piece.number)
         places = [place for place in self._awaited(chunk, piece) if self._waits_for(place)]
@@ -175,7 +175,7 @@ class HostThread:
             yield from self._wait(places, command)
         self.clock += piece.return_cost
 
-    def _awaited(self, chunk: Chunk, piece: Piece) -> list[Place]:
+    def _awaited(self, chunk: IssuedPassage, piece: IssuedRun) -> list[PlaceInQueue]:
         """The places on this rank's streams that a blocker waits for."""
         streams, command = self.rank.streams, piece.blocker
         if piece.event is not None:
@@ -187,14 +187,14 @@ class HostThread:
         stream = self.rank.stream(command.target if isinstance(command, Synchronize) else command.stream)
         return [(stream, stream.issued)]
 
-    def _has_room_for(self, chunk: Chunk) -> bool:
+    def _has_room_for(self, chunk: IssuedPassage) -> bool:
         """Whether all of a passage fits behind what its streams still have to do, by the host's clock."""
         if self.clock < self.agenda.now:
             return False
         ahead = [(stream.issued - stream.done, chunk.plan.counts[name]) for name, stream in chunk.streams.items()]
         return all(open_ + new <= self.depth for open_, new in ahead)
 
-    def _full(self, chunk: Chunk) -> Place | None:
+    def _full(self, chunk: IssuedPassage) -> PlaceInQueue | None:
         """A stream without room for the next piece, and how many of its commands must be done first."""
         late = self.clock < self.agenda.now
         for name, end in chunk.plan.parts[self.part].pieces[self.piece].ends:
@@ -203,7 +203,7 @@ class HostThread:
                 return stream, count
         return None
 
-    def _make_room(self, chunk: Chunk, place: Place) -> Generator[Event, Any, None]:
+    def _make_room(self, chunk: IssuedPassage, place: PlaceInQueue) -> Generator[Event, Any, None]:
         """Block until so many commands of a stream are done; what drains until the host's own clock counts."""
         if self.clock > self.agenda.now:
             yield self._sleep()
@@ -222,7 +222,7 @@ class HostThread:
         self._asleep = None
         fire(event)
 
-    def move_on(self, chunk: Chunk, blocks: tuple[int, int], times: int) -> None:
+    def move_on(self, chunk: IssuedPassage, blocks: tuple[int, int], times: int) -> None:
         """Take `times` periods, each as long as from one block to another, as done: the host moves on as streams do."""
         parts = times * (blocks[1] - blocks[0])
         # What comes now was released when its like, so many parts before, was.
@@ -263,7 +263,7 @@ class HostThread:
         for passed in self.passed:
             reached = max(passed.compute_end, passed.end)
             self.rank.timeline.windows.append(
-                Window(self.rank.index, passed.section, passed.begin, passed.end, reached)
+                SectionWindow(self.rank.index, passed.section, passed.begin, passed.end, reached)
             )
         self.rank.let_go()
         self.chunks, self.at_begin = [], None

@@ -9,7 +9,7 @@ from offsim.program.spans import SpanKind
 from offsim.program.timeline import Timeline
 
 from .agenda import Agenda
-from .queue import Chunk, instant_tolerance, sooner
+from .queue import IssuedPassage, instant_tolerance, sooner
 
 
 class HostRecord:
@@ -34,12 +34,12 @@ class HostRecord:
         """It begins a section, or ends it."""
         self._entries.append(Edge(section, at + self.agenda.skipped, ends))
 
-    def work(self, chunk: Chunk, part: int, number: int, start: float, end: float) -> None:
+    def work(self, chunk: IssuedPassage, part: int, number: int, start: float, end: float) -> None:
         """It is busy with a command of a part."""
         later = self.agenda.skipped
         self._entries.append(Done("host", chunk.plan.passage, part, number, start + later, end + later))
 
-    def wait(self, chunk: Chunk, part: int, number: int, since: float, name: str = "") -> None:
+    def wait(self, chunk: IssuedPassage, part: int, number: int, since: float, name: str = "") -> None:
         """It begins to wait: in a command of a part, or (named) before it issues what comes next."""
         kind: SpanKind = "host" if name else "blocked"
         real = since + self.agenda.skipped

@@ -13,9 +13,9 @@ from .values_in_use import ValuesInUse
 
 SLOWED_LINKS = ("all-to-all", "all-gather")
 """Victims that are collectives: what slows is the rows of the fabric that they use."""
-Shares = tuple[tuple[str, float], ...]
+LossShares = tuple[tuple[str, float], ...]
 """(culprit, part of the time lost)."""
-UNSLOWED: tuple[float, Shares] = (1.0, ())
+UNSLOWED: tuple[float, LossShares] = (1.0, ())
 
 
 def beside(victim: str, aggressor: str) -> str:
@@ -50,7 +50,7 @@ class Surroundings:
         self.active = active
         self._slowdowns, self._values = slowdowns, values
         self._met: set[int] = set()
-        self.of_class: dict[str, tuple[float, Shares]] = {}
+        self.of_class: dict[str, tuple[float, LossShares]] = {}
         """Kernel class -> (how many times longer, whom that is charged to)."""
         self._rests: dict[int, list[float]] = {}
         self._lost: dict[int, dict[str, float]] = {}

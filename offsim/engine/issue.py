@@ -28,7 +28,7 @@ from offsim.program.commands import (
 
 from .durations import Durations
 from .host_costs import HostCosts
-from .part_plan import Awaited, Item, PartPlan, Place
+from .part_plan import Awaited, Item, PartPlan, PlaceInPart
 
 LONGEST_PERIOD = 8
 """Parts after which a pattern may repeat: prefetching in groups of P blocks repeats after P."""
@@ -96,7 +96,7 @@ class PassagePlan:
         self.parts: list[PartPlan] = []
         self.begins: list[dict[str, int]] = []
         """Per part and stream, commands of the passage before it."""
-        self.records: dict[str, Place] = {}
+        self.records: dict[str, PlaceInPart] = {}
         """The last record of each event, counted from the passage's begin."""
         self.earlier: list[str] = []
         """Events that waits refer to and earlier passages recorded."""

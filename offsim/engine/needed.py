@@ -7,19 +7,19 @@ from collections import Counter
 
 from offsim.program.commands import COMPUTE, Synchronize
 
-from .acts import Act, Acts, SectionActs, Standing
+from .acts import Act, Acts, PassageInSection, SectionActs
 
-Part = tuple[Standing, Acts, dict[str, int]]
+NeededPart = tuple[PassageInSection, Acts, dict[str, int]]
 """A part, with the passage that it stands in and the passage's commands before it."""
 
 
-class Need:
+class NeededWork:
     """The work that has ended when the host and the compute stream are through, and what it needs of earlier sections.
 
     `later`: the need of an equal section that follows; its end counts, too.
     """
 
-    def __init__(self, section: SectionActs, later: "Need | None" = None) -> None:
+    def __init__(self, section: SectionActs, later: "NeededWork | None" = None) -> None:
         self.work: Counter[Act] = Counter()
         """How often each act is needed."""
         self.required: dict[str, int] = {}
@@ -35,14 +35,14 @@ class Need:
         self.complete = self._walk(parts)
         """Whether everything is needed."""
 
-    def _require_for(self, section: SectionActs, later: "Need") -> None:
+    def _require_for(self, section: SectionActs, later: "NeededWork") -> None:
         """What a section that follows depends on."""
         for stream in section.counts if later.all_before else later.required:
             self._require((stream, section.counts.get(stream, 0)))
         for event in later.events:
             self._require(section.recorded.get(event, event))
 
-    def _walk(self, parts: list[Part]) -> bool:
+    def _walk(self, parts: list[NeededPart]) -> bool:
         """Backwards through all parts; whether all work is needed."""
         left, missing = len(parts), 0
         while left and not self._covers(parts[left - 1]):
@@ -56,7 +56,7 @@ class Need:
                 self._wait(part, act)
         return not missing
 
-    def _covers(self, part: Part) -> bool:
+    def _covers(self, part: NeededPart) -> bool:
         """Whether all that was issued up to the end of a part is needed."""
         passage, acts, begins = part
         required, counts = self.required, acts.counts
@@ -65,7 +65,7 @@ class Need:
                 return False
         return True
 
-    def _part(self, part: Part) -> int:
+    def _part(self, part: NeededPart) -> int:
         """Backwards through a part; how much work is not needed."""
         passage, acts, begins = part
         missing = 0
@@ -83,7 +83,7 @@ class Need:
                     missing += 1
         return missing
 
-    def _wait(self, part: Part, act: Act) -> None:
+    def _wait(self, part: NeededPart, act: Act) -> None:
         """What a stream waits for in a wait, or the host in a synchronisation, is needed."""
         passage, _, begins = part
         if act.awaited is not None:

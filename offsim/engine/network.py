@@ -11,7 +11,7 @@ from math import inf
 from typing import Protocol
 
 from .agenda import Agenda, Alarm, cancel
-from .fabric import Row
+from .fabric import FabricConstraint
 from .sharing import ClassRate, Delays, Rates
 from .values_in_use import ValuesInUse
 
@@ -25,7 +25,7 @@ class Classes:
         self.indices = indices
 
 
-class Share:
+class BatchRate:
     """What the flows of a batch get while a given set is active: all the same rate."""
 
     __slots__ = ("classes", "delayed", "delays", "rate")
@@ -38,7 +38,7 @@ class Share:
         self.delayed = any(delays)
 
 
-class Owner(Protocol):
+class FlowOwner(Protocol):
     """Whoever started flows."""
 
     def ended(self, batch: "Batch") -> None:
@@ -51,15 +51,15 @@ class Batch:
 
     __slots__ = ("classes", "finish", "history", "left", "owner", "share", "since")
 
-    def __init__(self, classes: Classes, bytes_: float, owner: Owner | None, now: float) -> None:
+    def __init__(self, classes: Classes, bytes_: float, owner: FlowOwner | None, now: float) -> None:
         self.classes = classes
         self.left = bytes_
         """Bytes of each flow."""
         self.owner = owner
-        self.share: Share | None = None
+        self.share: BatchRate | None = None
         self.since = now
         self.finish = inf
-        self.history: tuple[tuple[Share, float], ...] = ()
+        self.history: tuple[tuple[BatchRate, float], ...] = ()
         """What it got, for how many seconds, where somebody delayed it."""
 
     def advance(self, now: float) -> None:
@@ -99,7 +99,7 @@ class Sharing:
         """By the classes that start."""
         self.with_less: dict[Classes, Sharing] = {}
         """By the classes that end."""
-        self.shares: dict[Classes, tuple[Share, ...]] = {}
+        self.shares: dict[Classes, tuple[BatchRate, ...]] = {}
         """By the classes of a batch: one, or one for each part that it falls into."""
 
 
@@ -107,7 +107,12 @@ class Network:
     """All flows of the simulated ranks: rates change when a flow starts or ends, once per instant."""
 
     def __init__(
-        self, agenda: Agenda, rows: list[Row], *, contention: bool = True, values: ValuesInUse | None = None
+        self,
+        agenda: Agenda,
+        rows: list[FabricConstraint],
+        *,
+        contention: bool = True,
+        values: ValuesInUse | None = None,
     ) -> None:
         self.agenda = agenda
         self.rates = Rates(rows, values or ValuesInUse(), contention=contention)
@@ -117,7 +122,7 @@ class Network:
         self._classes: dict[tuple[int, ...], Classes] = {}
         self._together: dict[tuple[Classes, Classes], Classes] = {}
         self._known: dict[frozenset[tuple[int, int]], Sharing] = {}
-        self._shares: dict[tuple[Classes, float, tuple[Delays, ...]], Share] = {}
+        self._shares: dict[tuple[Classes, float, tuple[Delays, ...]], BatchRate] = {}
         self._active = self._sharing({})
         self._timer: Alarm | None = None
         self._timer_at = -1.0
@@ -134,7 +139,7 @@ class Network:
             found = self._classes[indices] = Classes(indices)
         return found
 
-    def start(self, classes: Classes, bytes_: float, owner: Owner) -> Batch:
+    def start(self, classes: Classes, bytes_: float, owner: FlowOwner) -> Batch:
         """Transfers of so many bytes each that begin now, of these classes, which have been introduced.
 
         `owner` is told of each part of the batch whose last byte has arrived.
@@ -242,7 +247,7 @@ class Network:
                 batch.advance(now)
                 self.batches += [batch.part(share.classes) for share in shares]
 
-    def _shares_of(self, classes: Classes) -> tuple[Share, ...]:
+    def _shares_of(self, classes: Classes) -> tuple[BatchRate, ...]:
         """What a batch of these classes gets now, in parts of one rate each."""
         active = self._active
         rates = active.rates = active.rates or self.rates.of(active.counts)
@@ -252,7 +257,7 @@ class Network:
         shares = []
         for rate, part in parts.items():
             key = (self.classes(tuple(part)), rate, tuple([rates[index].delays for index in part]))
-            shares.append(self._shares.setdefault(key, Share(*key)))
+            shares.append(self._shares.setdefault(key, BatchRate(*key)))
         found = active.shares[classes] = tuple(shares)
         return found
 

@@ -24,16 +24,16 @@ from offsim.program.commands import (
 from .durations import Durations, Pieces
 from .host_costs import HostCosts
 
-Place = tuple[str, int]
+PlaceInPart = tuple[str, int]
 """A stream and how many of its commands have been done, counted from the begin of a part (it may be negative)."""
-Awaited = Place | int
+Awaited = PlaceInPart | int
 """The record that a wait refers to; or, where an earlier passage recorded it, which of the passage's earlier events."""
 KERNELS: Final = 0
 RECORD: Final = 1
 WAIT: Final = 2
 COPY: Final = 3
 COLLECTIVE: Final = 4
-KINDS: dict[type, int] = {Compute: KERNELS, Record: RECORD, Wait: WAIT, Copy: COPY, Collective: COLLECTIVE}
+COMMAND_KINDS: dict[type, int] = {Compute: KERNELS, Record: RECORD, Wait: WAIT, Copy: COPY, Collective: COLLECTIVE}
 """What a command on a stream is."""
 
 
@@ -44,7 +44,7 @@ class Item:
 
     def __init__(self, command: Command, number: int, piece: int, offset: float) -> None:
         self.command = command
-        self.kind = KINDS[type(command)]
+        self.kind = COMMAND_KINDS[type(command)]
         self.number = number
         """Which of its part's commands."""
         self.piece = piece
@@ -67,7 +67,7 @@ class HostSpan(NamedTuple):
     duration: float
 
 
-class Piece:
+class IssuedRun:
     """Commands that the host issues one after the other without blocking, except at the end."""
 
     __slots__ = ("blocker", "cost", "ends", "event", "number", "return_cost", "work")
@@ -75,7 +75,7 @@ class Piece:
     def __init__(
         self,
         cost: float,
-        ends: tuple[Place, ...],
+        ends: tuple[PlaceInPart, ...],
         work: tuple[HostSpan, ...],
         blocker: Synchronize | Copy | None,
         number: int,
@@ -104,7 +104,7 @@ class PartPlan:
     ) -> None:
         self.part, self.awaited, self.like = part, awaited, like
         self.items: dict[str, list[Item]] = {}
-        self.pieces: list[Piece] = []
+        self.pieces: list[IssuedRun] = []
         self._awaited, self._costs, self._durations, self._longest = iter(awaited), costs, durations, longest
         self._open()
         own = part.template.commands if part.template is not None else ()
@@ -151,7 +151,7 @@ class PartPlan:
             return
         ends = tuple((stream, len(self.items[stream])) for stream in self._added)
         return_cost = self._costs.of(blocker) if isinstance(blocker, Synchronize) else 0.0
-        piece = Piece(self._offset, ends, tuple(self._work), blocker, number, return_cost)
+        piece = IssuedRun(self._offset, ends, tuple(self._work), blocker, number, return_cost)
         if isinstance(blocker, Synchronize) and blocker.scope == "event":
             piece.event = next(self._awaited)
         self.pieces.append(piece)

@@ -18,7 +18,7 @@ Label = tuple[Part, int]
 """A command by its part and its number there."""
 NO_END = 10**9
 """More commands than any program has."""
-Place = tuple["Queue", int]
+PlaceInQueue = tuple["Queue", int]
 """A stream and how many of its commands have then been done since the start."""
 
 
@@ -50,7 +50,7 @@ class Passed:
         return True
 
 
-class Chunk:
+class IssuedPassage:
     """A passage as it is issued to a rank's streams: its plan, and when its pieces were released."""
 
     __slots__ = ("earlier", "first", "number", "passed", "plan", "released", "starts", "streams")
@@ -68,7 +68,7 @@ class Chunk:
         """Those that it has commands for."""
         self.starts = {name: stream.issued for name, stream in streams.items()}
         """Per stream, commands before this passage."""
-        self.earlier: list[Place | None] = []
+        self.earlier: list[PlaceInQueue | None] = []
         """The records of the events that this passage waits for and earlier ones recorded; None if there was none."""
         self.released: list[list[float]] = []
         """Per part, the host's clock at which each of its pieces began to be issued."""
@@ -106,7 +106,7 @@ class Chunk:
         """Whether all events have fired that it waits for and earlier passages recorded."""
         return all(place is None or place[0].done >= place[1] for place in self.earlier)
 
-    def recorded(self, part: int, awaited: Awaited) -> Place | None:
+    def recorded(self, part: int, awaited: Awaited) -> PlaceInQueue | None:
         """What a wait in this part refers to: a place on a stream; None if the event was never recorded."""
         if isinstance(awaited, int):
             return self.earlier[awaited]
@@ -119,7 +119,7 @@ class Ahead:
 
     __slots__ = ("chunk", "end", "items", "parts", "passage", "released", "start")
 
-    def __init__(self, chunk: Chunk, stream: str) -> None:
+    def __init__(self, chunk: IssuedPassage, stream: str) -> None:
         self.chunk = chunk
         self.passage = chunk.plan.passage
         self.items = chunk.plan.items[stream]
@@ -179,7 +179,7 @@ class Queue:
         self._awaited = NO_END
         """The first place that somebody waits for."""
 
-    def append(self, chunk: Chunk) -> None:
+    def append(self, chunk: IssuedPassage) -> None:
         """A passage's commands: they start as its pieces are released."""
         self.ahead.append(Ahead(chunk, self.name))
 

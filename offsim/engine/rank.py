@@ -2,7 +2,7 @@
 
 from offsim.program.timeline import Timeline
 
-from .collective import Collectives
+from .collective import CollectivesInFlight
 from .device import Device
 from .environment import PromptEnvironment
 from .fabric import Fabric
@@ -10,7 +10,7 @@ from .folding import FoldedFabric
 from .issue import PassagePlan
 from .network import Network
 from .prepared import Prepared
-from .queue import Chunk, Passed, Place
+from .queue import IssuedPassage, Passed, PlaceInQueue
 from .stream import Stream
 
 
@@ -24,13 +24,13 @@ class Rank(Device):
         prepared: Prepared,
         fabric: Fabric | FoldedFabric,
         network: Network,
-        collectives: Collectives,
+        collectives: CollectivesInFlight,
         timeline: Timeline,
     ) -> None:
         super().__init__(env.agenda, index, prepared, fabric, network, collectives, timeline)
         self.env = env
         self.streams: dict[str, Stream] = {}
-        self._issued: dict[int, Chunk] = {}
+        self._issued: dict[int, IssuedPassage] = {}
         """Of every plan the latest passage, in order of issue."""
 
     def stream(self, name: str) -> Stream:
@@ -40,20 +40,20 @@ class Rank(Device):
             found = self.streams[name] = Stream(self.env, name, self)
         return found
 
-    def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> Chunk:
+    def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> IssuedPassage:
         """A passage that the host begins to issue: its commands are put on the streams, not yet released."""
-        chunk = Chunk(plan, passed, number, {name: self.stream(name) for name in plan.items}, first=first)
+        chunk = IssuedPassage(plan, passed, number, {name: self.stream(name) for name in plan.items}, first=first)
         chunk.earlier = [self._record(event) for event in plan.earlier]
         for stream in chunk.streams.values():
             stream.append(chunk)
         return chunk
 
-    def end_passage(self, chunk: Chunk) -> None:
+    def end_passage(self, chunk: IssuedPassage) -> None:
         """All of a passage has been issued: later ones may wait for what it recorded."""
         self._issued.pop(id(chunk.plan), None)
         self._issued[id(chunk.plan)] = chunk
 
-    def _record(self, event: str) -> Place | None:
+    def _record(self, event: str) -> PlaceInQueue | None:
         """The latest record of an event, in earlier passages."""
         for chunk in reversed(self._issued.values()):
             if event in chunk.plan.records:

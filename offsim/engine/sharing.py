@@ -7,7 +7,7 @@ transfers of its collective around) is charged to the flows that use the row tha
 from collections import Counter
 from typing import NamedTuple
 
-from .fabric import FlowClass, Row
+from .fabric import FabricConstraint, FlowClass
 from .fair_share import SharedRow, fair_share
 from .interference import beside
 from .values_in_use import ValuesInUse
@@ -26,7 +26,7 @@ class ClassRate(NamedTuple):
 class Rates:
     """The rates of any set of flows over the rows of one fabric."""
 
-    def __init__(self, rows: list[Row], values: ValuesInUse, *, contention: bool) -> None:
+    def __init__(self, rows: list[FabricConstraint], values: ValuesInUse, *, contention: bool) -> None:
         self.rows, self._values = rows, values
         self.contention = contention
         self._classes: dict[int, FlowClass] = {}
@@ -110,7 +110,9 @@ class Rates:
         return [(who, part / total) for who, part in use.items() if part > 0] if total > 0 else [("itself", 1.0)]
 
 
-def shared_rates(rows: list[Row], active: Counter[FlowClass]) -> tuple[list[float], list[int | None], list[int]]:
+def shared_rates(
+    rows: list[FabricConstraint], active: Counter[FlowClass]
+) -> tuple[list[float], list[int | None], list[int]]:
     """Rates and binding rows of classes (in order of index), and which fabric row each solver row is."""
     classes = sorted(active, key=lambda c: c.index)
     there = {active for c in classes for active in c.active_as}
@@ -123,7 +125,7 @@ def shared_rates(rows: list[Row], active: Counter[FlowClass]) -> tuple[list[floa
     return shares.rates, shares.binding, list(used)
 
 
-def _bound(row: Row, there: set[tuple[int, str]]) -> float:
+def _bound(row: FabricConstraint, there: set[tuple[int, str]]) -> float:
     """A row's bound, smaller while an interfering copy or collective is active on its rank."""
     bound = row.bound
     for aggressor, slowdown in row.slowdowns:

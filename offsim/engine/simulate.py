@@ -6,7 +6,7 @@ from offsim.program.timeline import Timeline
 from offsim.scenario.scenario import Scenario
 
 from .agenda import Agenda
-from .collective import Collectives, FabricRoutes
+from .collective import CollectivesInFlight, FabricRoutes
 from .environment import PromptEnvironment
 from .garbage import no_garbage_collection
 from .host import HostThread
@@ -63,7 +63,7 @@ def _run(
     used = folded or fabric
     network = Network(agenda, used.rows, contention=scenario.simulation.contention, values=prepared.values)
     routes = folded or FabricRoutes(fabric, aggregated=aggregated)
-    collectives = Collectives(agenda, network, routes)
+    collectives = CollectivesInFlight(agenda, network, routes)
     represented = dict.fromkeys(range(program.ranks), 1) if folded is None else folded.represented
     simulated = sorted(represented)
     timeline = Timeline(program.ranks, {rank: represented[rank] for rank in simulated})

@@ -18,7 +18,7 @@ from offsim.program.timeline import Timeline
 from .block_skips import BlockSkips
 from .host import HostThread
 from .network import Network
-from .queue import Chunk
+from .queue import IssuedPassage
 from .step_skips import StepSkips
 
 
@@ -38,7 +38,7 @@ class SteadyState:
         self._steps = StepSkips(program, network, timeline, hosts) if steps else None
         self._blocks = BlockSkips(network, timeline, hosts) if blocks else None
 
-    def at_mark(self, chunk: Chunk, block: int) -> None:
+    def at_mark(self, chunk: IssuedPassage, block: int) -> None:
         """A section (block -1) or a block of it begins on the compute stream."""
         if block >= 0:
             if self._blocks is not None:

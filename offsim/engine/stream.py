@@ -16,11 +16,11 @@ from .agenda import Alarm, cancel
 from .collective import LastTransfer, Meeting
 from .device import Device, nothing
 from .environment import PromptEnvironment
-from .gpu import Work
+from .gpu import KernelsInFlight
 from .left_out import CaughtUpLateError
 from .network import Batch
 from .part_plan import KERNELS, RECORD, WAIT, Item
-from .queue import Ahead, Chunk, Queue, instant_tolerance
+from .queue import Ahead, IssuedPassage, Queue, instant_tolerance
 
 
 class Stream(Queue):
@@ -37,13 +37,13 @@ class Stream(Queue):
         self._journal = device.timeline.journal
         self._tracks: dict[str, Track] = {}
         self._marks = name == COMPUTE and device.at_mark is not None
-        self._in: Chunk | None = None
+        self._in: IssuedPassage | None = None
         self._in_part = -1
         """The part that it is in, of a stream with marks."""
         self._began = 0.0
         """When the head got its copy engine, or its multiprocessors for a collective."""
         self._command: Copy | Collective | None = None
-        self._work = Work(self._computed)
+        self._work = KernelsInFlight(self._computed)
         self._batch: Batch | None = None
         self._meeting: Meeting | None = None
         self._arrival: Event | None = None
@@ -54,7 +54,7 @@ class Stream(Queue):
 
     def let_go(self) -> None:
         """Forget everybody who knows this stream."""
-        self._work, self._arrival, self._rest, self._in = Work(nothing), None, None, None
+        self._work, self._arrival, self._rest, self._in = KernelsInFlight(nothing), None, None, None
         self._issue = None
         self._waiters, self.ahead = [], []
         self.process = None

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from offsim.program.commands import Collective, CollectiveName, StreamProgram, passages_of
 from offsim.program.groups import Partition
 
-from .fabric import Fabric, FlowClass, Owner
+from .fabric import Fabric, FlowClass, LinkOwner
 
 REFERENCE_BYTES = 1e8
 """Size at which rings are looked at: routes don't depend on it."""
@@ -39,7 +39,7 @@ class Symmetry(NamedTuple):
     represented: dict[int, int]
     """One rank of each colour -> how many it stands for."""
 
-    def colour(self, owner: Owner) -> Hashable:
+    def colour(self, owner: LinkOwner) -> Hashable:
         """What rows of owners that look alike have in common."""
         kind, *numbers = owner
         if kind == "node":
@@ -59,7 +59,7 @@ class Around(NamedTuple):
     """Bounds of each one's uplink."""
     sockets: tuple[tuple[float, float, float], ...]
     """Bounds of each one's memory."""
-    rings: frozenset[tuple[Owner, RingUse]]
+    rings: frozenset[tuple[LinkOwner, RingUse]]
 
     @property
     def groups(self) -> dict[GroupNumber, tuple[int, ...]]:
@@ -171,9 +171,9 @@ def collective_calls(program: StreamProgram) -> list[tuple[CollectiveName, str]]
     return sorted(found)
 
 
-def _ring_use(fabric: Fabric, calls: list[tuple[CollectiveName, str]]) -> dict[Owner, RingUse]:
+def _ring_use(fabric: Fabric, calls: list[tuple[CollectiveName, str]]) -> dict[LinkOwner, RingUse]:
     """What rings use of each owner's rows."""
-    use: dict[Owner, list[tuple[str, str, float]]] = {}
+    use: dict[LinkOwner, list[tuple[str, str, float]]] = {}
     for name, ring in _rings(fabric, calls):
         for row, a in ring.usage:
             one = fabric.rows[row]
@@ -192,7 +192,7 @@ def _rings(fabric: Fabric, calls: list[tuple[CollectiveName, str]]) -> list[tupl
     ]
 
 
-def _sockets_in_doubt(around: Around, found: Symmetry, rings: dict[Owner, RingUse]) -> bool:
+def _sockets_in_doubt(around: Around, found: Symmetry, rings: dict[LinkOwner, RingUse]) -> bool:
     """Whether links between sockets that look alike carry different flows."""
     socket_of = dict(around.socket_of)
     used = sorted(set(socket_of.values()))

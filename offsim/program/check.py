@@ -42,7 +42,7 @@ class Problem(NamedTuple):
     message: str
 
 
-Work = Compute | Collective | Copy
+UsesBuffers = Compute | Collective | Copy
 """What uses buffers."""
 Uses = dict[tuple[str, Piece], tuple[int, str]]
 """Stream and piece -> tick of its last command that uses that memory, and the buffer that it knows the memory as."""
@@ -214,7 +214,7 @@ class _Check:
             if (stream, WHOLE) not in pool or pool[stream, WHOLE][0] < use[0]:
                 pool[stream, WHOLE] = use
 
-    def _use(self, work: Work, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
+    def _use(self, work: UsesBuffers, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
         """Check a command against all before it, then note what it uses."""
         piece = WHOLE if work.__class__ is Compute else work.piece  # type: ignore[union-attr]
         read = [buffer for name in reads if (buffer := self._find(work, "reads", name))]
@@ -233,14 +233,14 @@ class _Check:
             buffer.copied = work.__class__ is Copy
             buffer.uses[stream, piece] = (tick, buffer.allocate.buffer)
 
-    def _find(self, work: Work, verb: str, name: str) -> Buffer | None:
+    def _find(self, work: UsesBuffers, verb: str, name: str) -> Buffer | None:
         buffer = self.live.get(name)
         if buffer is None:
             state = "after it was freed" if name in self._freed else "which was never allocated"
             self._report(f"{_title(work)} {verb} buffer {name!r}, {state}")
         return buffer
 
-    def _check_read(self, work: Work, buffer: Buffer, piece: Piece) -> None:
+    def _check_read(self, work: UsesBuffers, buffer: Buffer, piece: Piece) -> None:
         what = f"reads buffer {buffer.allocate.buffer!r}"
         lacking = buffer.lacks(piece)
         if lacking and (buffer.written or buffer.section.use.kind != "load"):
@@ -250,7 +250,7 @@ class _Check:
             if _overlap(written, piece) and self._order.clock(work.stream).get(writer, 0) < tick:
                 self._report(f"{_title(work)} {what} without waiting for stream {writer!r}, which writes it")
 
-    def _check_write(self, work: Work, buffer: Buffer, piece: Piece) -> None:
+    def _check_write(self, work: UsesBuffers, buffer: Buffer, piece: Piece) -> None:
         clock, name = self._order.clock(work.stream), buffer.allocate.buffer
         for (user, part), (tick, used) in buffer.uses.items():
             if clock.get(user, 0) >= tick or not _overlap(part, piece):
@@ -260,5 +260,5 @@ class _Check:
             self._report(f"{_title(work)} {what}")
 
 
-def _title(work: Work) -> str:
+def _title(work: UsesBuffers) -> str:
     return f"{work.__class__.__name__.lower()} {work.name!r} on stream {work.stream!r}"

@@ -294,8 +294,7 @@ class StreamProgram(NamedTuple):
 
     def step_number(self, step: int, request: int = 0) -> int:
         """The number of the section that is a denoising step of a request."""
-        uses = [(section.use.request, section.use.step) for section in self.sections]
-        return uses.index((request, step))
+        return [(section.use.request, section.use.step) for section in self.sections].index((request, step))
 
 
 def stream_of(command: Command | Template) -> str | None:

@@ -62,14 +62,14 @@ class Again(NamedTuple):
         return waiting is not None and (first.part + self.parts, first.number) == (waiting.part, waiting.number)
 
 
-Entry = Done | Edge | Again
+TrackEntry = Done | Edge | Again
 
 
 class HostTrack:
     """What the host thread of one rank did."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[TrackEntry] = []
 
     def spans(self, rank: int) -> Iterator[Span]:
         """All that it did, in order."""

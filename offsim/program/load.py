@@ -7,7 +7,16 @@ from typing import Any
 
 from offsim.scenario.documents import plain_document
 from offsim.scenario.faults import Place
-from offsim.scenario.load import KINDS, MAPPING, SECTIONS, Kinds, convert, read_document, scenario_tables, section_table
+from offsim.scenario.load import (
+    MAPPING,
+    SECTION_TYPES,
+    SECTIONS,
+    Kinds,
+    convert,
+    read_document,
+    scenario_tables,
+    section_table,
+)
 from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check_layout, refuse
 from offsim.scenario.wording import file_name
 
@@ -59,7 +68,7 @@ def parse_scenario(raw: dict[str, Any], path: Path) -> Scenario:
 @cache
 def section_kinds() -> Kinds:
     """The type of every section of a scenario."""
-    return {section: KINDS.get(section, policy_types()) for section in SECTIONS}
+    return {section: SECTION_TYPES.get(section, policy_types()) for section in SECTIONS}
 
 
 def inherited_tables(raw: dict[str, Any], path: Path) -> dict[str, Any]:

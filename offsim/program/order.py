@@ -7,7 +7,7 @@ it learnt to every stream, since later commands are issued later.
 
 from .commands import Synchronize
 
-Clock = dict[str, int]
+StreamClock = dict[str, int]
 """Stream -> how many of its commands have ended; streams that aren't named have none."""
 
 
@@ -15,11 +15,11 @@ class Order:
     """The order of the commands issued so far."""
 
     def __init__(self) -> None:
-        self._host: Clock = {}
-        self._streams: dict[str, Clock] = {}
-        self._events: dict[str, Clock] = {}
+        self._host: StreamClock = {}
+        self._streams: dict[str, StreamClock] = {}
+        self._events: dict[str, StreamClock] = {}
 
-    def clock(self, stream: str) -> Clock:
+    def clock(self, stream: str) -> StreamClock:
         """What has ended when the next command of `stream` starts."""
         clock = self._streams.get(stream)
         if clock is None:
@@ -62,13 +62,13 @@ class Order:
         """The host waits until a stream is empty."""
         self._block(self.clock(stream))
 
-    def _block(self, until: Clock) -> None:
+    def _block(self, until: StreamClock) -> None:
         _merge(self._host, until)
         for clock in self._streams.values():
             _merge(clock, self._host)
 
 
-def _merge(clock: Clock, other: Clock) -> None:
+def _merge(clock: StreamClock, other: StreamClock) -> None:
     """Raise `clock` to at least `other`, entry by entry."""
     for stream, tick in other.items():
         if clock.get(stream, 0) < tick:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from .repeats import Repeat
-from .spans import Window
+from .spans import SectionWindow
 
 
 class SectionIndex:
     """Windows and repeats of a record by section; for as many as there are now, since both only grow."""
 
-    def __init__(self, windows: Sequence[Window], repeats: Sequence[Repeat]) -> None:
+    def __init__(self, windows: Sequence[SectionWindow], repeats: Sequence[Repeat]) -> None:
         self.size = (len(windows), len(repeats))
         self.windows = {(window.rank, window.section): window for window in windows}
         self.earlier: dict[tuple[int, int], float] = {}
@@ -28,5 +28,5 @@ class SectionIndex:
                 self.within.setdefault(repeat.section, []).append(repeat)
 
 
-def _section(window: Window) -> int:
+def _section(window: SectionWindow) -> int:
     return window.section

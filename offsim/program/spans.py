@@ -34,7 +34,7 @@ class Span(NamedTuple):
         return sum(seconds for _, seconds in self.delays)
 
 
-class Window(NamedTuple):
+class SectionWindow(NamedTuple):
     """One section on one rank: host clock at its start and end, and when its compute stream had done it all."""
 
     rank: int
@@ -68,7 +68,7 @@ class Named(NamedTuple):
         return self.name
 
 
-Row = tuple[Track, Part | Named, int, float, float, float, Delayed]
+JournalRow = tuple[Track, Part | Named, int, float, float, float, Delayed]
 """A span as it was noted: track, part, number (which name it as `part.name_at(number)`), start, end, bytes, delays."""
 
 FIELDS = 7
@@ -100,7 +100,7 @@ class Journal:
             lost = delays if isinstance(delays, tuple) else delays.delays()
             yield Span(rank, name, kind, part.name_at(number), start, end, bytes_, lost, cause)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[JournalRow]:
         """All spans as they were noted."""
         return zip(*[iter(self.spans)] * FIELDS, strict=True)
 

@@ -34,7 +34,7 @@ HOST = "host"
 """Stands in the stream column of what is not put on a stream."""
 
 
-class Line(NamedTuple):
+class ProgramLine(NamedTuple):
     """One command: `verb object` says what is done to what, `numbers` how much of it."""
 
     stream: str
@@ -91,19 +91,19 @@ def _names(sections: list[Section]) -> str:
     return f"step {first}" if first == last else f"step {first}..{last}"
 
 
-def _compact(line: Line, width: int) -> str:
+def _compact(line: ProgramLine, width: int) -> str:
     return f"  {line.stream:{width}} | {line.verb} {line.object}".rstrip()
 
 
-def _full(line: Line, width: int, verb_width: int) -> str:
+def _full(line: ProgramLine, width: int, verb_width: int) -> str:
     details = f"{line.object}: {line.numbers}" if line.object and line.numbers else line.object + line.numbers
     return f"  {line.stream:{width}} | {line.verb:{verb_width}} | {details}".rstrip()
 
 
-def line_of(command: Command) -> Line:
+def line_of(command: Command) -> ProgramLine:
     """One command in words."""
     verb, what, numbers = _DESCRIBE[command.__class__](command)
-    return Line(*map(one_line, (stream_of(command) or HOST, verb, what, numbers)))
+    return ProgramLine(*map(one_line, (stream_of(command) or HOST, verb, what, numbers)))
 
 
 Words = tuple[str, str, str]

@@ -13,7 +13,7 @@ from .commands import StreamProgram
 from .host_track import HostTrack
 from .repeats import Boundary, Repeat, boundary_of, repetitions
 from .section_index import SectionIndex
-from .spans import Journal, Named, Row, Span, Window
+from .spans import Journal, JournalRow, Named, SectionWindow, Span
 
 MOST_SPANS = 4_000_000
 """That a simulation notes, each in about 100 bytes. The catalogue's scenarios, steps left out, note 100 to 330."""
@@ -31,7 +31,7 @@ class Timeline:
     journal: Journal = field(default_factory=Journal)
     hosts: dict[int, HostTrack] = field(default_factory=dict)
     """Of simulated ranks, all that their host threads did; spans of a host have only what that waited for."""
-    windows: list[Window] = field(default_factory=list)
+    windows: list[SectionWindow] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
     measured: dict[tuple[int, str], float] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Timeline:
     def spans(self, spans: list[Span]) -> None:
         self.named = spans
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[JournalRow]:
         """All spans of the record, without looking up names and delays."""
         yield from self.journal.rows()
         for rank, track, kind, name, start, end, bytes_, delays, cause in self.named:
@@ -74,7 +74,7 @@ class Timeline:
     def instants(self, instants: dict[tuple[int, str], float]) -> None:
         self.measured = instants
 
-    def window(self, rank: int, section: int) -> Window:
+    def window(self, rank: int, section: int) -> SectionWindow:
         """The window in the record that stands for a section: its own, or the one it repeats."""
         recorded = self.recorded_section(section)
         return self._by_section().windows[rank, recorded]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from offsim.scenario.scenario import RefusedScenario, Scenario, check_layout
 
 Mode = Literal["sequential", "batched", "split", "none"]
-Layout = tuple[str, int, int]
+RankLayout = tuple[str, int, int]
 """How guidance runs, sequence parallel degree, GPUs."""
 
 
@@ -26,14 +26,14 @@ class Way(NamedTuple):
 
 def ways(scenario: Scenario) -> list[Way]:
     """Every way that a real system could run; the one that was asked for first, if it is one of them."""
-    found: dict[Layout, Scenario] = {}
+    found: dict[RankLayout, Scenario] = {}
     for way in (scenario, *_others(scenario)):
         if _layout(way) not in found and _legal(way):
             found[_layout(way)] = way
     return [Way(way, "" if way is scenario else _words(way, scenario)) for way in found.values()]
 
 
-def _layout(scenario: Scenario) -> Layout:
+def _layout(scenario: Scenario) -> RankLayout:
     return scenario.workload.cfg_mode(scenario.model), scenario.ulysses, scenario.workload.gpus
 
 

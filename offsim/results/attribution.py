@@ -10,14 +10,13 @@ import re
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
+from offsim.engine.sharing import Delays
 from offsim.program.commands import COMPUTE
-from offsim.program.spans import Row
+from offsim.program.spans import JournalRow
 
 COPY_KINDS = ("H2D", "D2H")
-HOST = "host"
+NOTHING_ISSUED = "host"
 """Among waits: nothing was issued."""
-Delays = tuple[tuple[str, float], ...]
-"""(culprit, seconds)."""
 
 
 class Losses(NamedTuple):
@@ -38,15 +37,15 @@ class RankTracks:
     """The spans of one rank by track, for looking up what happened when."""
 
     def __init__(self) -> None:
-        self.tracks: dict[str, list[Row]] = {}
+        self.tracks: dict[str, list[JournalRow]] = {}
         self._starts: dict[str, list[float]] = {}
         self._ends: dict[str, list[float]] = {}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: JournalRow) -> None:
         """One more; all before any is looked up."""
         self.tracks.setdefault(row[0][1], []).append(row)
 
-    def within(self, track: str, start: float, end: float) -> list[Row]:
+    def within(self, track: str, start: float, end: float) -> list[JournalRow]:
         """Spans of a track that overlap [start, end)."""
         if track not in self.tracks:
             return []
@@ -57,7 +56,7 @@ class RankTracks:
         return self.tracks[track][bisect_right(self._ends[track], start) : bisect_left(self._starts[track], end)]
 
 
-def _start(row: Row) -> float:
+def _start(row: JournalRow) -> float:
     return row[3]
 
 
@@ -70,9 +69,9 @@ class Attribution:
     def __init__(self, tracks: RankTracks) -> None:
         self.tracks = tracks
         self._times = 1
-        self._charged: list[tuple[Row, Delays, float]] = []
+        self._charged: list[tuple[JournalRow, Delays, float]] = []
         """(who waited, for whom; how long others held that up; part of it)."""
-        self._waited: list[tuple[Row | None, float]] = []
+        self._waited: list[tuple[JournalRow | None, float]] = []
         """(work, or None for the host; seconds)."""
         self._compute = self._copy = self._collective = self._contention = self._host = 0.0
 
@@ -91,7 +90,7 @@ class Attribution:
         """What the compute stream did or waited for instead of computing, contention apart [s]."""
         found: dict[str, float] = {}
         for row, seconds in self._waited:
-            what = HOST if row is None else _what(row)
+            what = NOTHING_ISSUED if row is None else _what(row)
             found[what] = found.get(what, 0.0) + seconds
         return found
 
@@ -103,7 +102,7 @@ class Attribution:
         found = (self._compute, self._copy, self._collective, self._contention, self._host)
         return Losses(*(times * seconds for seconds in found))
 
-    def _track(self, track: str, start: float, end: float, waiting: Row | None, seen: tuple[str, ...]) -> None:
+    def _track(self, track: str, start: float, end: float, waiting: JournalRow | None, seen: tuple[str, ...]) -> None:
         at, seen = start, (*seen, track)
         for row in self.tracks.within(track, start, end):
             begin, stop = max(row[3], start), min(row[4], end)
@@ -114,7 +113,9 @@ class Attribution:
         if end > at:
             self._gap(at, end, waiting, seen)
 
-    def _span(self, row: Row, start: float, end: float, waiting: Row | None, seen: tuple[str, ...]) -> None:
+    def _span(
+        self, row: JournalRow, start: float, end: float, waiting: JournalRow | None, seen: tuple[str, ...]
+    ) -> None:
         (_, _, kind, cause), seconds = row[0], end - start
         if kind == "wait":
             if cause in seen:
@@ -134,7 +135,7 @@ class Attribution:
         if seconds > 0:
             self._waited.append((row, seconds * self._times))
 
-    def _delayed(self, row: Row, seconds: float, waiting: Row) -> float:
+    def _delayed(self, row: JournalRow, seconds: float, waiting: JournalRow) -> float:
         """How many of these seconds of a span others cost."""
         _, _, _, start, end, _, delayed = row
         delays = delayed if isinstance(delayed, tuple) else delayed.delays()
@@ -144,7 +145,7 @@ class Attribution:
         self._contention += lost
         return lost
 
-    def _gap(self, start: float, end: float, waiting: Row | None, seen: tuple[str, ...]) -> None:
+    def _gap(self, start: float, end: float, waiting: JournalRow | None, seen: tuple[str, ...]) -> None:
         """Nothing to do: the host's fault, unless the host itself waits for another stream."""
         at = start
         for blocked in self.tracks.within("host", start, end):
@@ -171,15 +172,15 @@ def general(name: str) -> str:
     return re.sub(r"\.\d+", ".*", name)
 
 
-def _name(row: Row) -> str:
+def _name(row: JournalRow) -> str:
     return row[1].name_at(row[2])
 
 
-def _what(row: Row) -> str:
+def _what(row: JournalRow) -> str:
     return f"{row[0][2]}: {general(_name(row))}"
 
 
-def _waiting(row: Row) -> str:
+def _waiting(row: JournalRow) -> str:
     """Who waited: a stream for an event, the host for a stream, or what was held up itself."""
     kind = row[0][2]
     if kind == "wait":

@@ -17,7 +17,7 @@ from rich.text import Text
 from offsim.scenario.wording import visible
 
 JOINT = re.compile(r"(?<=[A-Za-z0-9)][-_/.,:=(])(?=[A-Za-z(\"'-])")
-Need = tuple[int, int]
+ColumnWidths = tuple[int, int]
 """Least and most columns of the terminal that a column of a table can use."""
 
 
@@ -51,7 +51,7 @@ def pieces(word: str) -> list[str]:
     return JOINT.split(word)
 
 
-def lines(text: str, width: int) -> Iterator[tuple[int, int]]:
+def line_spans(text: str, width: int) -> Iterator[tuple[int, int]]:
     """Where each line of a text begins and ends, if it is to be so wide.
 
     >>> text = "a block's weights, num_blocks_per_group"
@@ -95,7 +95,7 @@ def fitted(table: Table, width: int) -> Table:
     return table
 
 
-def need(column: Column, *, whole: bool = True) -> Need:
+def need(column: Column, *, whole: bool = True) -> ColumnWidths:
     """Of its header, whose words stay whole, and of its cells, whose words do or break at their joints."""
     cells = [line for cell in column.cells for line in _plain(cell).split("\n")]
     most = max(map(cell_len, cells), default=0)
@@ -107,7 +107,7 @@ def need(column: Column, *, whole: bool = True) -> Need:
     return max([least, *map(cell_len, header.split())]), max([most, *map(cell_len, header.split("\n"))])
 
 
-def shared(needs: Sequence[Need], room: int) -> list[int]:
+def shared(needs: Sequence[ColumnWidths], room: int) -> list[int]:
     """Widths of columns: what they need at least, and the rest evenly among those that can use more.
 
     >>> shared([(5, 5), (4, 30), (4, 12)], 27)
@@ -150,7 +150,7 @@ def _rebuilt(table: Table, columns: Sequence[Column], widths: Sequence[int], *, 
 
 def _broken(cell: object, width: int) -> Text:
     text = cell if isinstance(cell, Text) else Text(str(cell))
-    return Text("\n").join(text[a:b] for a, b in lines(text.plain, width))
+    return Text("\n").join(text[a:b] for a, b in line_spans(text.plain, width))
 
 
 def _plain(cell: object) -> str:

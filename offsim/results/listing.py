@@ -1,11 +1,7 @@
 """The catalogue as tables: what there is, and one entry with every value and its source."""
 
-import ast
-import inspect
 from collections.abc import Iterator
-from itertools import pairwise
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from msgspec import Struct
 from rich.table import Table
@@ -20,10 +16,11 @@ from offsim.scenario.node import Node
 from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
-from offsim.scenario.units import SUFFIXES, dimension_of
+from offsim.scenario.units import dimension_of
 from offsim.scenario.wording import visible
 
 from .layout import Renderable, new_table, pairs, seconds, spaced
+from .parameters import allowed, field_docs, first_line
 from .tables import as_written, policy_fields
 
 UNITS = {
@@ -35,7 +32,7 @@ UNITS = {
     "energy": ("pJ", 1e-12),
 }
 """Dimension -> the unit it is shown in."""
-LONG = 1e-3
+SHOWN_IN_MS = 1e-3
 """Seconds from which on a time is shown in ms."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
@@ -55,7 +52,7 @@ def list_table(title: str, *columns: str, optional: tuple[str, ...] = ()) -> Tab
     return table
 
 
-def models() -> Table:
+def models_table() -> Table:
     """All models."""
     table = list_table("Models", "name", "title", "parameters", "blocks", "GiB in bf16")
     for name in catalogue.names("models"):
@@ -67,7 +64,7 @@ def models() -> Table:
     return table
 
 
-def nodes() -> Table:
+def nodes_table() -> Table:
     """All nodes."""
     table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured", optional=("transport",))
     table.columns[1].min_width = COMFORTABLE
@@ -81,28 +78,23 @@ def nodes() -> Table:
     return table
 
 
-def policies() -> Table:
+def policies_table() -> Table:
     """All policies with their parameters."""
     table = list_table("Policies", "name", "what it is", "versions", "other parameters")
     for name, page in pages().items():
         kind = page.parameters
         fields = get_type_hints(kind, include_extras=True)
         others = ", ".join(as_written(kind, f, default)[0] for f, _, default in policy_fields(kind()) if f != "version")
-        table.add_row(name, summary(kind), ", ".join(get_args(fields.get("version"))) or "-", others)
+        table.add_row(name, first_line(kind), ", ".join(get_args(fields.get("version"))) or "-", others)
     return table
 
 
-def scenarios() -> Table:
+def scenarios_table() -> Table:
     """All named scenarios."""
     table = list_table("Scenarios", "name", "title")
     for name in catalogue.names("scenarios"):
         table.add_row(name, load_scenario(name).title)
     return table
-
-
-def summary(kind: Any) -> str:
-    """The first line of a class's documentation."""
-    return (inspect.getdoc(kind) or "").partition("\n")[0]
 
 
 def entry_names() -> dict[str, str]:
@@ -252,7 +244,7 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
     '55.2 GB/s [55-55.4]'
     """
     unit, factor = UNITS.get(dimension or "", ("", 1.0))
-    if isinstance(value, Quantity) and dimension == "time" and value.value >= LONG:
+    if isinstance(value, Quantity) and dimension == "time" and value.value >= SHOWN_IN_MS:
         unit, factor = "ms", 1e-3
     if isinstance(value, Curve):
         if len(value.points) == 1:
@@ -269,42 +261,13 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
 def show_policy(name: str) -> Iterator[Renderable]:
     """A policy's parameters: what they may be and what they mean."""
     kind = pages()[name].parameters
-    yield pairs([("policy", name), ("what it is", summary(kind))])
+    yield pairs([("policy", name), ("what it is", first_line(kind))])
     table = list_table("Parameters", "name", "allowed", "default", "meaning")
     hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
     for field, _, default in policy_fields(kind()):
         key, shown = as_written(kind, field, default)
         table.add_row(key, Text(allowed(hints[field])), shown, Text(docs.get(field, "")))
     yield table
-
-
-def allowed(annotation: Any) -> str:
-    """The values that a field may have, in words.
-
-    >>> allowed(Literal["v0", "v1"]), allowed(int | float), allowed(bool)
-    ('v0, v1', 'integer or number', 'true, false')
-    """
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        others = "/".join(list(SUFFIXES.get(dimension_of(annotation) or "", ()))[1:])
-        return allowed(get_args(annotation)[0]) + (f" (or {others})" if others else "")
-    if origin is Literal:
-        return ", ".join(map(str, get_args(annotation)))
-    if origin in (Union, UnionType):
-        return " or ".join(map(allowed, get_args(annotation)))
-    names: dict[Any, str] = {bool: "true, false", int: "integer", float: "number", str: "text"}
-    return names.get(annotation, str(annotation))
-
-
-def field_docs(kind: Any) -> dict[str, str]:
-    """The strings that stand below the fields of a class, from its source."""
-    body = ast.parse(inspect.getsource(kind)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for field, text in pairwise(body.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            docs[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(text.value)).replace("\n", " ")
-    return docs
 
 
 def show_scenario(scenario: Scenario) -> Iterator[Renderable]:

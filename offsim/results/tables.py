@@ -29,14 +29,14 @@ LOSS_NAMES = {metric.name.removesuffix("_s"): metric.title for metric in LOSSES}
 """Parts of a step's duration in words, by the field of `Losses` that has them."""
 
 
-def report(prediction: Prediction) -> list[Renderable]:
+def prediction_report(prediction: Prediction) -> list[Renderable]:
     """Everything that a reader of one prediction wants to see, in order, with empty lines between."""
-    parts: list[Renderable] = [summary(prediction), step_table(prediction), time_table(prediction)]
+    parts: list[Renderable] = [prediction_summary(prediction), step_table(prediction), time_table(prediction)]
     parts += [*memory(prediction), *stalls(prediction), *caveats(prediction)]
     return spaced(parts)
 
 
-def summary(prediction: Prediction) -> Table:
+def prediction_summary(prediction: Prediction) -> Table:
     """What was asked, and the answer in a few lines."""
     scenario = prediction.scenario
     model, node = scenario.model, scenario.node

@@ -25,8 +25,8 @@ from .memory import Levels
 from .predict import Prediction
 
 Event = dict[str, Any]
-STEPS = "steps"
-HOST = "host"
+STEPS_TRACK = "steps"
+HOST_TRACK = "host"
 ENGINES = ("H2D engine", "D2H engine")
 SOURCES = ("H2D", "D2H", "collective")
 MOST_COMMANDS = 800_000
@@ -71,7 +71,7 @@ def chrome_trace(prediction: Prediction) -> dict[str, Any]:
     return {
         "displayTimeUnit": "ms",
         "otherData": {"scenario": program.name, "total_s": prediction.total},
-        "traceEvents": [*names(timeline, threads), *events],
+        "traceEvents": [*track_names(timeline, threads), *events],
     }
 
 
@@ -91,19 +91,19 @@ def by_track(program: StreamProgram, timeline: Timeline) -> Tracks:
 
 def thread_numbers(tracks: Tracks) -> dict[str, int]:
     """Track -> thread number, in the order of display: steps, host, compute, other streams, engines."""
-    found = sorted({track for _, track in tracks} - {HOST, COMPUTE, *ENGINES})
-    order = [STEPS, HOST, COMPUTE, *found, *ENGINES]
+    found = sorted({track for _, track in tracks} - {HOST_TRACK, COMPUTE, *ENGINES})
+    order = [STEPS_TRACK, HOST_TRACK, COMPUTE, *found, *ENGINES]
     return {track: number for number, track in enumerate(order, start=1)}
 
 
-def names(timeline: Timeline, threads: dict[str, int]) -> Iterator[Event]:
+def track_names(timeline: Timeline, threads: dict[str, int]) -> Iterator[Event]:
     """Names and order of processes and threads."""
     for rank, count in sorted(timeline.represented.items()):
         alike = f" (stands for {count} equal ranks)" if count > 1 else ""
         yield _meta("process_name", rank, 0, name=f"rank {rank}{alike}")
         yield _meta("process_sort_index", rank, 0, sort_index=rank)
         for track, thread in threads.items():
-            title = track if track in (STEPS, HOST, *ENGINES) else f"stream {track}"
+            title = track if track in (STEPS_TRACK, HOST_TRACK, *ENGINES) else f"stream {track}"
             yield _meta("thread_name", rank, thread, name=title)
             yield _meta("thread_sort_index", rank, thread, sort_index=thread)
 
@@ -174,7 +174,7 @@ def section_events(
     for rank in timeline.represented:
         windows = timeline.hosts[rank].windows()
         for number, section in enumerate(program.sections):
-            yield _slice(section.name, section.use.kind, rank, threads[STEPS], windows[number], {})
+            yield _slice(section.name, section.use.kind, rank, threads[STEPS_TRACK], windows[number], {})
             yield _counter("most allocated in section [GiB]", rank, windows[number][0], round(peaks[number] / 2**30, 4))
 
 

@@ -22,17 +22,17 @@ def check(value: Any, annotation: Any, place: Place, factor: float = 1.0) -> Non
     names = _names(annotation)
     if names:
         raise place.fault(choices(map(str, names), value), value)
-    raise place.fault(f"expected {words(annotation, factor)}{_hint(value, annotation)}", value)
+    raise place.fault(f"expected {allowed_words(annotation, factor)}{_hint(value, annotation)}", value)
 
 
-def words(annotation: Any, factor: float = 1.0) -> str:
+def allowed_words(annotation: Any, factor: float = 1.0) -> str:
     """What a field allows, for messages."""
     kind, metas = peel(annotation)
     described = next((meta.description for meta in metas if meta.description), None)
     if described:
         return str(described)
     if _is_union(kind):
-        return " or ".join(dict.fromkeys(words(member, factor) for member in members(kind)))
+        return " or ".join(dict.fromkeys(allowed_words(member, factor) for member in members(kind)))
     if get_origin(kind) is Literal:
         return " or ".join(map(str, get_args(kind)))
     if kind in (int, float):
@@ -143,7 +143,7 @@ def _bounds_words(bounds: Meta, factor: float) -> str:
 
 def _array_words(kinds: tuple[Any, ...], most: int | None, factor: float) -> str:
     number = (f" of at most {most}" if most else "") if kinds[-1] is Ellipsis else f" of {len(kinds)}"
-    return f"an array{number}, each {words(kinds[0], factor)}"
+    return f"an array{number}, each {allowed_words(kinds[0], factor)}"
 
 
 def _hint(value: Any, annotation: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from .allowed import check, limits, members, peel, words
+from .allowed import allowed_words, check, limits, members, peel
 from .faults import Place
 from .quantity import MOST_POINTS, Curve, Quantity
 from .units import dimension_of, key_names, preferred_key, to_si
@@ -151,7 +151,7 @@ def _require(body: dict[str, Any], struct: Any, place: Place) -> None:
 
 
 def _expected(annotation: Any) -> str:
-    names = words(annotation)
+    names = allowed_words(annotation)
     return f"one of {', '.join(names.split(' or '))}" if names.count(" or ") > 1 else names
 
 

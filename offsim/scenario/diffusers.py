@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from .allowed import check, words
+from .allowed import allowed_words, check
 from .architectures import block_operations
 from .documents import read_json
 from .faults import Place
@@ -73,7 +73,7 @@ class Config:
     def _required(self, key: str, allowed: Any) -> Any:
         place = self.place.child(key)
         if key not in self.fields:
-            raise place.fault(f"missing; {self.kind} needs {words(allowed)}")
+            raise place.fault(f"missing; {self.kind} needs {allowed_words(allowed)}")
         check(self.fields[key], allowed, place)
         return self.fields[key]
 

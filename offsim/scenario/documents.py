@@ -24,7 +24,7 @@ DEEPEST = 12
 """Tables and arrays within each other: a grid has 10 above the numbers of a node's curve, a scenario 7."""
 MOST_DIGITS = 300
 """Of a JSON integer; more become infinite."""
-LONGEST_REASON = 120
+LONGEST_PARSER_MESSAGE = 120
 
 # What may hold dots that separate no keys. Where a document breaks off within one, tomllib does so too.
 TEXT_OR_COMMENT = re.compile(
@@ -134,7 +134,7 @@ def _no_document(error: ValueError, text: str, kind: str) -> str:
     number = TOO_MANY_DIGITS.search(text)
     if number and not isinstance(error, tomllib.TOMLDecodeError | json.JSONDecodeError):
         return f"not {kind}: a number of thousands of digits in line {text.count(chr(10), 0, number.start()) + 1}"
-    return f"not {kind}: {cut(reason(error), LONGEST_REASON)}"
+    return f"not {kind}: {cut(reason(error), LONGEST_PARSER_MESSAGE)}"
 
 
 def _is_deeper(document: Any, most: int) -> bool:

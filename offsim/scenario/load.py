@@ -26,15 +26,15 @@ from .workload import Workload
 SECTIONS = ("model", "workload", "node", "policy", "simulation")
 Kinds = Mapping[str, Any]
 """The type of every section; what a policy may be is known where policies are, and handed in."""
-KINDS: Kinds = {"model": Model, "workload": Workload, "node": Node, "simulation": Simulation}
+SECTION_TYPES: Kinds = {"model": Model, "workload": Workload, "node": Node, "simulation": Simulation}
 """Of the sections that are known here."""
 CATALOGUE_KIND = {"model": "models", "node": "nodes"}
 SCHEMA = 1
 MAPPING = Path("mapping")
 """Stands in messages where a file's name would."""
-DEEPEST = 16
+LONGEST_CHAIN = 16
 """Files of one chain of `extends`."""
-T = TypeVar("T")
+Decoded = TypeVar("Decoded")
 
 
 def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
@@ -58,7 +58,7 @@ def load_node(name_or_path: str) -> Node:
     return _load_entry(name_or_path, "node", Node)
 
 
-def _load_entry(name_or_path: str, section: str, kind: type[T]) -> T:
+def _load_entry(name_or_path: str, section: str, kind: type[Decoded]) -> Decoded:
     path = _find(name_or_path, CATALOGUE_KIND[section], Place(None, section))
     return convert(_entry_table(path, section, seen=()), kind, path)
 
@@ -149,7 +149,7 @@ def _catalogue_table(path: Path, section: str) -> dict[str, Any]:
 
 
 def _extended(
-    own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...], kinds: Kinds = KINDS
+    own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...], kinds: Kinds = SECTION_TYPES
 ) -> dict[str, Any]:
     """A table in SI, over the model or node that it extends; `place` is the table's."""
     at = place.child("extends")
@@ -170,8 +170,8 @@ def _parent(value: Any, kind: str, place: Place, seen: tuple[Path, ...]) -> Path
     parent = _find(value, kind, place)
     if parent.resolve() in seen:
         raise place.fault("extends itself in a circle", value)
-    if len(seen) > DEEPEST:
-        raise place.fault(f"extended more than {DEEPEST} times", value)
+    if len(seen) > LONGEST_CHAIN:
+        raise place.fault(f"extended more than {LONGEST_CHAIN} times", value)
     if sum(file.stat().st_size for file in (*seen, parent) if file.is_file()) > MOST_BYTES:
         raise place.fault(f"with all that it extends larger than {MOST_BYTES / 1e6:g} MB", value)
     return parent
@@ -186,7 +186,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def convert(tables: dict[str, Any], kind: type[T], path: Path) -> T:
+def convert(tables: dict[str, Any], kind: type[Decoded], path: Path) -> Decoded:
     """Strict conversion to the typed struct, with the error in the file's own words."""
     try:
         return msgspec.convert(tables, kind)

@@ -22,7 +22,7 @@ Stride = Annotated[int, Meta(ge=1, le=256)]
 Parameters = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 Steps = Annotated[int, Meta(ge=1, le=10_000)]
 FlowShift = Annotated[float, Meta(gt=0, le=1000)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
 Dtype = Literal["bf16", "fp16", "fp32", "fp8", "int8", "int4"]
 
 DTYPE_BYTES: dict[Dtype, float] = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
@@ -139,7 +139,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """cfg: two forwards a step unless the workload says otherwise. distilled: one."""
     steps: Steps = 50
     flow_shift: FlowShift = 1.0
-    boundary_ratio: Share | None = None
+    boundary_ratio: Fraction | None = None
     """Share of the training timesteps above which the high-noise expert runs (two experts only)."""
     embeddings: Embeddings | None = None
     """Where the layers outside the blocks are known one by one: what leaf modules need."""

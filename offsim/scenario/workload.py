@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .model import Dtype, FlowShift, Model, Share, Steps
+from .model import Dtype, FlowShift, Fraction, Model, Steps
 from .units import Seconds, Text
 
 Gpus = Annotated[int, Meta(ge=1, le=1024)]
@@ -29,7 +29,7 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
     cfg: Literal["sequential", "batched", "split", "none"] | None = None
     """How guidance runs its two forwards; default: sequential, or none for distilled models."""
     flow_shift: FlowShift | None = None
-    boundary_ratio: Share | None = None
+    boundary_ratio: Fraction | None = None
     sequence_parallel: Gpus | None = None
     """Ulysses degree; default: every GPU that CFG doesn't split off."""
     token_sharding: Literal["tokens", "frames"] = "tokens"

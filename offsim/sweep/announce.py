@@ -14,7 +14,7 @@ LOOKS = 0.25
 """Seconds between two looks at how far it has come."""
 FIRST = 0.75
 """Seconds before the first: less is too early to tell."""
-LONG = 8.0
+WORTH_ANNOUNCING = 8.0
 """Seconds in all from which on it is said."""
 RARELY = 2.0
 """Each line comes after so many times as long as the one before it."""
@@ -42,9 +42,9 @@ def _watch(what: str, share: Callable[[], float], over: Event) -> None:
         if spent < due:
             continue
         done = share()
-        if spent > LONG or (done and spent / done > LONG):
+        if spent > WORTH_ANNOUNCING or (done and spent / done > WORTH_ANNOUNCING):
             say(f"{what}: {progress(done, spent)}")
-            due = max(RARELY * spent, LONG)
+            due = max(RARELY * spent, WORTH_ANNOUNCING)
 
 
 def progress(done: float, spent: float) -> str:

@@ -16,10 +16,10 @@ from offsim.scenario.wording import visible
 
 from .findings import calibration_line, findings
 from .grid import Compared, Grid
-from .panels import SAME, Line, Panel, Span, case_of, changes, heading, panels, steady, total
+from .panels import SAME, Panel, PanelLine, TimeRange, case_of, changes, heading, panels, steady, total
 from .row import Result, Row
 
-WIDTH = 110
+ANSWER_WIDTH = 110
 WINNERS = "Best by total time, of ties the least GPU memory; {compared}[interval of the unknown]"
 PANELS = 20
 """Tables shown; a sweep over many sizes has thousands."""
@@ -31,10 +31,10 @@ EVERYTHING = (
 
 def terminal_width() -> int:
     """What an answer may take of the terminal that it is printed to."""
-    return min(WIDTH, get_terminal_size().columns) if width_is_known() else WIDTH
+    return min(ANSWER_WIDTH, get_terminal_size().columns) if width_is_known() else ANSWER_WIDTH
 
 
-def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str, width: int = WIDTH) -> str:
+def answer_text(grid: Grid, results: Sequence[Result], stopped: str, folder: str, width: int = ANSWER_WIDTH) -> str:
     """The whole answer, at most `width` columns wide as far as its words allow."""
     file = StringIO()
     console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
@@ -99,7 +99,7 @@ def _winners(panel: Panel, compared: Compared | None) -> Table:
     return table
 
 
-def _winner(line: Line) -> list[str]:
+def _winner(line: PanelLine) -> list[str]:
     ran = [row for row in line.entries.values() if row.ran]
     fits, best = line.fitting(), line.best()
     share = f"{len(fits)}/{len(ran)}"
@@ -117,13 +117,13 @@ def _switch(row: Row) -> str:
     return fixed(row.number("switch_step_s"), 2) if row.text("switch_step_s") else "-"
 
 
-def _span(span: Span, digits: int) -> str:
+def _span(span: TimeRange, digits: int) -> str:
     """A time, with its interval if that is visible."""
     shown, low, high = (fixed(value, digits) for value in span)
     return shown if low == high else f"{shown}\n[{low} {high}]"
 
 
-def _versus(panel: Panel, line: Line, compared: Compared) -> list[str]:
+def _versus(panel: Panel, line: PanelLine, compared: Compared) -> list[str]:
     """By how many percent the first of two policies is slower, in the steady step and in total."""
     case = case_of(panel, line, compared)
     if case is None:
@@ -132,7 +132,7 @@ def _versus(panel: Panel, line: Line, compared: Compared) -> list[str]:
     return [_percent(changes(measure(case.ours), measure(case.other))) + mark for measure in (steady, total)]
 
 
-def _percent(span: Span) -> str:
+def _percent(span: TimeRange) -> str:
     shown, low, high = (fixed(100 * value, 1, "+") for value in span)
     return shown if low == high else f"{shown}\n[{low} {high}]"
 

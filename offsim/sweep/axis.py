@@ -23,7 +23,7 @@ from .ranges import RANGE_KEYS, Number, range_values
 
 EMPTY = "-"
 """Label of an axis where it does not apply."""
-ABSENT = -1
+NOT_SET = -1
 """Its position there."""
 NAMED_BY = {"policy": "policy.name", "node": "node.extends", "model": "model.extends"}
 """What a section's plain name stands for."""
@@ -62,7 +62,7 @@ class Axis:
 
     def point(self, position: int) -> Point:
         """The point at a position; the empty one at `ABSENT`."""
-        if position == ABSENT:
+        if position == NOT_SET:
             return Point(EMPTY, {})
         if self.tables:
             return self.tables[position]
@@ -71,7 +71,7 @@ class Axis:
 
     def label(self, position: int) -> str:
         """The point's label alone, which costs less than the point."""
-        if position == ABSENT:
+        if position == NOT_SET:
             return EMPTY
         return self.tables[position].label if self.tables else text(self.values[position])
 

@@ -27,7 +27,7 @@ CONNECTING = 10.0
 """Seconds to wait for the scheduler, and then for its first worker."""
 FETCHING = 5.0
 """Seconds within which a row comes from its worker, if that still lives."""
-PATIENCE = 60.0
+CONNECT_PATIENCE = 60.0
 """Seconds to wait for another worker once all are gone."""
 
 
@@ -114,12 +114,12 @@ def _finished(client: "Client", futures: list[Any]) -> set[Any]:
 
     while True:
         try:
-            found: set[Any] = wait(futures, timeout=PATIENCE, return_when="FIRST_COMPLETED").done
+            found: set[Any] = wait(futures, timeout=CONNECT_PATIENCE, return_when="FIRST_COMPLETED").done
             return found
         except TimeoutError:
             # Nothing finished for long: that may be, as long as somebody is at it.
             if not client.nthreads():
-                raise EngineLost(f"the cluster has had no workers for {PATIENCE:g} s") from None
+                raise EngineLost(f"the cluster has had no workers for {CONNECT_PATIENCE:g} s") from None
 
 
 def _result(future: "Future", combination: Combination) -> Result | None:

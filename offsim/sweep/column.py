@@ -8,9 +8,9 @@ from offsim.results.metrics import PREDICTION_METRICS
 from .axis import Axis
 from .row import WRITTEN
 
-KINDS: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float, "BOOLEAN": bool}
+CELL_TYPES: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float, "BOOLEAN": bool}
 """Python's type of a column's cells, by the type that its database declares."""
-DECLARED = {kind: declared for declared, kind in KINDS.items()}
+DECLARED = {kind: declared for declared, kind in CELL_TYPES.items()}
 
 
 class Column(NamedTuple):
@@ -25,7 +25,7 @@ class Column(NamedTuple):
     @property
     def kind(self) -> type:
         """Python's type of its cells."""
-        return KINDS[self.declared]
+        return CELL_TYPES[self.declared]
 
     @property
     def stored(self) -> type:

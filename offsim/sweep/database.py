@@ -17,7 +17,7 @@ from msgspec.msgpack import Encoder
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import LONGEST_LIST, LONGEST_VALUE, cut, file_name, one_line
 
-from .column import KINDS, Column
+from .column import CELL_TYPES, Column
 
 APPLICATION = int.from_bytes(b"ofsm", "big")
 """What SQLite's header says a database is for."""
@@ -37,7 +37,7 @@ OWN = {
 LEADING = tuple(Column(name, "INTEGER", False) for name in ("number", "unmeasured", "checksum"))
 """Columns of `rows` before the table's own."""
 TABLES = {*OWN, "rows"}
-PATIENCE = 5.0
+COMMIT_PATIENCE = 5.0
 """Seconds to wait for another process that is just committing."""
 encode = Encoder().encode
 
@@ -53,7 +53,7 @@ class Contents(NamedTuple):
     columns: tuple[Column, ...]
 
 
-class Line(NamedTuple):
+class StoredRow(NamedTuple):
     """A stored row: cells in the order of the folder's columns."""
 
     number: int
@@ -62,7 +62,7 @@ class Line(NamedTuple):
     """JSON of (node.key, provenance) pairs."""
 
 
-def connect(path: Path, mode: str, patience: float = PATIENCE) -> sqlite3.Connection:
+def connect(path: Path, mode: str, patience: float = COMMIT_PATIENCE) -> sqlite3.Connection:
     """A connection in SQLite's own mode: ro, rw, rwc (which creates) or immutable; transactions begin when told."""
     options = "immutable=1" if mode == "immutable" else f"mode={mode}"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=patience, isolation_level=None)
@@ -186,7 +186,7 @@ def _own_columns(connection: sqlite3.Connection) -> Iterator[Column]:
     for at, (position, name, declared, optional) in enumerate(
         _read(connection, "columns", OWN["columns"], "ORDER BY position")
     ):
-        if position != at or declared not in KINDS:
+        if position != at or declared not in CELL_TYPES:
             raise Unreadable(f"damaged: entry {at} of its table of columns is not what was written")
         yield Column(name, declared, bool(optional))
 
@@ -237,7 +237,7 @@ def _short(name: str) -> str:
     return cut(name, LONGEST_VALUE // 2)
 
 
-def lines(connection: sqlite3.Connection, columns: Sequence[Column]) -> Iterator[Line]:
+def stored_rows(connection: sqlite3.Connection, columns: Sequence[Column]) -> Iterator[StoredRow]:
     """Every stored row in the order of the grid; raises Unreadable for one that is not what was written."""
     lists = {
         number: (text, crc32(text.encode())) for number, text in _read(connection, "unmeasured", OWN["unmeasured"])
@@ -248,4 +248,4 @@ def lines(connection: sqlite3.Connection, columns: Sequence[Column]) -> Iterator
             raise Unreadable(f"row {number} is not what was written: its checksum is wrong")
         for i in truths:
             cells[i] = None if cells[i] is None else bool(cells[i])
-        yield Line(number, cells, lists[listed][0])
+        yield StoredRow(number, cells, lists[listed][0])

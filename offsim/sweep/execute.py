@@ -22,7 +22,7 @@ AT_ONCE = 32
 """Combinations per process that are under way or wait in line."""
 
 
-class Outcome(NamedTuple):
+class RunEnding(NamedTuple):
     """How a run of a grid ended."""
 
     stopped: str
@@ -39,7 +39,7 @@ class EngineLost(Exception):
     """What ran the combinations is gone, for no fault of theirs."""
 
 
-def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> Outcome:
+def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> RunEnding:
     """Simulate what the store doesn't have yet."""
     done = store.finished()
     alike = _alike(grid, done)
@@ -55,14 +55,14 @@ def run_grid(grid: Grid, store: Store, engine: Engine, *, quiet: bool) -> Outcom
                     failures.append(result.row.reason)
                 progress.advance(task, len(alike[index]))
     except KeyboardInterrupt:
-        return Outcome("interrupted", 130)
+        return RunEnding("interrupted", 130)
     except WorkerDied:
-        return Outcome(_death(grid, store), 1)
+        return RunEnding(_death(grid, store), 1)
     except EngineLost as lost:
-        return Outcome(f"{lost}; --resume goes on", 1)
+        return RunEnding(f"{lost}; --resume goes on", 1)
     if failures:
-        return Outcome(f"{len(failures)} failed, the first: {failures[0]}; --resume tries them again", 1)
-    return Outcome("", 0)
+        return RunEnding(f"{len(failures)} failed, the first: {failures[0]}; --resume tries them again", 1)
+    return RunEnding("", 0)
 
 
 def _alike(grid: Grid, done: Iterable[int]) -> dict[int, list[int]]:

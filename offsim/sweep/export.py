@@ -18,7 +18,7 @@ from offsim.scenario.wording import file_name, one_line
 
 from .column import Column
 from .csv_file import write_csv
-from .database import connect, contents, lines, reading
+from .database import connect, contents, reading, stored_rows
 from .folder import DATABASE, DATABASES, JOURNALS, check_files, check_folder
 
 BATCH = 10_000
@@ -26,7 +26,7 @@ BATCH = 10_000
 ADVICE = "name the folder of a sweep, as `offsim sweep` wrote it"
 
 
-class Rows(NamedTuple):
+class StoredTable(NamedTuple):
     """A stored table: its own columns, and its rows in the order of the grid."""
 
     columns: tuple[Column, ...]
@@ -44,7 +44,7 @@ def export_command(folder: Path, to: Path) -> str:
     with reading(database, ADVICE), closing(_read_only(database)) as connection:
         connection.execute("BEGIN")  # one state of a sweep that may still be running
         about, columns = contents(connection)
-        rows = Rows(columns, (line.cells for line in lines(connection, columns)), about)
+        rows = StoredTable(columns, (line.cells for line in stored_rows(connection, columns)), about)
         count = _write(to, writer, rows)
     wanted = about.get("combinations", str(count))
     return f"{count:,} rows{'' if wanted == str(count) else f' of {wanted}'} written to {one_line(str(to))}\n"
@@ -84,10 +84,10 @@ def _read_only(database: Path) -> sqlite3.Connection:
     return connect(database, "immutable" if alone else "ro")
 
 
-Writer = Callable[[BinaryIO, Rows], int]
+Writer = Callable[[BinaryIO, StoredTable], int]
 
 
-def _write(to: Path, writer: Writer, rows: Rows) -> int:
+def _write(to: Path, writer: Writer, rows: StoredTable) -> int:
     """Complete or absent."""
     try:
         with replacing(to) as file:
@@ -96,11 +96,11 @@ def _write(to: Path, writer: Writer, rows: Rows) -> int:
         raise ScenarioError(f"--to {file_name(to)}: cannot be written: {error.strerror or error}") from None
 
 
-def _csv(file: BinaryIO, rows: Rows) -> int:
+def _csv(file: BinaryIO, rows: StoredTable) -> int:
     return write_csv(file, [column.name for column in rows.columns], rows.lines)
 
 
-def _parquet(file: BinaryIO, rows: Rows) -> int:
+def _parquet(file: BinaryIO, rows: StoredTable) -> int:
     try:
         import pyarrow
         import pyarrow.parquet

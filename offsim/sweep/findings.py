@@ -8,7 +8,21 @@ from offsim.results.layout import fixed
 from offsim.results.metrics import LOSSES
 
 from .grid import Compared
-from .panels import SAME, Case, Line, Panel, Span, cases, change, changes, heading, order, place, steady, total
+from .panels import (
+    SAME,
+    Case,
+    Panel,
+    PanelLine,
+    TimeRange,
+    cases,
+    change,
+    changes,
+    heading,
+    order,
+    place,
+    steady,
+    total,
+)
 from .row import Result, Row
 
 CATEGORIES = {f"steady_{metric.name}": metric.title for metric in LOSSES}
@@ -17,7 +31,7 @@ LITTLE = 0.02
 DEVICE = "peak_allocated_GiB"
 SHOWN_AS_ZERO = 0.05
 """Seconds that would be shown as 0.0."""
-Measure = Callable[[Row], Span]
+Measure = Callable[[Row], TimeRange]
 
 
 def findings(found: Sequence[Panel], compared: Compared | None = None) -> list[str]:
@@ -30,7 +44,7 @@ def findings(found: Sequence[Panel], compared: Compared | None = None) -> list[s
     return [sentence for sentence in sentences if sentence]
 
 
-def _entries(found: Iterable[Panel]) -> list[tuple[Panel, Line, str, Row]]:
+def _entries(found: Iterable[Panel]) -> list[tuple[Panel, PanelLine, str, Row]]:
     lines = [(panel, line) for panel in found for line in panel.lines]
     return [(panel, line, *entry) for panel, line in lines for entry in line.entries.items()]
 
@@ -164,7 +178,7 @@ def _prefetch(found: Sequence[Panel]) -> str:
     )
 
 
-def _prefetch_gains(panel: Panel, line: Line) -> list[tuple[float, str, float]]:
+def _prefetch_gains(panel: Panel, line: PanelLine) -> list[tuple[float, str, float]]:
     """(change of the steady step, where, GiB) of every longer prefetch of a policy."""
     by_policy: dict[str, dict[int, Row]] = {}
     for row in line.entries.values():

@@ -24,7 +24,7 @@ DATABASE, LOCK, GRID = "results.sqlite", ".lock", "grid.toml"
 TABLE, ANSWER = "results.csv", "answer.txt"
 JOURNALS = ("-wal", "-shm", "-journal")
 DATABASES = {DATABASE, *(f"{DATABASE}{journal}" for journal in JOURNALS)}
-LONGEST_PATH = 504
+LONGEST_DATABASE_PATH = 504
 """Bytes of a database's absolute path: SQLite has 512 for it and what it puts behind."""
 OURS = {*DATABASES, LOCK, *(f"{LOCK}{journal}" for journal in JOURNALS), GRID, TABLE, ANSWER}
 
@@ -33,8 +33,10 @@ def check_folder(folder: Path) -> None:
     """Raise OSError for a folder that cannot have a database, before anything is made there."""
     check_possible(folder)
     length = len(os.fsencode((folder / DATABASE).absolute()))
-    if length > LONGEST_PATH:
-        reason = f"a path of {length} bytes with its {DATABASE}, and SQLite opens none of more than {LONGEST_PATH}"
+    if length > LONGEST_DATABASE_PATH:
+        reason = (
+            f"a path of {length} bytes with its {DATABASE}, and SQLite opens none of more than {LONGEST_DATABASE_PATH}"
+        )
         raise OSError(errno.ENAMETOOLONG, reason, str(folder))
 
 

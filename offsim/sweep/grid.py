@@ -29,7 +29,7 @@ from .ranges import Number, Sample, draw, read_sample
 from .sections import Assembly
 
 NAME = "lower-case letters, digits, - . _, beginning with a letter or digit"
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", description=NAME)]
+AxisName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*\Z", description=NAME)]
 Labels = tuple[str, ...]
 Compared = tuple[str, str]
 """What a grid calls two policies: the answer says how the first does against the second."""
@@ -41,7 +41,7 @@ HASH_DIGITS = 16
 class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A grid as its file writes it."""
 
-    name: Name
+    name: AxisName
     axes: dict[str, Any]
     title: str = ""
     notes: str = ""

@@ -30,7 +30,7 @@ ANSWERED = {
 """Columns that may be empty and that an answer is made from."""
 
 
-class Line(NamedTuple):
+class PanelLine(NamedTuple):
     """The competing policies of one GPU count."""
 
     label: str
@@ -55,7 +55,7 @@ class Panel(NamedTuple):
 
     title: str
     line_axis: str
-    lines: list[Line]
+    lines: list[PanelLine]
 
 
 class Case(NamedTuple):
@@ -71,7 +71,7 @@ class Case(NamedTuple):
         return self.ours.status == self.other.status == "ok"
 
 
-class Span(NamedTuple):
+class TimeRange(NamedTuple):
     """A time and the interval of what is not known."""
 
     value: float
@@ -79,47 +79,47 @@ class Span(NamedTuple):
     high: float
 
 
-def total(row: Row) -> Span:
+def total(row: Row) -> TimeRange:
     """The denoising time of a row [s]."""
     return _span(row, TOTAL_SPAN)
 
 
-def steady(row: Row) -> Span:
+def steady(row: Row) -> TimeRange:
     """The duration of a row's steady step [s]."""
     return _span(row, STEADY_SPAN)
 
 
-def _span(row: Row, names: Sequence[str]) -> Span:
+def _span(row: Row, names: Sequence[str]) -> TimeRange:
     """A time that is there: rows that ran have all of them."""
-    return Span(*(row.number(name, missing=float("inf")) for name in names))
+    return TimeRange(*(row.number(name, missing=float("inf")) for name in names))
 
 
-def order(ours: Span, other: Span) -> int:
+def order(ours: TimeRange, other: TimeRange) -> int:
     """-1 if ours is shorter, 1 if it is longer, 0 if the intervals come closer than `SAME`."""
     if ours.high < other.low * (1 - SAME):
         return -1
     return 1 if ours.low > other.high * (1 + SAME) else 0
 
 
-def change(ours: Span, other: Span) -> float:
+def change(ours: TimeRange, other: TimeRange) -> float:
     """How much longer ours is [share]; negative if it is shorter."""
     return ours.value / other.value - 1
 
 
-def changes(ours: Span, other: Span) -> Span:
+def changes(ours: TimeRange, other: TimeRange) -> TimeRange:
     """The same with the interval of what is not known."""
-    return Span(change(ours, other), ours.low / other.high - 1, ours.high / other.low - 1)
+    return TimeRange(change(ours, other), ours.low / other.high - 1, ours.high / other.low - 1)
 
 
 def panels(axes: Sequence[Axis], rows: Iterable[Row]) -> list[Panel]:
     """The rows by panel and line, each in the order of the grid."""
     policies, line = competing(axes), _line_axis(axes)
     rest = [i for i in range(len(axes)) if i not in policies and i != line]
-    found: dict[Labels, dict[str, Line]] = {}
+    found: dict[Labels, dict[str, PanelLine]] = {}
     for row in rows:
         lines = found.setdefault(tuple(row.labels[i] for i in rest), {})
         label = row.labels[line] if line is not None else "all"
-        entries = lines.setdefault(label, Line(label, {})).entries
+        entries = lines.setdefault(label, PanelLine(label, {})).entries
         entries[joined(row.labels, policies) or row.policy] = row
     name = axes[line].name if line is not None else ""
     return [Panel(" / ".join(labels), name, list(lines.values())) for labels, lines in found.items()]
@@ -132,7 +132,7 @@ def _line_axis(axes: Sequence[Axis]) -> int | None:
     return next(iter(counts or others[-1:]), None)
 
 
-def case_of(panel: Panel, line: Line, compared: Compared) -> Case | None:
+def case_of(panel: Panel, line: PanelLine, compared: Compared) -> Case | None:
     """The two policies that a grid compares, on a line where both run."""
     ours, other = (line.entries.get(label) for label in compared)
     if ours is None or other is None or not (ours.ran and other.ran):
@@ -140,12 +140,12 @@ def case_of(panel: Panel, line: Line, compared: Compared) -> Case | None:
     return Case(place(panel, line), ours, other)
 
 
-def place(panel: Panel, line: Line) -> str:
+def place(panel: Panel, line: PanelLine) -> str:
     """Where a line stands: `one uplink, gpus=4`."""
     return ", ".join(part for part in (panel.title, heading(panel, line)) if part)
 
 
-def heading(panel: Panel, line: Line) -> str:
+def heading(panel: Panel, line: PanelLine) -> str:
     """The line's axis and label: `gpus=4`."""
     return f"{panel.line_axis}={line.label}" if panel.line_axis else line.label
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from offsim.scenario.faults import Place
 
-from .axis import ABSENT, NAMED_BY, Axis, When
+from .axis import NAMED_BY, NOT_SET, Axis, When
 from .overlay import Table, overlay
 from .ranges import MOST
 
@@ -54,7 +54,7 @@ class Products:
         elif depth in self._drawn:
             existing, first = self._existing(chosen), self._firsts[depth]
             for number in range(len(self._axes[depth])) if draw is None else (draw,):
-                position = ABSENT if existing == (ABSENT,) else first[number]
+                position = NOT_SET if existing == (NOT_SET,) else first[number]
                 yield from self._walk((*chosen, position), number)
         else:
             for position in self._existing(chosen):
@@ -76,8 +76,8 @@ class Products:
         points = (self._axes[i].point(at) for i, at in zip(self._deciding[depth], deciding, strict=True))
         document = reduce(overlay, (point.overrides for point in points), self._base)
         if not axis.tables:
-            return tuple(range(len(axis))) if _holds(axis.when, document) else (ABSENT,)
-        return tuple(i for i, point in enumerate(axis.tables) if _holds(point.when, document)) or (ABSENT,)
+            return tuple(range(len(axis))) if _holds(axis.when, document) else (NOT_SET,)
+        return tuple(i for i, point in enumerate(axis.tables) if _holds(point.when, document)) or (NOT_SET,)
 
 
 def _firsts(axis: Axis) -> list[int]:

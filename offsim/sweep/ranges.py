@@ -19,12 +19,12 @@ from offsim.scenario.wording import LONGEST_VALUE, cut, shown
 MOST = 100_000
 """Combinations of one grid, and values of one range: beyond that an axis is wrong."""
 Number = int | float
-Count = Annotated[int, Meta(ge=2, le=MOST)]
+PointCount = Annotated[int, Meta(ge=2, le=MOST)]
 RANGE_KEYS: dict[str, Any] = {
     "from": Number,
     "to": Number,
     "step": Annotated[float, Meta(gt=0, le=1e30)],
-    "count": Count,
+    "count": PointCount,
     "scale": Literal["linear", "log"],
 }
 
@@ -78,14 +78,14 @@ def _steps(table: dict[str, Any], place: Place) -> tuple[Number, ...]:
 
 
 def _spread(low: Number, high: Number, count: int, scale: str, place: Place) -> tuple[Number, ...]:
-    values = tuple(between(low, high, i / (count - 1), scale, digits=12) for i in range(count))
+    values = tuple(point_between(low, high, i / (count - 1), scale, digits=12) for i in range(count))
     twice = next((value for value, after in pairwise(values) if value == after), None)
     if twice is not None:
         raise place.child("count").fault(f"makes {twice} twice; take fewer, or ends with a decimal point", count)
     return values
 
 
-def between(low: Number, high: Number, share: float, scale: str, digits: int) -> Number:
+def point_between(low: Number, high: Number, share: float, scale: str, digits: int) -> Number:
     """The number at a share of the way from `low` to `high`; an integer if both are.
 
     >>> between(1, 64, 0.5, "log", 6), between(0.0, 1.0, 0.25, "linear", 6)
@@ -121,7 +121,7 @@ def _drawn(low: Number, high: Number, share: float, scale: str) -> Number:
     """One draw; every integer of a linear range is as likely, its ends too."""
     if scale == "linear" and isinstance(low, int) and isinstance(high, int):
         return low + int(share * (high - low + 1))
-    return between(low, high, share, scale, digits=6)
+    return point_between(low, high, share, scale, digits=6)
 
 
 def _shares(sample: Sample, dimensions: int) -> list[list[float]]:

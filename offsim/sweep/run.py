@@ -10,10 +10,10 @@ from offsim.results.metrics import Value
 from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import one_line
 
-from .answer import WIDTH, answer_text, terminal_width
+from .answer import ANSWER_WIDTH, answer_text, terminal_width
 from .cluster import cluster
 from .column import Column
-from .execute import Engine, Outcome, here, run_grid
+from .execute import Engine, RunEnding, here, run_grid
 from .findings import findings
 from .grid import Grid, load_grid
 from .opening import opened
@@ -36,7 +36,7 @@ class Swept(NamedTuple):
     """In the order of the grid."""
     places: tuple[int, ...]
     """Where the folder's columns are in a row."""
-    outcome: Outcome
+    outcome: RunEnding
 
     def cells(self) -> Iterator[list[Value]]:
         """Every row, as the folder's columns have it."""
@@ -96,7 +96,7 @@ def sweep_grid(
         rows = [result.row for result in results]
         swept = Swept(grid, store.folder, store.columns, results, store.places, outcome)
         if results:
-            store.write_results(rows, swept.answer(WIDTH))
+            store.write_results(rows, swept.answer(ANSWER_WIDTH))
     return swept
 
 

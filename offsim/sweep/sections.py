@@ -20,10 +20,10 @@ from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, S
 
 from .axis import Axis
 from .overlay import Table, overlay
+from .product import Positions
 
 KEPT = 2000
 """Parsed sections of one kind that are kept: those of a large grid's workloads are made again."""
-Positions = tuple[int, ...]
 
 
 class Made(NamedTuple):

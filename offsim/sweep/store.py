@@ -18,7 +18,7 @@ from offsim.scenario.wording import file_name
 
 from .column import Column, columns_of
 from .csv_file import write_csv
-from .database import checksum, lines, quoted, reading, transaction
+from .database import checksum, quoted, reading, stored_rows, transaction
 from .folder import ANSWER, DATABASE, GRID, TABLE
 from .grid import Grid
 from .row import COLUMNS, Result, Row
@@ -96,7 +96,7 @@ class Store:
 
     def _results(self) -> Iterator[Result]:
         known = dict[str, Unmeasured]()
-        for _, cells, text in lines(self._connection, self.columns):
+        for _, cells, text in stored_rows(self._connection, self.columns):
             if text not in known:
                 known[text] = tuple(map(tuple, json.loads(text)))
             yield Result(self._row(cells), known[text])
@@ -144,7 +144,7 @@ class Store:
     def begin(self) -> None:
         """Count what is stored, every row of it as it was written; combinations that failed are tried again."""
         with reading(self.folder / DATABASE, NEW_FOLDER):
-            self.count = sum(1 for _ in lines(self._connection, self.columns))
+            self.count = sum(1 for _ in stored_rows(self._connection, self.columns))
         with self._writing(DATABASE), transaction(self._connection):
             self.count -= self._connection.execute("DELETE FROM rows WHERE status = 'error'").rowcount
 

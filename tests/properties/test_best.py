@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from offsim.engine.bounds import compute_bound, lower_bound
 from offsim.program.build import build
 from offsim.scenario.scenario import Scenario, Simulation
-from offsim.sweep.best.search import Entry, Key, Scale, search
+from offsim.sweep.best.search import Scale, SearchEntry, SearchKey, search
 from offsim.sweep.best.space import Candidate, candidates, entries_of, time_of
 from tests.scenario_strategies import small_scenarios
 
@@ -19,11 +19,11 @@ class Best(NamedTuple):
     on_fronts: set[int]
 
 
-def by_timing_everything(entries: Sequence[Entry]) -> Best:
+def by_timing_everything(entries: Sequence[SearchEntry]) -> Best:
     """The definition, word for word: no bound is used but for the scale's origin."""
     scale = Scale(min(entry.bounds[0]() for entry in entries))
     keys = [(scale.steps(entry.time()), entry.memory, number) for number, entry in enumerate(entries)]
-    winners: dict[Hashable, Key] = {}
+    winners: dict[Hashable, SearchKey] = {}
     for entry, key in zip(entries, keys, strict=True):
         winners[entry.group] = min(key, winners.get(entry.group, key))
     on_fronts = {
@@ -37,7 +37,7 @@ def by_timing_everything(entries: Sequence[Entry]) -> Best:
     return Best({group: key[2] for group, key in winners.items()}, on_fronts)
 
 
-def found_by_search(entries: Sequence[Entry]) -> Best:
+def found_by_search(entries: Sequence[SearchEntry]) -> Best:
     outcome = search(entries)
     assert outcome.pruned + len(outcome.times) == len(entries)
     on_fronts = {number for front in outcome.fronts.values() for number in front}
@@ -45,7 +45,7 @@ def found_by_search(entries: Sequence[Entry]) -> Best:
 
 
 @st.composite
-def listed(draw: st.DrawFn) -> list[Entry]:
+def listed(draw: st.DrawFn) -> list[SearchEntry]:
     """Candidates with few different values, so that ties of every kind occur; bounds from loose to exact."""
     found = []
     for _ in range(draw(st.integers(1, 12))):
@@ -57,8 +57,8 @@ def listed(draw: st.DrawFn) -> list[Entry]:
     return found
 
 
-def entry(group: str, model: str, memory: float, bounds: tuple[float, float], time: float) -> Entry:
-    return Entry(group, model, memory, tuple((lambda bound=bound: bound) for bound in bounds), lambda: time)
+def entry(group: str, model: str, memory: float, bounds: tuple[float, float], time: float) -> SearchEntry:
+    return SearchEntry(group, model, memory, tuple((lambda bound=bound: bound) for bound in bounds), lambda: time)
 
 
 @settings(max_examples=1000)

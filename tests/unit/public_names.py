@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("offsim", "calibration")
-EVERYWHERE = {"main"}
+EVERYWHERE = {"main", "TYPE_CHECKING"}
 
 
 def defined_twice(packages: Iterable[str] = PACKAGES) -> dict[str, list[str]]:

@@ -30,7 +30,7 @@ from offsim.scenario.load import load_node
 from offsim.scenario.policy import Policy
 from offsim.scenario.scenario import Scenario
 from offsim.sweep.best import space
-from offsim.sweep.best.answer import choices_of, report, sentences
+from offsim.sweep.best.answer import best_report, choices_of, sentences
 from offsim.sweep.best.plain import best_document
 from offsim.sweep.best.run import Answer, best_of, find_best, worth_showing
 from offsim.sweep.best.space import RUNGS, Candidate, of_policy, of_way, with_vram
@@ -48,7 +48,7 @@ def tiny(blocks: int = 4, **workload) -> Scenario:
 def words_of(answer: Answer) -> str:
     """The report, wide enough that words of one cell stand together."""
     with patch.dict(os.environ, {"COLUMNS": "160"}):
-        return " ".join(render(*report(answer)).split())
+        return " ".join(render(*best_report(answer)).split())
 
 
 # What is searched

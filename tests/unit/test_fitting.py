@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from offsim.results.fitting import FittedTable, fitted, lines, pieces
+from offsim.results.fitting import FittedTable, fitted, line_spans, pieces
 from offsim.results.layout import new_table
 
 WORDS = st.lists(st.text("abc-_./", min_size=1, max_size=30), min_size=1, max_size=8).map(" ".join)
@@ -55,7 +55,7 @@ def test_an_optional_column_goes_only_where_the_others_do_not_fit():
 
 
 def test_characters_of_two_columns_count_as_two():
-    assert list(lines("\u65e5\u672c \u65e5\u672c", 5)) == [(0, 2), (3, 5)]
+    assert list(line_spans("\u65e5\u672c \u65e5\u672c", 5)) == [(0, 2), (3, 5)]
 
 
 def test_what_would_move_the_cursor_counts_as_what_is_shown_for_it():

@@ -24,7 +24,7 @@ from offsim.sweep.findings import cause, findings
 from offsim.sweep.grid import Combination, Grid, load_grid, parse_grid
 from offsim.sweep.opening import opened
 from offsim.sweep.overlay import overlay
-from offsim.sweep.panels import Case, Line, Panel, Span, order, panels
+from offsim.sweep.panels import Case, Panel, PanelLine, TimeRange, order, panels
 from offsim.sweep.progress import progress_bar
 from offsim.sweep.row import Result, Row, result_of, row_of
 from offsim.sweep.run import sweep_command
@@ -414,10 +414,10 @@ def test_a_worker_that_dies_is_named_as_the_cause(grid_file, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("ours", "other", "expected"),
     [
-        (Span(1, 1, 1), Span(2, 2, 2), -1),
-        (Span(2, 2, 2), Span(1, 1, 1), 1),
-        (Span(1, 0.9, 1.2), Span(1.1, 1.1, 1.1), 0),
-        (Span(1, 1, 1), Span(1.004, 1.004, 1.004), 0),
+        (TimeRange(1, 1, 1), TimeRange(2, 2, 2), -1),
+        (TimeRange(2, 2, 2), TimeRange(1, 1, 1), 1),
+        (TimeRange(1, 0.9, 1.2), TimeRange(1.1, 1.1, 1.1), 0),
+        (TimeRange(1, 1, 1), TimeRange(1.004, 1.004, 1.004), 0),
     ],
 )
 def test_times_are_told_apart_only_outside_their_intervals(ours, other, expected):
@@ -527,13 +527,13 @@ def run_of(policy: str, total: float, step: float, blocks: int | None = None) ->
 )
 def test_what_a_policy_takes_besides_its_steps_is_said_where_it_is_something(total, said):
     rows = {"ours": run_of("a", 4.0, 1.0), "other": run_of("b", total, 1.0)}
-    sentences = findings([Panel("", "gpus", [Line("1", rows)])], ("ours", "other"))
+    sentences = findings([Panel("", "gpus", [PanelLine("1", rows)])], ("ours", "other"))
     assert any(sentence.endswith(said) for sentence in sentences)
 
 
 def test_nothing_costs_minus_zero_seconds():
     rows = {"ours": run_of("a", 3.9, 0.95), "other": run_of("b", 4.0 - 0.02, 1.0)}
-    sentences = findings([Panel("", "gpus", [Line("1", rows)])], ("ours", "other"))
+    sentences = findings([Panel("", "gpus", [PanelLine("1", rows)])], ("ours", "other"))
     assert sentences and not [sentence for sentence in sentences if "-0.0" in sentence]
 
 
@@ -543,5 +543,5 @@ def test_a_longer_prefetch_is_held_against_the_shortest_of_its_own_policy():
         "long": run_of("a", 6.0, 1.5, blocks=3),
         "another": run_of("b", 4.0, 1.0, blocks=2),
     }
-    (sentence,) = [one for one in findings([Panel("", "gpus", [Line("1", rows)])]) if "prefetch" in one]
+    (sentence,) = [one for one in findings([Panel("", "gpus", [PanelLine("1", rows)])]) if "prefetch" in one]
     assert "steady step by at most 25.0 %" in sentence

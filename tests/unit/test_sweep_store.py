@@ -314,7 +314,7 @@ def rewritten(out: Path, to: Path, columns: tuple[Column, ...]) -> Path:
     about, had = database.contents(old)
     database.create(new, about, columns)
     lists = dict(old.execute("SELECT number, unmeasured FROM rows"))
-    for line in database.lines(old, had):
+    for line in database.stored_rows(old, had):
         values = dict(zip([column.name for column in had], line.cells, strict=True))
         found = [values.get(column.name) for column in columns]
         cells = [int(value) if isinstance(value, bool) else value for value in found]
@@ -443,10 +443,10 @@ def test_a_folder_that_cannot_be_is_an_error_before_the_sweep(tmp_path, monkeypa
 
 
 def test_a_path_that_is_as_long_as_sqlite_opens_one_is_no_error(tmp_path, grid, results):
-    room = folder.LONGEST_PATH - len(str(tmp_path / "results.sqlite"))
+    room = folder.LONGEST_DATABASE_PATH - len(str(tmp_path / "results.sqlite"))
     out = tmp_path / ("n" * 200) / ("n" * (room - 202))
     fill(out, grid, results)
-    assert len(str(out / "results.sqlite")) == folder.LONGEST_PATH
+    assert len(str(out / "results.sqlite")) == folder.LONGEST_DATABASE_PATH
     with pytest.raises(ScenarioError, match="SQLite opens none of more than 504"):
         fill(Path(f"{out}n"), grid, results)
 

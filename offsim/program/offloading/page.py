@@ -13,7 +13,7 @@ Ladder = tuple[Policy, ...]
 and the last one that does."""
 Replayed = Literal["streams", "library"]
 """streams: the stream program itself ran on GPUs. library: the real library ran, with its eager kernels and hooks."""
-P = TypeVar("P", bound=Policy)
+PolicyKind = TypeVar("PolicyKind", bound=Policy)
 
 
 class LaunchLine(NamedTuple):
@@ -25,21 +25,21 @@ class LaunchLine(NamedTuple):
     """Flags or code to paste."""
 
 
-class Page(Generic[P]):
+class Page(Generic[PolicyKind]):
     """One policy. A subclass names its parameters and makes its program; the rest may stay as it is here."""
 
-    parameters: type[P]
+    parameters: type[PolicyKind]
     """The struct that the `policy` table of a scenario becomes; its tag is the policy's name."""
     listed: int = 100
     """Where it stands in lists and searches: lower numbers first, then by name."""
     replayed_as: Replayed | None = None
     """Which measured runs its errors come from; None: it was never compared, and results say so."""
 
-    def program(self, scenario: Scenario, policy: P) -> PolicyProgram:
+    def program(self, scenario: Scenario, policy: PolicyKind) -> PolicyProgram:
         """The hooks that issue its commands, in their initial state."""
         raise NotImplementedError
 
-    def refusal(self, scenario: Scenario, policy: P) -> str:
+    def refusal(self, scenario: Scenario, policy: PolicyKind) -> str:
         """Why no real system would run the scenario with this policy, with key and value; empty if one would."""
         return ""
 
@@ -50,14 +50,14 @@ class Page(Generic[P]):
         """
         yield (self.parameters(),)
 
-    def launch_lines(self, scenario: Scenario, policy: P) -> Iterator[LaunchLine]:
+    def launch_lines(self, scenario: Scenario, policy: PolicyKind) -> Iterator[LaunchLine]:
         """How real systems are asked for exactly this; nothing where none is known to offer it."""
         yield from ()
 
-    def rounding(self, policy: P) -> str:
+    def rounding(self, policy: PolicyKind) -> str:
         """How the policy changes what the model computes; empty if it doesn't."""
         return ""
 
-    def blocks_ahead(self, scenario: Scenario, policy: P) -> int | None:
+    def blocks_ahead(self, scenario: Scenario, policy: PolicyKind) -> int | None:
         """How many blocks it fetches ahead, where it streams blocks."""
         return None

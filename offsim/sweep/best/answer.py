@@ -48,7 +48,7 @@ def choices_of(answer: Answer) -> list[Choice]:
     return [Choice(candidate, found, *total_with_error(found)) for candidate, found in answer.best]
 
 
-def report(answer: Answer) -> list[Renderable]:
+def best_report(answer: Answer) -> list[Renderable]:
     """Everything that a reader wants to see, in order, with empty lines between."""
     choices = choices_of(answer)
     parts: list[Renderable] = [_asked(answer)]
@@ -69,7 +69,7 @@ def _asked(answer: Answer) -> Renderable:
             ("scenario", f"{scenario.name or scenario.model.name}: {scenario.model.name}, {scenario.tokens:,} tokens"),
             ("node", f"{scenario.workload.gpus} of {scenario.node.gpus} GPUs of {scenario.node.name}"),
             ("memory", f"{gib(device_bytes(scenario))} GiB per GPU besides the CUDA context"),
-            ("asked", f"{words(scenario.policy)}: {took}"),
+            ("asked", f"{policy_in_short(scenario.policy)}: {took}"),
             (
                 "searched",
                 f"{answer.considered:,} candidates: {answer.lacking:,} don't fit, {answer.pruned:,} cannot win by "
@@ -95,7 +95,7 @@ def device_bytes(scenario: Scenario) -> float:
     return scenario.node.gpu.memory.value - scenario.node.gpu.context.value
 
 
-def words(policy: Policy) -> str:
+def policy_in_short(policy: Policy) -> str:
     """A policy by its name and what is not as by default.
 
     >>> from offsim.scenario.policy import FullModel
@@ -129,7 +129,7 @@ def _best(choices: Sequence[Choice]) -> Renderable:
         change = f"\n({choice.candidate.changes})" if choice.candidate.changes else ""
         table.add_row(
             str(number),
-            words(choice.candidate.scenario.policy) + change,
+            policy_in_short(choice.candidate.scenario.policy) + change,
             seconds(found.steady),
             f"{seconds(found.total)}\n{_interval(choice)}",
             gib(found.peak_allocated),
@@ -216,7 +216,9 @@ def _front(answer: Answer) -> Renderable:
     for candidate, total in thinned(answer.front):
         change = f" ({candidate.change})" if candidate.change else ""
         system = candidate.launch_lines[0].system.partition(" ")[0] if candidate.launch_lines else "nobody yet"
-        table.add_row(gib(candidate.memory), seconds(total), words(candidate.scenario.policy) + change, system)
+        table.add_row(
+            gib(candidate.memory), seconds(total), policy_in_short(candidate.scenario.policy) + change, system
+        )
     return table
 
 

@@ -9,7 +9,7 @@ from offsim.results.metrics import PREDICTION_METRICS, SCENARIO_METRICS, Metric,
 from offsim.results.predict import Prediction
 from offsim.scenario.policy import Policy
 
-from .answer import Choice, choices_of, device_bytes, notes, words
+from .answer import Choice, choices_of, device_bytes, notes, policy_in_short
 from .run import Answer
 from .space import Candidate
 
@@ -80,7 +80,7 @@ def _policy(policy: Policy) -> dict[str, Any]:
     """A policy by its name, in words, and with all its parameters."""
     return {
         "policy": policy.tag,
-        "policy_words": words(policy),
+        "policy_words": policy_in_short(policy),
         "policy_parameters": {field: getattr(policy, field) for field in policy.parameters},
     }
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from offsim.program.load import check_scenario, load_scenario
 from offsim.program.ways import ways
+from offsim.results.layout import GIB
 from offsim.results.predict import Prediction, predict
 from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError
 
@@ -18,8 +19,7 @@ from ..workers import WorkerDied, Workers
 from .search import search
 from .space import Candidate, candidates, entries_of, with_vram
 
-Part = TypeVar("Part")
-GIB = 2.0**30
+Piecewise = TypeVar("Piecewise")
 FEW = 6
 AHEAD = 4
 """Candidates that are timed at once for each processor: they take unequally long."""
@@ -128,14 +128,14 @@ def _pool(parts: int) -> AbstractContextManager[Workers | None]:
     return Workers(_workers()) if parts >= WORTH_PROCESSES and _workers() > 1 else nullcontext()
 
 
-def _all_at_once(pool: Workers | None, parts: Sequence[Callable[[], Part]]) -> Iterator[Part]:
+def _all_at_once(pool: Workers | None, parts: Sequence[Callable[[], Piecewise]]) -> Iterator[Piecewise]:
     """What each part comes to, in order; in the pool's processes, if there is one."""
     if pool is None:
         return (part() for part in parts)
     return pool.map(_work_out, parts)
 
 
-def _work_out(part: Callable[[], Part]) -> Part:
+def _work_out(part: Callable[[], Piecewise]) -> Piecewise:
     return part()
 
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from ..panels import SAME
 
-Seconds = Callable[[], float]
+LazySeconds = Callable[[], float]
 EXACT = 1e-9
 """Relative error of a bound that rounding may make."""
 
 
-class Entry(NamedTuple):
+class SearchEntry(NamedTuple):
     """A candidate as the search sees it; its place in the list is its number."""
 
     group: Hashable
@@ -27,21 +27,21 @@ class Entry(NamedTuple):
     model: Hashable
     """Among whom it may be on the front: those that compute the same."""
     memory: float
-    bounds: tuple[Seconds, ...]
+    bounds: tuple[LazySeconds, ...]
     """Lower bounds of its time, the cheapest to compute first."""
-    time: Seconds
+    time: LazySeconds
 
 
-Key = tuple[int, float, int]
+SearchKey = tuple[int, float, int]
 """Time in steps, memory, number: less is better."""
 
 
-class Outcome(NamedTuple):
+class Searched(NamedTuple):
     """What a search found."""
 
     times: dict[int, float]
     """By number, of those that were timed [s]."""
-    winners: dict[Hashable, Key]
+    winners: dict[Hashable, SearchKey]
     """By group."""
     fronts: dict[Hashable, list[int]]
     """By model, from the least memory to the least time."""
@@ -59,20 +59,20 @@ class Scale:
         return floor(log(seconds / self.least) / log(1 + SAME))
 
 
-class Standing:
+class BestSoFar:
     """The best that is known so far."""
 
     def __init__(self) -> None:
-        self.groups: dict[Hashable, Key] = {}
-        self.fronts: dict[Hashable, list[Key]] = {}
+        self.groups: dict[Hashable, SearchKey] = {}
+        self.fronts: dict[Hashable, list[SearchKey]] = {}
 
-    def beats(self, entry: Entry, key: Key) -> bool:
+    def beats(self, entry: SearchEntry, key: SearchKey) -> bool:
         """Whether nothing that is no better than `key` can win."""
         best = self.groups.get(entry.group)
         front = self.fronts.get(entry.model, [])
         return best is not None and best < key and any(_dominates(other, key) for other in front)
 
-    def add(self, entry: Entry, key: Key) -> None:
+    def add(self, entry: SearchEntry, key: SearchKey) -> None:
         """A candidate's true key."""
         self.groups[entry.group] = min(key, self.groups.get(entry.group, key))
         front = self.fronts.setdefault(entry.model, [])
@@ -80,28 +80,28 @@ class Standing:
             self.fronts[entry.model] = [other for other in front if not _dominates(key, other)] + [key]
 
 
-def _dominates(one: Key, other: Key) -> bool:
+def _dominates(one: SearchKey, other: SearchKey) -> bool:
     """As little of both; of equal ones the first."""
     return one[0] <= other[0] and one[1] <= other[1] and one < other
 
 
-def one_by_one(entries: Sequence[Entry]) -> list[float]:
+def one_by_one(entries: Sequence[SearchEntry]) -> list[float]:
     """Their times."""
     return [entry.time() for entry in entries]
 
 
 def search(
-    entries: Sequence[Entry],
+    entries: Sequence[SearchEntry],
     settled: Callable[[bool], None] = lambda _: None,
-    timed: Callable[[Sequence[Entry]], list[float]] = one_by_one,
+    timed: Callable[[Sequence[SearchEntry]], list[float]] = one_by_one,
     at_once: int = 1,
-) -> Outcome:
+) -> Searched:
     """Time what may win; `settled` hears of every candidate once, and whether it was timed.
 
     `timed` times up to `at_once` candidates.
     """
     first = [entry.bounds[0]() for entry in entries]
-    scale, standing, times = Scale(min(first, default=1.0)), Standing(), dict[int, float]()
+    scale, standing, times = Scale(min(first, default=1.0)), BestSoFar(), dict[int, float]()
     waiting: list[tuple[int, float, int, int]] = [(*_key(scale, entries, i, bound), 1) for i, bound in enumerate(first)]
     heapify(waiting)
     while waiting:
@@ -124,8 +124,8 @@ def search(
         model: [number for _, _, number in sorted(front, key=lambda key: key[1])]
         for model, front in standing.fronts.items()
     }
-    return Outcome(times, standing.groups, fronts, len(entries) - len(times))
+    return Searched(times, standing.groups, fronts, len(entries) - len(times))
 
 
-def _key(scale: Scale, entries: Sequence[Entry], number: int, bound: float) -> Key:
+def _key(scale: Scale, entries: Sequence[SearchEntry], number: int, bound: float) -> SearchKey:
     return scale.steps(bound * (1 - EXACT)), entries[number].memory, number

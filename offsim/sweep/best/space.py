@@ -23,7 +23,7 @@ from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import RefusedScenario, Scenario
 
-from .search import Entry
+from .search import SearchEntry
 
 RUNGS = 8
 
@@ -125,10 +125,10 @@ def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate
     return [Candidate(found, change, memory, where, bound, launch_lines(found), rounding_of(policy))]
 
 
-def entry_of(candidate: Candidate) -> Entry:
+def entry_of(candidate: Candidate) -> SearchEntry:
     """As the search sees it: wanted is the best of each policy, with and without a system for it and rounding."""
     scenario = candidate.scenario
-    return Entry(
+    return SearchEntry(
         group=(candidate.policy, bool(candidate.launch_lines), candidate.rounding),
         model=candidate.rounding,
         memory=candidate.memory,
@@ -137,7 +137,7 @@ def entry_of(candidate: Candidate) -> Entry:
     )
 
 
-def entries_of(found: Sequence[Candidate]) -> list[Entry]:
+def entries_of(found: Sequence[Candidate]) -> list[SearchEntry]:
     return [entry_of(candidate) for candidate in found]
 
 

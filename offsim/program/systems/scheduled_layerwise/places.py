@@ -10,7 +10,7 @@ from ...commands import Collective, Compute, Template
 from .parameters import Placing
 
 
-class Window(NamedTuple):
+class ComputeWindow(NamedTuple):
     """Commands between two collectives, or from or to the block's end."""
 
     place: int
@@ -43,11 +43,11 @@ def collectives(template: Template) -> list[int]:
     return [i for i, command in enumerate(template.commands) if isinstance(command, Collective)]
 
 
-def windows(template: Template) -> list[Window]:
+def windows(template: Template) -> list[ComputeWindow]:
     """The windows between its collectives that have kernels, in order."""
     ends = [*collectives(template), len(template.commands)]
     starts = [0, *(end + 1 for end in ends[:-1])]
-    return [Window(a, _flops(template, a, b)) for a, b in zip(starts, ends, strict=True) if a < b]
+    return [ComputeWindow(a, _flops(template, a, b)) for a, b in zip(starts, ends, strict=True) if a < b]
 
 
 def _flops(template: Template, start: int, end: int) -> float:
@@ -55,7 +55,7 @@ def _flops(template: Template, start: int, end: int) -> float:
     return sum(kernel.flops for command in computes for kernel in command.kernels)
 
 
-def shares(chunks: int, found: list[Window]) -> list[int]:
+def shares(chunks: int, found: list[ComputeWindow]) -> list[int]:
     """The place at which each chunk is issued, so that windows get chunks by their FLOPs.
 
     Chunk k goes where the middle of the k-th of so many equal parts of all FLOPs lies.

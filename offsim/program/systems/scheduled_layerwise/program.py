@@ -12,7 +12,7 @@ from .parameters import ScheduledLayerwise
 from .places import collectives, place_of, shares, windows
 from .transfer import Chunk, Transfer
 
-Place = int
+StopPlace = int
 Block = tuple[int, int]
 """Expert and position in its chain."""
 
@@ -36,20 +36,20 @@ class ScheduledLayerwiseProgram(PolicyProgram):
         self.arrived: set[Block] = set()
         """Those of them that the compute stream has waited for."""
         self.active: int | None = None
-        self.due: dict[tuple[Place, int], list[Chunk]] = {}
+        self.due: dict[tuple[StopPlace, int], list[Chunk]] = {}
         """Requested in this block: at which place which expert's chunks are issued."""
         self.outstanding: tuple[str, ...] = ()
         """Streams on which chunks were admitted that no collective has waited for."""
-        self.places: dict[int, list[Place]] = {}
+        self.places: dict[int, list[StopPlace]] = {}
         """Per block list, where each chunk is issued."""
-        self.gates: dict[int, list[Place]] = {}
+        self.gates: dict[int, list[StopPlace]] = {}
         """Per block list, the places before collectives, if they are gated."""
 
     def state(self) -> Hashable:
         coming = self.upcoming[: self.forwards + 1]
         return self.active, frozenset(self.on_device), frozenset(self.arrived), self.outstanding, coming
 
-    def stops(self, index: int, template: Template) -> list[Place]:
+    def stops(self, index: int, template: Template) -> list[StopPlace]:
         chunks, placing = self.policy.chunks, self.policy.placement
         paced = placing in ("spread", "gated")
         places = shares(chunks, windows(template)) if paced else [place_of(placing, template)] * chunks
@@ -97,7 +97,7 @@ class ScheduledLayerwiseProgram(PolicyProgram):
                 self.due.setdefault((place, wanted[0]), []).append(chunk)
         yield from self.within_block(expert, index, block, 0)
 
-    def within_block(self, expert: int, index: int, block: int, stop: Place) -> Iterator[Command]:
+    def within_block(self, expert: int, index: int, block: int, stop: StopPlace) -> Iterator[Command]:
         if stop in self.gates[index]:
             for stream in self.outstanding:
                 yield from wait_stream(COMPUTE, stream)

@@ -17,7 +17,7 @@ from ...commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, F
 from ...offloading.hooks import wait_stream
 from .parameters import ScheduledLayerwise
 
-ALL_GATHER = "all-gather"
+GATHER_STREAM = "all-gather"
 BF16_BITS = 16
 
 
@@ -87,12 +87,12 @@ class Transfer:
             return
         copied = f"{buffer} copied in" if count == 1 else f"{buffer} piece {which + 1} copied in"
         yield Record(stream, copied)
-        yield Wait(ALL_GATHER, copied)
+        yield Wait(GATHER_STREAM, copied)
         sent = part * (self.ranks - 1) / self.ranks
-        gather = Collective(ALL_GATHER, f"{buffer} all-gather", "all-gather", sent, "world", (buffer,), (buffer,))
+        gather = Collective(GATHER_STREAM, f"{buffer} all-gather", "all-gather", sent, "world", (buffer,), (buffer,))
         yield gather._replace(piece=chunk.piece)
         if which == count - 1:
-            yield Record(ALL_GATHER, self._ready(buffer, 0))
+            yield Record(GATHER_STREAM, self._ready(buffer, 0))
 
     def _ready(self, buffer: str, lane: int) -> str:
         several = self.ranks == 1 and len(self.streams) > 1
@@ -113,4 +113,4 @@ class Transfer:
     @property
     def lanes(self) -> list[str]:
         """The streams that copies and gathers are put on."""
-        return self.streams if self.ranks == 1 else [*self.streams, ALL_GATHER]
+        return self.streams if self.ranks == 1 else [*self.streams, GATHER_STREAM]
