@@ -30,6 +30,7 @@ from .errors import (
     summary_of_cases,
     winners,
 )
+from .intervals import errors_by_kind, not_as_kept
 from .records import CASE_CLASSES, NODES, NODES_BEFORE_RULE, Failure, read_records
 from .simpler import SIMPLER
 from .thresholds import THRESHOLDS, Verdict, judge
@@ -40,7 +41,7 @@ TITLE = "|error| of the steady step relative to its resident run (medians: simpl
 
 
 def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRESHOLDS) -> int:
-    """Print all errors; 1 if a threshold is broken."""
+    """Print all errors; 1 if a threshold is broken, or if the errors behind intervals are not those that are kept."""
     records, failures = read_records(root)
     forwards, failed = read_forwards(root)
     if not records and not forwards:
@@ -48,14 +49,15 @@ def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRES
     failures += [Failure(*failure) for failure in failed]
     errors, of_forwards = all_errors(records), [forward_error(record) for record in forwards]
     verdicts = judge(errors, thresholds, of_forwards)
-    broken = [verdict for verdict in verdicts if verdict.kept is False]
+    broken = any(verdict.kept is False for verdict in verdicts)
+    changed = not_as_kept(errors_by_kind(records, errors, forwards, of_forwards)) if root == NODES else []
     if json:
         write_json(_json(errors, verdicts, failures, of_forwards))
     else:
         tables = forwards_tables(of_forwards)
         emit(*spaced([*validation_report(errors, failures), *tables]))
-        write(f"\n{judgement(verdicts)}\n")
-    return BROKEN if broken else FINE
+        write("\n".join(["", judgement(verdicts), *changed, ""]))
+    return BROKEN if broken or changed else FINE
 
 
 def judgement(verdicts: list[Verdict]) -> str:

@@ -17,13 +17,14 @@ from offsim.program.build import build
 from offsim.results.errors import ERRORS, kind_of
 from offsim.scenario.scenario import ScenarioError
 
-from .diffusers_prediction import forward_error
+from .diffusers_prediction import ForwardError, forward_error
 from .diffusers_records import ForwardRecord, read_forwards
-from .errors import ErrorSummary, all_errors, summary_of
+from .errors import CaseError, ErrorSummary, all_errors, summary_of
 from .records import ReplayRecord, read_records
 
 INTERVAL_TOLERANCE = 0.003
 """By how much a kept number may differ from what comes out."""
+KEPT_ERRORS = Path(str(files("offsim.results") / ERRORS))
 HEAD = """# How far predictions were from replays on calibrated nodes: what 95 % of the steady steps, relative to a
 # resident run beside them, did not exceed.
 # Written by `python -m calibration.validate.intervals` from all scored replays and forwards of the diffusers library.
@@ -32,13 +33,22 @@ HEAD = """# How far predictions were from replays on calibrated nodes: what 95 %
 
 def by_kind(records: Sequence[ReplayRecord], forwards: Sequence[ForwardRecord] = ()) -> dict[str, ErrorSummary]:
     """The errors of each kind of run."""
+    return errors_by_kind(records, all_errors(list(records)), forwards, [forward_error(record) for record in forwards])
+
+
+def errors_by_kind(
+    records: Sequence[ReplayRecord],
+    errors: Sequence[CaseError],
+    forwards: Sequence[ForwardRecord],
+    forward_errors: Sequence[ForwardError],
+) -> dict[str, ErrorSummary]:
+    """The same from errors that are known already: of each record and each forward, in order."""
     scenarios = [record.case.scenario(str(record.profile)) for record in records]
     named = [
         (kind_of(scenario, build(scenario)), error.error, error.name)
-        for scenario, error in zip(scenarios, all_errors(list(records)), strict=True)
+        for scenario, error in zip(scenarios, errors, strict=True)
     ]
-    for record in forwards:
-        forward = forward_error(record)
+    for record, forward in zip(forwards, forward_errors, strict=True):
         kind = kind_of(forward.prediction.scenario, forward.prediction.program)
         named.append((kind, forward.error, record.name))
     found = {}
@@ -66,6 +76,12 @@ def differences(found: dict[str, ErrorSummary], kept: dict[str, dict[str, float]
     return said
 
 
+def not_as_kept(found: dict[str, ErrorSummary]) -> list[str]:
+    """What is kept otherwise than it comes out, and how to keep that; empty if all is as kept."""
+    said = differences(found, tomllib.loads(KEPT_ERRORS.read_text(encoding="utf-8")))
+    return [*said, "python -m calibration.validate.intervals writes what comes out"] if said else []
+
+
 def _percent(share: float | None) -> str:
     return "nothing" if share is None else f"{100 * share:.2f} %"
 
@@ -74,14 +90,13 @@ def main(arguments: Sequence[str]) -> int:
     """Write the file, or compare with it."""
     if list(arguments) not in ([], ["--check"]):
         raise ScenarioError(f"{' '.join(arguments)}: expected nothing or --check")
-    found, path = by_kind(read_records()[0], read_forwards()[0]), Path(str(files("offsim.results") / ERRORS))
+    found = by_kind(read_records()[0], read_forwards()[0])
     if not arguments:
-        path.write_text(as_toml(found), encoding="utf-8")
+        KEPT_ERRORS.write_text(as_toml(found), encoding="utf-8")
         print(as_toml(found), end="")
         return 0
-    said = differences(found, tomllib.loads(path.read_text(encoding="utf-8")))
-    hint = "python -m calibration.validate.intervals writes what comes out"
-    print("\n".join([*said, hint]) if said else f"{ERRORS}: as it comes out")
+    said = not_as_kept(found)
+    print("\n".join(said) if said else f"{ERRORS}: as it comes out")
     return int(bool(said))
 
 
