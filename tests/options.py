@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from msgspec import Struct
 
+from offsim.program.pages import pages
 from offsim.scenario.architectures import ARCHITECTURES
+from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
 
@@ -34,7 +36,8 @@ def all_options(kind: Any = Scenario) -> set[Option]:
     for name, hint in _fields(kind):
         found |= {(kind.__name__, name, value) for value in _values(kind.__name__, name, hint)}
         for struct in _structs(hint):
-            found |= all_options(struct)
+            for one in (page.parameters for page in pages().values()) if struct is Policy else (struct,):
+                found |= all_options(one)
     return found
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
-from msgspec import Struct, structs
+from msgspec import NODEFAULT, Struct, structs
 
 from offsim.scenario.node import Clock, Node, Overheads
 from offsim.scenario.quantity import Curve, Quantity
@@ -98,9 +98,13 @@ def _written(part: Struct) -> Iterator[tuple[str, Any]]:
     fields = {field.name: field for field in structs.fields(part)}
     for name in KEY_ORDER.get(type(part), tuple(fields)):
         value = getattr(part, name)
-        usual = value == fields[name].default and name not in EVEN_IF_USUAL
+        usual = value == _default(fields[name]) and name not in EVEN_IF_USUAL
         if value is not None and value != {} and not usual:
             yield name, value
+
+
+def _default(field: structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
 def _is_table(value: Any) -> bool:

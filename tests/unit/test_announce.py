@@ -20,7 +20,7 @@ ALL = Simulation(fold=False, steady_state=False, block_period=False)
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred times as impatient."""
-    for name in ("LOOKS", "FIRST", "LONG"):
+    for name in ("LOOKS", "FIRST", "WORTH_ANNOUNCING"):
         monkeypatch.setattr(announce, name, getattr(announce, name) / 100)
 
 

@@ -122,6 +122,8 @@ EXTRA = {
     "device_GiB",
     "policy_words",
     "policy_parameters",
+    "launch_lines",
+    "compared_as",
     "uncalibrated",
     "key",
     "provenance",

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from offsim.program.offloading.modules import KNOWN_BY_MODULE
 from offsim.scenario import catalogue
 from offsim.scenario.architectures import ARCHITECTURES, block_operations
 from offsim.scenario.load import load_model
 from offsim.scenario.model import BlockList, Model
 from offsim.scenario.operations import Attention, Linear, Operation, parameter_count
-from offsim.scenario.scenario import KNOWN_BY_MODULE
 
 COUNTS = Path(__file__).parent / "data" / "model_counts.csv"
 MODELS = catalogue.names("models")

@@ -23,10 +23,12 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
+from offsim.program.groups import SEQUENCE, ParallelGroups
 from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
+from offsim.program.uses import Use
 from offsim.results.predict import predict
 from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
@@ -50,8 +52,8 @@ PROFILES = sorted((Path(__file__).parents[2] / "calibration" / "nodes").glob("*/
 def in_use(*commands: Command, node: Node | None = None, ranks: int = 1, **options: object) -> set[str]:
     """Keys of what a program of one step reads, on a node none of whose values is in two places."""
     node = with_own_values(node or one_gpu())
-    groups = (tuple(range(ranks)),)
-    program = StreamProgram("by hand", (Section("step", "denoise", 0, commands),), groups)
+    groups = ParallelGroups(ranks, {SEQUENCE: (tuple(range(ranks)),)})
+    program = StreamProgram("by hand", (Section("step", Use("denoise", step=0), commands),), groups)
     workload = Workload(gpus=ranks, tokens=64, attention_backend=str(options.pop("backend", "default")))
     simulation = Simulation(**options)  # type: ignore[arg-type]
     scenario = Scenario(load_model("wan2.2-t2v-a14b"), workload, node, Resident(), simulation=simulation)
