@@ -38,10 +38,10 @@ def commands() -> dict[str, list[str]]:
 
 
 def printed(arguments: list[str]) -> str:
-    """What a command prints on its standard output, 100 columns wide, whatever the terminal."""
+    """What a command prints on its standard output, as if it went to a file."""
     with tempfile.TemporaryDirectory() as folder:
         words = [str(Path(folder) / "sweep") if word == "OUT" else word for word in arguments]
-        environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+        environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
         done = subprocess.run(
             [sys.executable, "-m", "offsim", *words], capture_output=True, text=True, env=environment, check=False
         )
