@@ -121,7 +121,7 @@ def refusal(grid: Path, engine: str, workers: int | None = None) -> str:
 
 
 def test_when_no_worker_is_left_that_is_said_and_what_is_stored_stays(grid, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cluster_module, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster_module, "CONNECT_PATIENCE", 0.5)
     out = tmp_path / "out"
     with scheduler(tmp_path) as (address, _), worker(address, tmp_path) as only:
         Thread(target=kill_once_stored, args=(only, out)).start()
