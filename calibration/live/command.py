@@ -26,15 +26,15 @@ from .session import Session, close_session, merged, open_session
 
 
 class ReplayedRun(NamedTuple):
-    """What the devices did."""
+    """What the devices did in a replay: its steps, and its peak of memory."""
 
     rows: list[StepRow]
-    """Durations without instruments, losses from the instrumented run."""
+    """Steps: durations from the run without instruments, losses from the instrumented one."""
     peak_allocated: int
 
 
 def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> int:
-    """Replay, print and save; returns the exit code."""
+    """Replay a scenario, print predicted beside measured and save both; returns the exit code."""
     question = load_scenario_on(scenario, node)
     _check_ranks(question)
     if out is not None:
@@ -90,7 +90,7 @@ def _open(cpu: bool) -> Session:
 
 
 def replay_scenario(session: Session, scenario: Scenario) -> ReplayedRun:
-    """The scenario's program twice, after a first run that warms up."""
+    """Run the scenario's program twice, without and with instruments, after a first run that warms up."""
     timed, traced = session.executor(scenario), session.executor(scenario, spans=True)
     timed.run()
     timed.memory.clear()

@@ -23,7 +23,7 @@ from .errors import ErrorSummary, all_errors, summary_of
 from .records import ReplayRecord, read_records
 
 INTERVAL_TOLERANCE = 0.003
-"""By how much a kept number may differ from what comes out."""
+"""By how much a kept error may differ from what comes out."""
 HEAD = """# How far predictions were from replays on calibrated nodes: what 95 % of the steady steps, relative to a
 # resident run beside them, did not exceed.
 # Written by `python -m calibration.validate.intervals` from all scored replays and forwards of the diffusers library.
@@ -31,7 +31,7 @@ HEAD = """# How far predictions were from replays on calibrated nodes: what 95 %
 
 
 def by_kind(records: Sequence[ReplayRecord], forwards: Sequence[ForwardRecord] = ()) -> dict[str, ErrorSummary]:
-    """The errors of each kind of run."""
+    """Statistics of the errors of each kind of run."""
     scenarios = [record.case.scenario(str(record.profile)) for record in records]
     named = [
         (kind_of(scenario, build(scenario)), error.error, error.name)
@@ -50,13 +50,13 @@ def by_kind(records: Sequence[ReplayRecord], forwards: Sequence[ForwardRecord] =
 
 
 def as_toml(found: dict[str, ErrorSummary]) -> str:
-    """The file's text."""
+    """The text of errors.toml."""
     tables = [f'\n["{kind}"]\ncases = {one.n}\np95 = {one.p95:.4f}\n' for kind, one in found.items()]
     return HEAD + "".join(tables)
 
 
 def differences(found: dict[str, ErrorSummary], kept: dict[str, dict[str, float]]) -> list[str]:
-    """What is kept otherwise than it comes out."""
+    """Sentences on the errors that are kept otherwise than they come out."""
     said = []
     for kind in sorted(found.keys() | kept.keys()):
         now = found[kind].p95 if kind in found else None
@@ -71,7 +71,7 @@ def _percent(share: float | None) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the file, or compare with it."""
+    """Write errors.toml, or compare with it; returns 1 where they differ."""
     if list(arguments) not in ([], ["--check"]):
         raise ScenarioError(f"{' '.join(arguments)}: expected nothing or --check")
     found, path = by_kind(read_records()[0], read_forwards()[0]), Path(str(files("offsim.results") / ERRORS))

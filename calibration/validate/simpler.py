@@ -21,7 +21,7 @@ SIMPLER = ("max", "alone", "equal")
 
 
 class Sums(NamedTuple):
-    """Seconds of one step, each kind of work alone and back to back."""
+    """Seconds of one step's kernels, collectives and copies, each kind alone and back to back."""
 
     compute: float
     collective: float
@@ -33,7 +33,7 @@ class Sums(NamedTuple):
 
 
 def sums_of(scenario: Scenario, index: int) -> Sums:
-    """What one step of the program adds up to."""
+    """What the kernels, collectives and copies of one step add up to."""
     section = next(s for s in build(scenario).sections if s.step == index)
     durations = Durations(scenario)
     compute = sum(durations.of_command(c) for c in section.commands if isinstance(c, Compute))
@@ -58,12 +58,12 @@ def _copy(node: Node, command: Copy) -> float:
 
 
 def without_contention(scenario: Scenario) -> Scenario:
-    """Every flow as if alone."""
+    """The scenario with every flow as fast as if it were alone."""
     return structs.replace(scenario, simulation=structs.replace(scenario.simulation, contention=False))
 
 
 def with_equal_shares(scenario: Scenario) -> Scenario:
-    """Collectives and copies with the same weight on a link."""
+    """The scenario with collectives and copies of the same weight on a link."""
     node = scenario.node
     if node.collectives is None:
         return scenario
