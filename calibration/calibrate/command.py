@@ -34,11 +34,11 @@ from .worker_process import MeasuringOutcome, WorkerCommand, run_workers, worker
 
 FAILED = 1
 TYPICAL = Inventory("NVIDIA GPU", 1, "9.0", 0.0, "", 0.0, "", 1, 0.0, "0" * 12)
-"""What a dry run supposes where no GPU is."""
+"""The machine that a dry run supposes where no GPU is."""
 
 
 class CalibrateOptions(NamedTuple):
-    """What was asked for."""
+    """What the command line asked a calibration for."""
 
     mode: CalibrationMode
     out: Path | None
@@ -57,7 +57,7 @@ class ProbeGroup(NamedTuple):
 
 
 def calibrate_command(order: CalibrateOptions, command: WorkerCommand = worker_command) -> int:
-    """Measure, fit, print; returns the exit code."""
+    """Measure this machine, fit a profile and print both; returns the exit code."""
     inventory, without = _inventory(order)
     if command is worker_command and find_spec("torch") is None:
         raise ScenarioError("calibrate needs torch: pip install 'offsim[live]'")
@@ -114,7 +114,7 @@ def _stopped(outcome: MeasuringOutcome, folder: Path) -> int:
 
 
 def _inventory(order: CalibrateOptions) -> tuple[Inventory, str]:
-    """This machine, and why it has no kernels of ours (empty if it has)."""
+    """This machine, and the reason why it has no kernels of ours; the reason is empty if it has them."""
     try:
         inventory = take_inventory()
     except NoGPU as error:
@@ -149,7 +149,7 @@ def probe_groups(inventory: Inventory, order: CalibrateOptions) -> list[ProbeGro
 
 
 def dry_run_command(order: CalibrateOptions) -> int:
-    """List the probes; needs no GPU."""
+    """List the probes and what each measures; returns the exit code and needs no GPU."""
     try:
         inventory, supposed = take_inventory(), ""
     except NoGPU as error:
@@ -166,7 +166,7 @@ def dry_run_command(order: CalibrateOptions) -> int:
 
 
 def waived_table(waived: dict[str, str]) -> Table:
-    """What was not measured, and why."""
+    """A table of the probes that were not measured, each with its reason."""
     table = new_table("not measured", "probe", "why", "identifies")
     known = {probe.key: probe for probe in PROBES}
     for key, reason in waived.items():

@@ -29,7 +29,7 @@ from calibration.samples.sample_file import SampleFile, sample_key
 
 WorkerCommand = Callable[[Path, Sequence[str], str, Inventory], list[str]]
 MOST_DEATHS = 2
-"""Workers in a row that may end without a new sample."""
+"""How many workers in a row may end without a new sample before a calibration gives up."""
 LONGEST_WORKER_MESSAGE = 300
 MARK = "OFFSIM_WORKER"
 """Environment variable with a value of its own for each worker and what it starts."""
@@ -40,15 +40,15 @@ DONE, SILENT = "done", "silent"
 
 @dataclass
 class MeasuringOutcome:
-    """What became of a group of probes."""
+    """What became of a group of probes: why some were not measured, and what ended it early."""
 
     waived: dict[str, str] = field(default_factory=dict)
-    """Probe -> why it (or a part of it) was not measured."""
+    """Key of a probe -> why it, or a part of it, was not measured."""
     failure: str = ""
 
 
 def worker_command(file: Path, probes: Sequence[str], mode: str, inventory: Inventory) -> list[str]:
-    """How a worker is started: alone, or one process per GPU."""
+    """The command line that starts a worker: one process alone, or one per GPU."""
     tied = ["-m", "calibration.calibrate.tied"]
     launcher = [sys.executable, *tied]
     if inventory.gpus > 1:
@@ -65,7 +65,7 @@ def run_workers(
     command: WorkerCommand = worker_command,
     environment: dict[str, str] | None = None,
 ) -> MeasuringOutcome:
-    """Measure what the file does not hold yet; returns when all is measured, waived or hopeless."""
+    """Measure what the file does not hold yet; returns when every probe is measured, waived or given up."""
     outcome = MeasuringOutcome()
     left = [probe for probe in probes if not _waive(probe, inventory, outcome)]
     deaths = 0
@@ -105,7 +105,7 @@ def _waive(probe: Probe, inventory: Inventory, outcome: MeasuringOutcome) -> boo
 
 
 def _done(file: Path, probes: Sequence[Probe], mode: CalibrationMode, inventory: Inventory) -> set[tuple[str, str]]:
-    """Configurations of these probes that the file holds."""
+    """Keys of the probes' configurations that the file holds already."""
     wanted = {sample_key(p.key, config) for p in probes for config in p.configurations(mode, inventory)}
     return wanted & SampleFile(file).done()
 
@@ -143,7 +143,7 @@ def _listen(worker: "Worker", progress: Progress, task: Any, limit_seconds: floa
 
 
 class Worker:
-    """One measuring process (or several, under a launcher)."""
+    """One measuring process, or several under a launcher."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self._mark = f"{MARK}={uuid.uuid4().hex}"
@@ -169,7 +169,7 @@ class Worker:
         self._lines.put(None)
 
     def next_event(self, limit_seconds: float) -> dict[str, Any] | None:
-        """The next event; None when the process has ended; `silence` after the limit."""
+        """The worker's next event; None when it has ended, and an event `silence` after the limit."""
         deadline = time.monotonic() + limit_seconds
         while True:
             try:
@@ -206,7 +206,7 @@ class Worker:
 
 
 def _marked(mark: str) -> list[int]:
-    """Processes with this in their environment; where there is no /proc, none."""
+    """Ids of processes that have this mark in their environment; none where there is no /proc."""
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):

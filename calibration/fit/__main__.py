@@ -15,13 +15,13 @@ from .summary import summary_table
 
 
 def main() -> None:
-    """Every folder that is named."""
+    """Fit every folder that the command line names."""
     for name in sys.argv[1:]:
         fit_folder(Path(name))
 
 
 def fit_folder(folder: Path) -> None:
-    """All samples*.jsonl of the folder."""
+    """Fit all samples*.jsonl of a folder, write its profile.toml and print the summary."""
     paths = sorted(folder.glob("samples*.jsonl"))
     if not paths:
         raise ScenarioError(f"{folder}: no samples*.jsonl there; give the folder of a calibration")

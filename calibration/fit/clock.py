@@ -36,29 +36,29 @@ USUAL_BURST = 1.051
 FEWEST_COUNTED_BLOCKS = 3
 """Blocks whose energy was counted: what they draw for a moment differs by 4 %."""
 STARTS = (1.0, 1.25, 1.5, 2.0)
-"""Factors on the energies to start from."""
+"""Factors on the energies from which the fit starts."""
 BETTER = 1.01
-"""Another start counts if its cost is this much lower."""
+"""Another start of the fit counts if its cost is lower by this factor."""
 RESIDUAL_SCALE = 0.01
 UNMOVED = 1e-6
 
 
 class ClockFit(NamedTuple):
-    """What was found."""
+    """A fitted clock model: its values with their intervals, and the errors of the loads that it was fitted to."""
 
     highest_MHz: float  # noqa: N815
     powers: Powers
     burst_counted: bool
-    """Whether energy was counted, so that the burst is this chip's."""
+    """Whether energy was counted, so that the burst is this chip's own."""
     values: dict[str, Estimate]
     errors: dict[str, float]
-    """Signed error of each load's settled time; held-out loads say so."""
+    """Title of a load -> signed error of its settled time; titles of held-out loads say so."""
 
 
 def fit_clock(
     alone: list[ProbeSample], together: list[ProbeSample], duties: list[ProbeSample], gpu: GPU, powers: Powers
 ) -> ClockFit | None:
-    """The model of the slowest chip, from soaks of the first one alone and of all together, and from bursts with gaps.
+    """The clock model of the slowest chip, from soaks of one GPU and of all together, and from bursts with gaps.
 
     None where no load was limited or no clock was read. Energy is counted on the first chip: its soaks tell the burst.
     """
@@ -88,20 +88,20 @@ def fit_clock(
 
 
 def counted_burst(loads: list[Load]) -> float | None:
-    """Watts that blocks at the limit draw for a moment; None where too few were counted."""
+    """Watts that blocks at the limit draw for a moment; None where the energy of too few was counted."""
     bursts = [load.burst for load in loads if not load.only and load.limited and load.burst is not None]
     return float(np.median(bursts)) if len(bursts) >= FEWEST_COUNTED_BLOCKS else None
 
 
 def _interval(value: float, deviation: float) -> tuple[float, float] | None:
-    """None where leaving loads out changes nothing: then the data say nothing of the value."""
+    """The interval of a value; None where leaving loads out changes nothing, so that the data say nothing of it."""
     if deviation <= UNMOVED * value:
         return None
     return max(0.0, value - 2 * deviation), value + 2 * deviation
 
 
 class Chip(NamedTuple):
-    """What is known of a chip, and which parameters are to be found: vectors are in the order of `free`."""
+    """What is known of a chip, and which parameters a fit has to find; vectors are in the order of `free`."""
 
     powers: Powers
     free: tuple[Parameter, ...]
@@ -111,14 +111,14 @@ class Chip(NamedTuple):
         return clock_of({p.name: float(v) for p, v in zip(self.free, x, strict=True)}, self.powers)
 
     def best(self, loads: list[Load]) -> np.ndarray:
-        """The solution of the start that fits best: below the headroom the model is flat, so a start there stays."""
+        """The parameters that fit best over all starts: below the headroom the model is flat, a start there stays."""
         solutions = [self.solve(loads, self._start(factor)) for factor in STARTS]
         costs = [self._cost(loads, solution) for solution in solutions]
         first = costs[0] <= BETTER * min(costs)
         return solutions[0 if first else int(np.argmin(costs))]
 
     def _start(self, factor: float) -> np.ndarray:
-        """Starts, with energies `factor` times as large."""
+        """A vector of starting values, with energies `factor` times as large as usual."""
         return np.asarray([p.start * factor if p.name.startswith("energy") else p.start for p in self.free])
 
     def _cost(self, loads: list[Load], x: np.ndarray) -> float:
@@ -126,7 +126,7 @@ class Chip(NamedTuple):
         return sum(float(np.sqrt(1 + (r / RESIDUAL_SCALE) ** 2)) - 1 for load in loads for r in _residuals(load, clock))
 
     def solve(self, loads: list[Load], start: np.ndarray, evaluations: int = 60) -> np.ndarray:
-        """Least squares from a start; scaled by the usual starts inside."""
+        """The parameters of least squares from a start; they are scaled by the usual starts inside."""
         scale = self._start(1.0)
 
         def residuals(x: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ class Chip(NamedTuple):
         return np.asarray(found.x * scale)
 
     def deviations(self, loads: list[Load], best: np.ndarray) -> np.ndarray:
-        """Standard deviations by a jackknife over loads: they are few, and each is a block of its own.
+        """Standard deviations of the parameters by a jackknife over loads, each of which is a block of its own.
 
         A load without which a parameter is not told at all stays.
         """
@@ -159,7 +159,7 @@ class Chip(NamedTuple):
 
 
 def while_drawing(clock: Clock, load: Load) -> Clock:
-    """The clock for a load's settled time.
+    """The clock that holds for a load's settled time.
 
     What a limited load drew then is its limit; where that is not known, the burst, or of long ones the limit.
     """
@@ -168,13 +168,13 @@ def while_drawing(clock: Clock, load: Load) -> Clock:
 
 
 def at_first(clock: Clock, load: Load) -> Clock:
-    """The clock for a load's first 150 ms: its burst."""
+    """The clock that holds for a load's first 150 ms, in which the chip may draw its burst."""
     known = load.burst if load.limited else None
     return _limited_to(clock, known, clock.burst or clock.limit)
 
 
 def _limited_to(clock: Clock, watts: float | None, otherwise: Quantity) -> Clock:
-    """A clock with one limit."""
+    """A clock with one power limit in place of a limit and a burst."""
     limit = otherwise
     if watts is not None:
         limit = Quantity(max(watts, clock.idle.value + 1.0), "measured", "energy counter")
@@ -199,7 +199,7 @@ def _residuals(load: Load, clock: Clock) -> Iterator[float]:
 
 
 def continuous(load: Load, clock: Clock) -> float:
-    """The clock, as a share of the highest, under the load without gaps."""
+    """The clock that a load without gaps leads to, as a share of the highest."""
     pieces, curve = _pieces(load, clock), PowerCurve(clock)
     energies = [(piece.kernel_class, piece.demand * piece.seconds) for piece in pieces]
     parts = [sum(joules for name, joules in energies if name == wanted) / load.alone for wanted in curve.classes]
@@ -212,12 +212,12 @@ def _pieces(load: Load, clock: Clock) -> list[TimedKernel]:
 
 
 def settled_seconds(load: Load, clock: Clock) -> float:
-    """Seconds of a round once the mean has settled, by the engine's own rule."""
+    """Seconds that a round of a load takes once the mean power has settled, by the engine's own rule."""
     return sum(settled_seconds_by_class(load, clock).values())
 
 
 def settled_seconds_by_class(load: Load, clock: Clock) -> dict[str, float]:
-    """The same by class of kernels."""
+    """Seconds that each class of kernels takes in a round of a load once the mean power has settled."""
     state, now = ClockState(clock), 0.0
     pieces = _pieces(load, clock)
     spent: dict[str, float] = {}
@@ -235,7 +235,7 @@ def settled_seconds_by_class(load: Load, clock: Clock) -> dict[str, float]:
 
 
 def early(load: Load, clock: Clock) -> list[float]:
-    """Seconds of a round at the instants of `load.early`, from a cool start."""
+    """Seconds that a round takes at the instants of `load.early`, from a cool start on."""
     state, now = ClockState(clock), 0.0
     pieces, rounds = _pieces(load, clock), []
     while now < load.early[-1][0] + load.measured:

@@ -16,20 +16,20 @@ from .loads import Load
 
 
 class Parameter(NamedTuple):
-    """One value of the clock model."""
+    """One value of the clock model that a fit may move, with its start and its bounds."""
 
     name: str
     start: float
     lowest: float
     highest: float
     usual: float | None = None
-    """Of other H100s; None: any loads tell it, or (a byte's) at least one that memory bounds."""
+    """The median of other H100s; None: any loads tell the value, or (a byte's) at least one that memory bounds."""
     of: str = ""
     """The parameter that `usual` is a multiple of."""
 
     @property
     def kernel_class(self) -> str:
-        """What knees are of."""
+        """The class of kernels that a knee belongs to."""
         return self.name.rpartition(".")[2]
 
 
@@ -51,7 +51,7 @@ FEWEST_READ_CLOCKS = 2
 
 
 def identifiable_parameters(loads: list[Load]) -> tuple[Parameter, ...]:
-    """Those that these loads tell."""
+    """The parameters of the clock model whose values these loads tell."""
     return tuple(parameter for parameter in PARAMETERS if _tells(loads, parameter))
 
 
@@ -70,7 +70,7 @@ def _tells(loads: Sequence[Load], parameter: Parameter) -> bool:
 
 
 def completed(values: Mapping[str, float]) -> dict[str, float]:
-    """All parameters: those given, and the usual ones."""
+    """The values of all parameters: those given, and the usual ones for the others."""
     found = dict(values)
     for parameter in PARAMETERS:
         if parameter.usual is not None and parameter.name not in found:
@@ -79,20 +79,20 @@ def completed(values: Mapping[str, float]) -> dict[str, float]:
 
 
 class Powers(NamedTuple):
-    """What a chip may draw [W]."""
+    """What a chip may draw at its limit, idle and for a moment [W]."""
 
     limit: float
     idle: float
     burst: float = 0.0
-    """Until the mean over AVERAGING has come to the limit; 0: not known yet."""
+    """What it may draw until the mean over AVERAGING has come to the limit; 0: not known yet."""
 
 
 AVERAGING = 0.4
-"""Seconds: so the burst of a load that begins on an idle chip ends after 0.8 s, as on all chips that were watched."""
+"""Seconds over which power is averaged: so a load on an idle chip has 0.8 s of burst, as on all that were watched."""
 
 
 def clock_of(values: Mapping[str, float], powers: Powers) -> Clock:
-    """The engine's clock with these values, the others as usual."""
+    """The engine's clock with these values of its parameters; the others have the usual ones."""
     none = Quantity(0.0, "derived", "fit")
     found = {name: Quantity(float(value), "derived", "fit") for name, value in completed(values).items()}
     energy = {name.removeprefix("energy."): value for name, value in found.items() if name.startswith("energy.")}

@@ -11,7 +11,7 @@ from .summary import SummaryRow
 
 
 def fitted_clock(fit: Fit, gpu: GPU) -> Clock | None:
-    """The clock of the slowest chip; without a power limit or a load that reaches it None, which the summary tells."""
+    """The clock of the slowest chip; None, with a row in the summary, where no load reached a power limit."""
     limit = fit.inventory.power_limit_watts
     idle, idle_source = idle_power(fit)
     found = None

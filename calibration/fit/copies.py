@@ -17,14 +17,14 @@ BANDWIDTH_BOUND_BYTES = 32e6
 
 
 def medians(samples: list[ProbeSample], reading: str = "seconds") -> tuple[np.ndarray, np.ndarray]:
-    """(bytes, median seconds) by configuration."""
+    """Sizes [bytes] and median seconds of copies, by configuration."""
     pairs = sorted((float(s.config["bytes"]), float(np.median(s.readings[reading]))) for s in samples)
     sizes, times = zip(*pairs, strict=True)
     return np.asarray(sizes), np.asarray(times)
 
 
 def line(sizes: np.ndarray, times: np.ndarray) -> tuple[float, float]:
-    """(latency, rate) of latency + bytes / rate, by least relative squares."""
+    """Latency [s] and rate [bytes/s] of the line latency + bytes / rate, by least relative squares."""
 
     def residuals(logs: np.ndarray) -> np.ndarray:
         return np.asarray(np.log((np.exp(logs[0]) + sizes / np.exp(logs[1])) / times))
@@ -35,7 +35,7 @@ def line(sizes: np.ndarray, times: np.ndarray) -> tuple[float, float]:
 
 
 def link(samples: list[ProbeSample]) -> tuple[Estimate, Estimate]:
-    """(rate, latency) of pinned copies of one direction."""
+    """Rate [bytes/s] and latency [s] of pinned copies of one direction."""
     fitted = [s for s in samples if not s.held_out]
     latency, rate = line(*medians(fitted))
     blocks = [s.readings["seconds"] for s in fitted]
@@ -55,7 +55,7 @@ def link(samples: list[ProbeSample]) -> tuple[Estimate, Estimate]:
 
 
 def unexplained(samples: list[ProbeSample], latency: float, rate: float) -> str:
-    """What a line over size leaves over beyond noise: a mechanism that this fit does not know. Empty if nothing."""
+    """What a line over size leaves over beyond noise, in words; empty if nothing is left."""
     left = []
     for sample in samples:
         size, times = float(sample.config["bytes"]), np.asarray(sample.readings["seconds"])
@@ -67,7 +67,7 @@ def unexplained(samples: list[ProbeSample], latency: float, rate: float) -> str:
 
 
 def held_out_error(samples: list[ProbeSample], latency: float, rate: float) -> float | None:
-    """Median error of the line on sizes that it was not fitted to."""
+    """The line's median error on sizes that it was not fitted to; None where none were kept out."""
     kept = [s for s in samples if s.held_out]
     if not kept:
         return None
@@ -87,7 +87,7 @@ def further_call(samples: list[ProbeSample]) -> Estimate | None:
 
 
 def duplex(samples: list[ProbeSample], h2d: float, d2h: float, latency: float = 0.0) -> Estimate | None:
-    """gamma: both directions at once, each as a share of what it reaches alone."""
+    """gamma of both directions at once: the sum of what each reaches as a share of its rate alone."""
     own = {"H2D": h2d, "D2H": d2h}
     other = {"H2D": d2h, "D2H": h2d}
 
@@ -112,7 +112,7 @@ def duplex(samples: list[ProbeSample], h2d: float, d2h: float, latency: float = 
 
 
 def pageable(samples: list[ProbeSample], direction: str, memory: str) -> Estimate | None:
-    """Bytes/s of copies of pageable memory."""
+    """Rate of copies of pageable memory [bytes/s]; None where none were measured."""
     chosen = [s for s in samples if s.config["direction"] == direction and s.config["memory"] == memory]
     blocks: Blocks = [[float(s.config["bytes"]) / t for t in s.readings["seconds"]] for s in chosen if not s.held_out]
     if not blocks:
@@ -123,7 +123,7 @@ def pageable(samples: list[ProbeSample], direction: str, memory: str) -> Estimat
 
 
 def together(samples: list[ProbeSample], direction: str) -> Estimate | None:
-    """Bytes/s of all GPUs copying at once in one direction (or both)."""
+    """Rate of all GPUs copying at once in one direction or both [bytes/s]; None where that was not measured."""
     chosen = [s for s in samples if s.config["direction"] == direction and not s.held_out]
     blocks = []
     for sample in chosen:

@@ -9,25 +9,25 @@ STEADY = (0.5, 9e9)
 IDLE_POWER = 124.5
 """Watts of a chip in use but idle, as one of 2 x H100 drew (h100-x2-e); an H200 right after a load 120."""
 EXCHANGING = 228.0
-"""Watts above that during all-to-alls over NVLink: 218 and 238 on two of 2 x H100 (h100-x2-d, h100-x2-e)."""
+"""Watts above idle during all-to-alls over NVLink: 218 and 238 on two of 2 x H100 (h100-x2-d, h100-x2-e)."""
 COPYING = 12.4
-"""Watts above that while a copy runs, on h100-x2-e."""
+"""Watts above idle while a copy runs, as on h100-x2-e."""
 
 
 def idle_power(fit: Fit) -> tuple[float, str]:
-    """Watts of an idle chip, and where that is from: "" if it was not measured."""
+    """Watts of an idle chip, and the source of that; the source is empty if it was not measured."""
     found = _mean([s for s in fit.of("draw") if s.config["load"] == "idle"])
     return (IDLE_POWER, "") if found is None else (found, "energy counter while idle")
 
 
 def copy_power(fit: Fit, idle: float) -> float | None:
-    """Watts above idle while copies run, of the direction that draws more."""
+    """Watts above idle while copies run, of the direction that draws more; None if it was not measured."""
     found = [_mean([s for s in fit.of("draw") if s.config["load"] == load]) for load in ("H2D", "D2H")]
     return max((max(0.0, watts - idle) for watts in found if watts is not None), default=None)
 
 
 def collective_power(fit: Fit, idle: float) -> float | None:
-    """Watts above idle while all-to-alls run."""
+    """Watts above idle while all-to-alls run; None if it was not measured."""
     found = _mean(fit.of("draw-together"))
     return None if found is None else max(0.0, found - idle)
 

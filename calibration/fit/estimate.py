@@ -15,12 +15,12 @@ WIDEST = 0.3
 
 
 class Estimate(NamedTuple):
-    """One fitted value."""
+    """One fitted value with its interval, the readings that it rests on and its held-out error."""
 
     value: float
     interval: tuple[float, float] | None = None
     n: int = 0
-    """Readings it rests on."""
+    """How many readings it rests on."""
     held_out_error: float | None = None
     """Median |predicted / measured - 1| of configurations that no fit saw."""
     note: str = ""
@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
         return (self.interval[1] - self.interval[0]) / abs(self.value) <= WIDEST
 
     def not_negative(self) -> "Estimate":
-        """The same of a quantity that cannot be below 0; differences of noisy times can."""
+        """The estimate with its value and interval at 0 or above; differences of noisy times can lie below."""
         if self.value >= 0:
             interval = self.interval and (max(0.0, self.interval[0]), self.interval[1])
             return self._replace(interval=interval)
@@ -45,7 +45,7 @@ Blocks = Sequence[Sequence[float]]
 
 
 def bootstrap(blocks: Blocks, statistic: Callable[[Blocks], float], seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a statistic of blocks of readings: blocks are drawn anew, and readings within each."""
+    """The 95 % interval of a statistic of blocks of readings; blocks and the readings within each are drawn anew."""
     random = np.random.default_rng(seed)
     drawn = []
     for _ in range(DRAWS):
@@ -62,7 +62,7 @@ def median_of_medians(blocks: Blocks) -> float:
 
 
 def estimated(blocks: Blocks, note: str = "") -> Estimate:
-    """Median of medians with its interval."""
+    """The median of the blocks' medians, with its interval."""
     interval = bootstrap(blocks, median_of_medians)
     value = median_of_medians(blocks)
     return Estimate(value, (min(interval[0], value), max(interval[1], value)), sum(map(len, blocks)), None, note)

@@ -23,7 +23,7 @@ class Fitted(NamedTuple):
 
 
 class Fit:
-    """One fit: samples by probe, and rows of the summary as values come."""
+    """One fit: its samples by probe, and the rows of the summary as values come."""
 
     def __init__(self, headers: list[Header], samples: list[ProbeSample]) -> None:
         self.header = headers[-1]
@@ -32,7 +32,7 @@ class Fit:
         self.rows: list[SummaryRow] = []
 
     def of(self, probe: str) -> list[ProbeSample]:
-        """Samples of a probe that have readings."""
+        """The samples of a probe that have readings."""
         return [s for s in self.samples if s.probe == probe and any(s.readings.values())]
 
     def measured(self, key: str, part: type[Struct], estimate: Estimate, source: str) -> Quantity:
@@ -53,17 +53,17 @@ class Fit:
     def measured_or(
         self, key: str, part: type[Struct], estimate: Estimate | None, source: str, otherwise: Otherwise
     ) -> Quantity | Otherwise:
-        """As `measured`; `otherwise` where there is no estimate."""
+        """A fitted value as `measured` gives it, or `otherwise` where there is no estimate."""
         return otherwise if estimate is None else self.measured(key, part, estimate, source)
 
 
 def note_table(fit: Fit, name: str, value: str, errors: list[float], samples: list[ProbeSample]) -> None:
-    """A table in the summary: what it holds, and the errors of sizes that it does not hold."""
+    """Add a table to the summary: what it holds, and the errors of sizes that it does not hold."""
     shown = f"{100 * float(np.median(np.abs(errors))):.1f} %" if errors else ""
     worst = f"worst {100 * max(errors, key=abs):+.1f} %" if errors else ""
     fit.rows.append(SummaryRow(name, value, "", shown, len(samples), worst))
 
 
 def bytes_of(sample: ProbeSample) -> float:
-    """The size of a configuration."""
+    """The bytes of a sample's configuration."""
     return float(sample.config["bytes"])

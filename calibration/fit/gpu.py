@@ -29,7 +29,7 @@ from .tables import (
 LARGE = 2e9
 """Bytes of an elementwise kernel that no cache serves."""
 WORKSPACE = 2.0**25
-"""cuBLAS on Hopper: 32 MiB, where the samples don't say."""
+"""Bytes of cuBLAS's workspace on Hopper, where the samples don't say."""
 
 
 class ShapedKernels(NamedTuple):
@@ -41,14 +41,14 @@ class ShapedKernels(NamedTuple):
     work: Callable[[ProbeSample], float]
 
     def tables(self, fit: Fit, source: str) -> dict[str, Curve]:
-        """Work per second by shape, in the order of their names."""
+        """Tables of work per second by size, one per shape, in the order of the shapes' names."""
         groups = sorted(by_key(fit.of(self.probe), self.shape).items())
         return {
             shape: curve(merged_points(rate_points(group, self.size, self.work)), source) for shape, group in groups
         }
 
     def note(self, fit: Fit, tables: dict[str, Curve]) -> None:
-        """Held-out errors of all tables, in the summary."""
+        """Add the held-out errors of all tables to the summary."""
         errors: list[float] = []
         for shape, group in by_key(fit.of(self.probe), self.shape).items():
             errors += interpolation_error(tables[shape], rate_points(group, self.size, self.work, held_out=True))
@@ -60,7 +60,7 @@ ATTENTIONS = ShapedKernels("attention", attention_key, lambda sample: float(samp
 
 
 def fit_gpu(fit: Fit) -> GPU:
-    """The GPU: kernel tables at full clock, and the clock model on top of them where a load reached the limit."""
+    """The GPU with its kernel tables at full clock, and the clock model where a load reached the power limit."""
     source = f"bursts at full clock, {fit.header.date[:10]}"
     products, attentions = PRODUCTS.tables(fit, source), ATTENTIONS.tables(fit, source)
     elementwise = curve(merged_points(rate_points(fit.of("elementwise"), bytes_of, bytes_of)), source)
@@ -96,7 +96,7 @@ def _workspace(fit: Fit) -> float:
 
 
 def _note_tables(fit: Fit, gpu: GPU) -> None:
-    """Held-out errors of all tables that were measured, in the summary."""
+    """Add the held-out errors of all tables that were measured to the summary."""
     PRODUCTS.note(fit, gpu.gemm_shapes)
     ATTENTIONS.note(fit, gpu.attention_shapes)
     rows = [

@@ -23,7 +23,7 @@ USUAL_OVERHEAD = 5e-5
 
 
 def fit_links(fit: Fit) -> tuple[PCIe, Host]:
-    """A GPU's own link, and the host memory that copies go to and come from."""
+    """A GPU's own PCIe link, and the host memory that copies go to and come from."""
     (h2d, latency), (d2h, _) = link(fit.of("h2d")), link(fit.of("d2h"))
     gamma = duplex(fit.of("bidirectional"), h2d.value, d2h.value, latency.value)
     further, unknown = further_call(fit.of("chunks")), Quantity(1.6, "guess", NOT_MEASURED)
@@ -38,7 +38,7 @@ def fit_links(fit: Fit) -> tuple[PCIe, Host]:
 
 
 def _host(fit: Fit, h2d: Estimate, d2h: Estimate) -> Host:
-    """Pageable copies' rates, then the limits of all GPUs together."""
+    """The host: rates of pageable copies, then the limits of all GPUs together."""
     pages: dict[str, Any] = {}
     for key, (direction, memory, usual) in PAGEABLE.items():
         found = pageable(fit.of("pageable"), direction, memory)
@@ -61,7 +61,7 @@ def _socket(fit: Fit, h2d: Estimate, d2h: Estimate) -> Socket:
 
 
 def fit_overheads(fit: Fit) -> Overheads:
-    """Host time of every kind of command."""
+    """The host time that every kind of command takes."""
     guess = Quantity(USUAL_OVERHEAD, "guess", NOT_MEASURED)
     costs: dict[str, Any] = {}
     for kind in ("launch", "copy", "event", "allocation", "synchronize", "collective"):

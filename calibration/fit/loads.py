@@ -20,9 +20,9 @@ from offsim.scenario.node import GPU
 SETTLED_WINDOW = (0.15, 0.7)
 """Seconds of a soak in which the clock has settled and the slower regulation has not begun."""
 LONG_SOAK_WINDOW = (1.6, 9e9)
-"""Seconds of a long soak in which it has done its work."""
+"""Seconds of a long soak in which the slower regulation has done its work."""
 LONG_SOAK_SECONDS = 3.0
-"""Seconds from which on a soak is long, as it was asked for."""
+"""Seconds from which on a soak counts as long, by what was asked for."""
 BURST_WINDOW = (0.2, 0.75)
 """Seconds after which the counter of energy shows what is drawn before the slower regulation begins."""
 BINS = ((0.0, 0.03), (0.03, 0.06), (0.06, 0.1), (0.1, 0.15))
@@ -33,19 +33,19 @@ SLOWED = 1.03
 
 
 class Load(NamedTuple):
-    """A load and what it did to its own kernels."""
+    """A load that a chip was under, and what it did to its own kernels."""
 
     name: str
     kernels: tuple[tuple[Kernel, float], ...]
-    """One round, with seconds at full clock."""
+    """The kernels of one round, each with its seconds at full clock."""
     rounds: int
-    """Rounds between two gaps."""
+    """How many rounds run between two gaps."""
     idle: float
     measured: float
-    """Seconds of a round, once settled."""
+    """Seconds that a round took, once settled."""
     held_out: bool = False
     clock: float | None = None
-    """As a share of the highest, while continuous."""
+    """The clock while the load was continuous, as a share of the highest."""
     power: float | None = None
     """Watts drawn while continuous, where the clock stayed high: of a load at the limit it says nothing."""
     early: tuple[tuple[float, float], ...] = ()
@@ -57,7 +57,7 @@ class Load(NamedTuple):
     drawn: float | None = None
     """Watts in the mean of the time that `measured` is of, where the energy was counted."""
     burst: float | None = None
-    """The same before the slower regulation begins."""
+    """Watts in the mean before the slower regulation begins."""
 
     @property
     def title(self) -> str:
@@ -66,18 +66,18 @@ class Load(NamedTuple):
 
     @property
     def only(self) -> str:
-        """The class of its kernels; "": it is a block, which mixes them."""
+        """The one class of its kernels; empty for a block, which mixes classes."""
         first, *others = {kernel.kernel_class for kernel, _ in self.kernels}
         return "" if others else str(first)
 
     @property
     def alone(self) -> float:
-        """Seconds of a round at full clock."""
+        """Seconds that a round takes at full clock."""
         return sum(seconds for _, seconds in self.kernels)
 
     @property
     def limited(self) -> bool:
-        """Whether power slows it."""
+        """Whether power slows the load."""
         return self.measured > SLOWED * self.alone
 
 
@@ -94,7 +94,7 @@ def _kernels(name: str, gpu: GPU) -> tuple[tuple[Kernel, float], ...]:
 
 
 def soak_load(sample: ProbeSample, gpu: GPU, highest: float) -> Load:
-    """A continuous load; `highest`: the clock [MHz] that counts as full."""
+    """A continuous load, from its sample; `highest` is the clock [MHz] that counts as full."""
     name = str(sample.config["kernels"])
     starts, times = np.asarray(sample.readings["start"]), np.asarray(sample.readings["seconds"])
 
@@ -123,7 +123,7 @@ def soak_load(sample: ProbeSample, gpu: GPU, highest: float) -> Load:
 
 
 def drawn(sample: ProbeSample, low: float, high: float) -> float | None:
-    """Watts between these seconds of its runs, by what the counter of energy gained; None where it was not read.
+    """Watts between two instants of a sample's runs, by what the counter of energy gained; None if it was not read.
 
     The counter moves every 0.1 s, so only whole moves count, each as long as they are on average in its run: the
     instant at which one is seen is off by up to the sensors' 25 ms.
@@ -143,7 +143,7 @@ def drawn(sample: ProbeSample, low: float, high: float) -> float | None:
 
 
 def duty_load(sample: ProbeSample, gpu: GPU) -> Load:
-    """Bursts of a load with gaps."""
+    """A load of bursts with gaps between them, from its sample."""
     name, busy, idle = str(sample.config["kernels"]), float(sample.config["busy"]), float(sample.config["idle"])
     rounds = max(1, round(busy / sum(guessed_seconds(kernel) for kernel in load_kernels(name))))
     measured = float(np.median(sample.readings["seconds"]))

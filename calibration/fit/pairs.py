@@ -15,13 +15,13 @@ from .estimate import Blocks, Estimate, bootstrap, median_of_medians
 
 UNEXPLAINED = 0.1
 BELOW = 0.97
-"""Of the host's read rate, which is known to 2 or 3 %: pairs above it may be held up there."""
+"""Share of the host's read rate, which is known to 2 or 3 %: pairs above it may be held up there."""
 SHARED = 0.05
 """A collective that copies slow by more than this shares a link with them; less is interference."""
 
 
 def slowdown(samples: list[ProbeSample], latency: float = 0.0) -> Estimate:
-    """How much longer beside than alone, relative, without a fixed part [s] that nothing slows.
+    """How much longer something takes beside than alone, relative, without a fixed part [s] that nothing slows.
 
     A collective that waits for kernel boundaries is active for a part of the time only: alone / beside =
     share / (1 + slowdown) + 1 - share, with the share from the collective's own slowdown.
@@ -69,7 +69,7 @@ def _slowdown(blocks: Blocks) -> Estimate:
 
 
 def weight(samples: list[ProbeSample], latency: float, kind: str) -> Estimate | None:
-    """The collective's share of a link against a copy's, from back-to-back pairs of H2D copies on all ranks."""
+    """The collective's share of a link against a copy's, from back-to-back pairs with H2D copies on all ranks."""
     chosen = [s for s in samples if _saturating(s, kind, "H2D") and not s.held_out]
     blocks = [ratios(s, latency) for s in chosen]
     if not blocks:
@@ -88,7 +88,7 @@ def weight(samples: list[ProbeSample], latency: float, kind: str) -> Estimate | 
 
 
 def link_cost(samples: list[ProbeSample], latency: float, kind: str, link: float, host_read: float) -> Estimate | None:
-    """What a byte of the collective takes of the GPU's link, from the same pairs: (link - copies) / collective.
+    """What a byte of the collective takes of the GPU's link, from pairs with copies: (link - copies) / collective.
 
     Only pairs that leave host memory some of its rate tell: what each rank reads there stays below `host_read`, its
     part of what all read at once. None if all reach it, or if the link is full with the payload alone.
@@ -122,7 +122,7 @@ def _saturating(sample: ProbeSample, kind: str, direction: str) -> bool:
 
 
 def ratios(sample: ProbeSample, latency: float) -> list[float]:
-    """Rate of the collective / rate of the copies, per reading."""
+    """The collective's rate over the copies' rate, per reading."""
     bytes_ = float(sample.config["bytes"])
     pairs = zip(sample.readings["beside"], sample.readings["copy_rate"], strict=True)
     return [bytes_ / (t - latency) / rate for t, rate in pairs]

@@ -28,7 +28,7 @@ def fit_profile(paths: list[Path], name: str) -> Fitted:
 
 
 def fit_samples(headers: list[Header], samples: list[ProbeSample], name: str) -> Fitted:
-    """As fit_profile, of samples at hand; the last header's machine is the node."""
+    """Fit samples at hand; the last header's machine is the node. Raises ScenarioError where there are too few."""
     fit = Fit(headers, samples)
     missing = [probe for probe in NEEDED if not fit.of(probe)]
     if missing:
@@ -41,7 +41,7 @@ def fit_samples(headers: list[Header], samples: list[ProbeSample], name: str) ->
 
 
 def _node(fit: Fit, name: str) -> Node:
-    """The node, part by part in the order of the summary."""
+    """The fitted node, put together part by part in the order of the summary."""
     gpu = fit_gpu(fit)
     pcie, host = fit_links(fit)
     overheads, collectives, interference = fit_overheads(fit), fit_collectives(fit), fit_interference(fit)

@@ -37,7 +37,7 @@ def nvlink_of(fit: Fit) -> NVLink | None:
 
 
 def fit_collectives(fit: Fit) -> Collectives | None:
-    """Rates, latencies and weights of both kinds, where there are several GPUs."""
+    """Rates, latencies and weights of both kinds of collectives; None on one GPU."""
     if fit.inventory.gpus == 1:
         return None
     transport = cast(Transport, fit.inventory.transport)
@@ -107,12 +107,12 @@ def fit_interference(fit: Fit) -> tuple[Interference, ...]:
 
 
 def _fixed(fit: Fit, victim: str) -> float:
-    """Seconds of a victim that nothing slows."""
+    """Seconds of a victim that nothing slows: a collective's latency."""
     return _latency(fit.of(victim)).value if victim.startswith("all-") else 0.0
 
 
 def _kernels_and_copies(fit: Fit) -> dict[tuple[str, str], list[ProbeSample]]:
-    """(victim, aggressor) -> samples of all but two collectives at once."""
+    """(victim, aggressor) -> the samples that tell it, for all but two collectives at once."""
     pairs: list[tuple[str, str, list[ProbeSample]]] = [
         (str(sample.config["kernel"]), str(sample.config["direction"]), [sample]) for sample in fit.of("kernel-copy")
     ]

@@ -8,7 +8,7 @@ from offsim.results.layout import new_table
 
 
 class SummaryRow(NamedTuple):
-    """A line of the table at a calibration's end."""
+    """A line of the table that a calibration ends with."""
 
     parameter: str
     value: str

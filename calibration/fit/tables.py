@@ -15,11 +15,11 @@ from offsim.scenario.scenario import ScenarioError
 
 RatePoint = tuple[float, float]
 LONGEST_AT_FULL_CLOCK = 0.03
-"""Seconds: a longer kernel is slowed by the power limit while it is measured; the rate before it holds for it."""
+"""Seconds: power limits a longer kernel while it is measured; the rate of those before it holds for it."""
 
 
 def curve(points: list[RatePoint], source: str) -> Curve:
-    """Sizes and rates as the node holds them; raises ScenarioError where there are none."""
+    """Sizes and rates as a node holds them; raises ScenarioError where there are none."""
     if not points:
         short = f"under {1e3 * LONGEST_AT_FULL_CLOCK:.0f} ms"
         raise ScenarioError(f"too little measured for a profile: no samples of kernels {short} ({source})")
@@ -33,7 +33,7 @@ def rate_points(
     *,
     held_out: bool = False,
 ) -> list[RatePoint]:
-    """(size, work per second) by configuration."""
+    """Sizes and work per second by configuration, from medians of short kernels."""
     chosen = [
         s for s in samples if s.held_out == held_out and float(np.median(s.readings["seconds"])) < LONGEST_AT_FULL_CLOCK
     ]
@@ -50,7 +50,7 @@ def product_key(sample: ProbeSample) -> str:
 
 
 def attention_key(sample: ProbeSample) -> str:
-    """heads x head_dim over the sequence (ragged: not of whole tiles), with the keys behind where they are others'."""
+    """The shape as heads x head_dim, with the keys behind if they are others', or `ragged` if not of whole tiles."""
     c = sample.config
     shape = f"{c['heads']}x{c['head_dim']}"
     if c["queries"] != c["keys"]:
@@ -59,35 +59,35 @@ def attention_key(sample: ProbeSample) -> str:
 
 
 def product_work(sample: ProbeSample) -> float:
-    """FLOPs: 2 rows inputs outputs."""
+    """FLOPs of a product: 2 rows inputs outputs."""
     c = sample.config
     return 2.0 * float(c["rows"]) * float(c["inputs"]) * float(c["outputs"])
 
 
 def attention_work(sample: ProbeSample) -> float:
-    """FLOPs: 4 queries keys width."""
+    """FLOPs of an attention: 4 queries keys width."""
     c = sample.config
     return 4.0 * float(c["queries"]) * float(c["keys"]) * float(c["heads"]) * float(c["head_dim"])
 
 
 def relayout_bytes(sample: ProbeSample) -> float:
-    """Read once, written once, 2 bytes each."""
+    """Bytes that a relayout moves: read once, written once, 2 bytes each."""
     c = sample.config
     return 4.0 * float(c["rows"]) * float(c["parts"]) * float(c["columns"])
 
 
 def unpack_bits(sample: ProbeSample) -> float:
-    """Of a packed value."""
+    """Bits that a packed value has."""
     return float(sample.config["bits"])
 
 
 def unpack_bytes(sample: ProbeSample) -> float:
-    """Read packed, written as bf16."""
+    """Bytes that unpacking moves: read packed, written as bf16."""
     return packed_bytes(sample.config) + float(sample.config["bytes"])
 
 
 def by_key(samples: list[ProbeSample], key: Callable[[ProbeSample], str]) -> dict[str, list[ProbeSample]]:
-    """Samples by the shape that they are of."""
+    """Samples by the shape of their kernel, which `key` names."""
     found: dict[str, list[ProbeSample]] = {}
     for sample in samples:
         found.setdefault(key(sample), []).append(sample)
@@ -95,6 +95,6 @@ def by_key(samples: list[ProbeSample], key: Callable[[ProbeSample], str]) -> dic
 
 
 def merged_points(points: list[RatePoint]) -> list[RatePoint]:
-    """One point per size: the mean of those that share it."""
+    """The points with one per size: the mean of those that share it."""
     sizes = sorted({size for size, _ in points})
     return [(size, float(np.mean([rate for s, rate in points if s == size]))) for size in sizes]

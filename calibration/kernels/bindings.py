@@ -79,11 +79,11 @@ class KernelLibrary:
         return text.decode()
 
     def set_device(self, device: int) -> None:
-        """Makes a GPU the current device of this thread."""
+        """Make a GPU the current device of this thread."""
         self.call("offsim_set_device", device)
 
     def prepare(self) -> None:
-        """Loads every kernel on the current device, before a gate closes. Fails if there is no code for it."""
+        """Load every kernel on the current device, before a gate closes; fails if there is no code for it."""
         self.call("offsim_prepare")
 
     def gate(self) -> "Gate":
@@ -91,11 +91,11 @@ class KernelLibrary:
         return Gate(self)
 
     def stamp(self, slot: int, stream: int) -> None:
-        """Writes the device's global timer (ns, 8 bytes) to device or pinned memory in stream order."""
+        """Write the device's global timer (ns, 8 bytes) to device or pinned memory in stream order."""
         self.call("offsim_stamp", slot, stream)
 
     def triad(self, a: int, b: int, c: int, bytes_: int, scale: float, stream: int) -> None:
-        """a = b + scale * c on three device arrays of `bytes_` each; moves 3 * `bytes_`."""
+        """Compute a = b + scale * c on three device arrays of `bytes_` each; moves 3 * `bytes_`."""
         self.call("offsim_triad", a, b, c, bytes_, scale, stream)
 
     def triad_seconds(
@@ -105,14 +105,14 @@ class KernelLibrary:
         return self._timed("offsim_triad_timed", (a, b, c, bytes_, scale), iterations, stream)
 
     def sm_read(self, host: int, device: int, buffer_bytes: int, moved_bytes: int, blocks: int, stream: int) -> None:
-        """Thread blocks read pinned memory into the device, over the buffers until `moved_bytes` crossed the link.
+        """Let thread blocks read pinned memory into the device until `moved_bytes` crossed the link.
 
         Both byte counts are multiples of 65,536.
         """
         self.call("offsim_sm_read", host, device, buffer_bytes, moved_bytes, blocks, stream)
 
     def sm_write(self, host: int, device: int, buffer_bytes: int, moved_bytes: int, blocks: int, stream: int) -> None:
-        """As sm_read, from the device to pinned memory."""
+        """Let thread blocks write device memory to pinned memory until `moved_bytes` crossed the link."""
         self.call("offsim_sm_write", host, device, buffer_bytes, moved_bytes, blocks, stream)
 
     def sm_read_seconds(
@@ -130,15 +130,15 @@ class KernelLibrary:
         return self._timed("offsim_sm_write_timed", arguments, iterations, stream)
 
     def hog(self, blocks: int, seconds: float, stream: int, rounds: int = 0) -> None:
-        """Thread blocks run matrix instructions for `seconds`; `rounds`: 8 device bytes that count them, or 0."""
+        """Let thread blocks run matrix instructions for `seconds`; `rounds`: 8 device bytes that count them, or 0."""
         self.call("offsim_hog", blocks, round(seconds * 1e9), rounds, stream)
 
     def elementwise(self, values: int, bytes_: int, scale: float, offset: float, stream: int) -> None:
-        """y = scale * y + offset in place on bf16; moves 2 * `bytes_`."""
+        """Compute y = scale * y + offset in place on bf16; moves 2 * `bytes_`."""
         self.call("offsim_elementwise", values, bytes_, scale, offset, stream)
 
     def relayout(self, source: int, target: int, rows: int, parts: int, columns: int, stream: int) -> None:
-        """(rows, parts, columns) -> (parts, rows, columns) on bf16, columns a multiple of 8."""
+        """Permute (rows, parts, columns) to (parts, rows, columns) on bf16, columns a multiple of 8."""
         self.call("offsim_relayout", source, target, rows, parts, columns, stream)
 
     def _timed(self, name: str, arguments: tuple[float, ...], iterations: int, stream: int) -> list[float]:
@@ -148,7 +148,7 @@ class KernelLibrary:
 
 
 class Gate:
-    """Holds streams until the host releases them; closed again for what is launched after a release."""
+    """A kernel that holds streams until the host releases them, and is closed again for what is launched afterwards."""
 
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library
@@ -156,11 +156,11 @@ class Gate:
         library.call("offsim_gate_create", ctypes.byref(self._gate))
 
     def launch(self, stream: int, timeout_seconds: float = 2.0) -> None:
-        """Holds the stream until the next release, at most about `timeout_seconds`."""
+        """Hold the stream until the next release, at most about `timeout_seconds`."""
         self._library.call("offsim_gate_launch", self._gate, timeout_seconds, stream)
 
     def release(self) -> None:
-        """Lets all held streams go."""
+        """Let all held streams go."""
         self._library.call("offsim_gate_release", self._gate)
 
     def timed_out(self) -> bool:
@@ -170,12 +170,12 @@ class Gate:
         return bool(answer.value)
 
     def destroy(self) -> None:
-        """Releases, waits for the current device and frees; a second call does nothing."""
+        """Release, wait for the current device and free; a second call does nothing."""
         if self._gate.value:
             self._library.call("offsim_gate_destroy", self._gate)
             self._gate = POINTER()
 
 
 def load_kernel_library(build_folder: Path | None = None, native: str = "") -> KernelLibrary:
-    """The kernels, built if need be; raises KernelsUnavailable. `native`: this node's architecture, as "sm_100"."""
+    """The kernels' library, built if need be; raises KernelsUnavailable. `native`: this node's, as "sm_100"."""
     return KernelLibrary(built_library(build_folder, native))

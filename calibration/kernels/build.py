@@ -48,7 +48,7 @@ def built_library(build_folder: Path | None = None, native: str = "") -> Path:
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept if no folder is given."""
+    """The folder where libraries are kept if none is given: in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offsim" / "kernels"
 
 
@@ -108,7 +108,7 @@ def _built_before(folder: Path) -> Path:
 
 
 def _build(nvcc: Path, architectures: tuple[str, ...], path: Path) -> None:
-    """Compiles beside `path` and renames, so that an interrupted build leaves no library."""
+    """Compile beside `path` and rename, so that an interrupted build leaves no library."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as scratch:

@@ -25,14 +25,14 @@ KEPT_PROGRAMS = 4
 
 
 class LiveBench:
-    """See calibration.probes.bench.Bench."""
+    """A bench of live devices: it runs a probe's commands on GPUs and reads their clocks and power."""
 
     def __init__(self, session: Session, node: Inventory) -> None:
         self.session, self.node = session, node
         self.ranks = session.communicator.world
         self.transport = node.transport
         self.state: dict[str, float] = {}
-        """Of the device after (or, if long, during) the last run."""
+        """The device's state after the last run, or during it if that was long."""
         self._own: LiveKernels | None = None
         self._contents = BufferContents(session.device.torch_device)
         self._kept: dict[tuple[tuple[Command, ...], int | None], tuple[Executor, float]] = {}
@@ -40,7 +40,7 @@ class LiveBench:
     def run(
         self, commands: tuple[Command, ...], *, only_rank: int | None = None, settle: float = 0.0, gated: bool = True
     ) -> ProbeReading:
-        """See calibration.probes.bench.Bench."""
+        """Run once on every rank, after a warm-up and `settle` seconds of idling; the readings of all ranks."""
         key = (commands, only_rank)
         if key not in self._kept:
             self._prepare(key)
@@ -56,11 +56,11 @@ class LiveBench:
         return ProbeReading(whole.instants, self._issue_seconds(whole), self.state, tuple(watch.trail) if watch else ())
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
-        """See calibration.probes.own_programs.OwnKernels."""
+        """Seconds of a = b + s c over arrays of so many bytes; moves three times as many."""
         return self._kernels().triad_seconds(bytes_, iterations)
 
     def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> AccessRates | None:
-        """See calibration.probes.own_programs.OwnKernels."""
+        """What thread blocks move to or from pinned memory, and H2D copies beside; None if these did not last."""
         return self._kernels().sm_rates(direction, blocks, beside_copies=beside_copies)
 
     def _kernels(self) -> LiveKernels:

@@ -31,7 +31,7 @@ MEASURED = (*(metric for metric in STEP_METRICS if metric.name in ("index", "pha
 
 
 class ReplayedRun(NamedTuple):
-    """What the devices did."""
+    """What the devices did in a replay: its steps, and its peak of memory."""
 
     rows: list[UseRow]
     """Durations without instruments, losses from the instrumented run."""
@@ -39,7 +39,7 @@ class ReplayedRun(NamedTuple):
 
 
 def replay_command(scenario: str, node: str, out: Path | None, *, cpu: bool) -> int:
-    """Replay, print and save; returns the exit code."""
+    """Replay a scenario, print predicted beside measured and save both; returns the exit code."""
     question = load_scenario_on(scenario, node)
     _check_ranks(question)
     if out is not None:
@@ -95,7 +95,7 @@ def _open(cpu: bool) -> Session:
 
 
 def replay_scenario(session: Session, scenario: Scenario) -> ReplayedRun:
-    """The scenario's program twice, after a first run that warms up."""
+    """Run the scenario's program twice, without and with instruments, after a first run that warms up."""
     timed, traced = session.executor(scenario), session.executor(scenario, spans=True)
     timed.run()
     timed.memory.clear()

@@ -20,7 +20,7 @@ class ProcessGroup(NamedTuple):
 
 
 class Communicator:
-    """This process among its peers."""
+    """This process among its peers: barriers, gathered values and collectives."""
 
     def __init__(self, rank: int = 0, world: int = 1, device: Any = None) -> None:
         self.rank, self.world = rank, world
@@ -28,7 +28,7 @@ class Communicator:
         self._groups: dict[tuple[Partition, str], ProcessGroup] = {}
 
     def barrier(self) -> None:
-        """Returns when every rank is here."""
+        """Wait until every rank is here."""
         if self.world > 1:
             dist.all_reduce(torch.zeros(1, device=self._device))
 
@@ -53,7 +53,7 @@ class Communicator:
         return self._groups[partition, stream]
 
     def operation(self, kind: CollectiveName) -> Callable[[Any, Any, ProcessGroup], object]:
-        """What runs a kind of collective from an input to an output tensor of bytes."""
+        """The function that runs a kind of collective from an input to an output tensor of bytes."""
         if kind == "all-reduce":
             return lambda _, source, group: dist.all_reduce(source.view(torch.bfloat16), group=group.handle)
         if kind == "all-gather":
@@ -61,7 +61,7 @@ class Communicator:
         return lambda target, source, group: dist.all_to_all_single(target, source, group=group.handle)
 
     def all_gather(self, buffer: Any, group: ProcessGroup) -> None:
-        """Each rank's part of the buffer to all, in place."""
+        """Send each rank's part of the buffer to all, in place."""
         part = buffer.numel() // group.size
         own = buffer[group.place * part : (group.place + 1) * part]
         if own.device.type == "cpu":

@@ -20,11 +20,11 @@ HOST_SUFFIX = " on host"
 SHARD_SUFFIX = " shard"
 
 BufferPart = tuple[str, int]
-"""A named piece of a buffer and its bytes."""
+"""A named piece of a buffer, and its bytes."""
 
 
 class BufferContents:
-    """Fills buffers by name."""
+    """Fills buffers by name with reproducible random weights."""
 
     def __init__(self, device: Any, layout: dict[str, list[BufferPart]] | None = None) -> None:
         generator = torch.Generator().manual_seed(20)
@@ -62,7 +62,7 @@ class BufferContents:
 
 
 def expert_layout(scenario: Scenario) -> dict[str, list[BufferPart]]:
-    """Whole experts as parts: blocks in order, then all else."""
+    """Names of whole experts -> their parts: blocks in order, then all else."""
     sizes = weights_of(scenario)
     found = {}
     for expert, name in enumerate(EXPERT_NAMES[: sizes.experts]):

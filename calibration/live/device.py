@@ -40,27 +40,27 @@ class LiveDevice(Protocol):
         ...
 
     def record(self, stream: str) -> Any:
-        """A new event at the stream's tail."""
+        """Record a new event at the stream's tail, and return it."""
         ...
 
     def wait(self, stream: str, event: Any) -> None:
-        """The stream waits for an event."""
+        """Let the stream wait for an event."""
         ...
 
     def synchronize(self, scope: str, target: Any = None) -> None:
-        """The host waits for an event, a stream's tail or everything."""
+        """Let the host wait for an event, a stream's tail or everything."""
         ...
 
     def empty(self, bytes_: int, pool: str) -> Any:
-        """New bytes in host memory or in the pool of a stream."""
+        """A tensor of new bytes, in host memory or from the pool of a stream."""
         ...
 
     def record_use(self, memory: Any, streams: tuple[str, ...]) -> None:
-        """Memory that is about to be freed may be used again only when these streams have got here."""
+        """Let memory that is about to be freed be used again only when these streams have got here."""
         ...
 
     def gate(self, streams: list[str], seconds: float) -> Any:
-        """Hold all these streams for about `seconds`; the event of their release."""
+        """Hold all these streams for about `seconds`; returns the event of their release."""
         ...
 
 
@@ -97,7 +97,7 @@ class CudaDevice:
         return self._streams[key]
 
     def put(self, stream: str, work: QueuedWork) -> None:
-        """See Device: kernels of the compute stream need no stream context."""
+        """Run `work` in order on a stream; kernels of the compute stream need no stream context."""
         if stream == COMPUTE:
             work()
             return
@@ -105,15 +105,15 @@ class CudaDevice:
             work()
 
     def record(self, stream: str) -> CudaEvent:
-        """See Device."""
+        """Record a new CUDA event at the stream's tail, and return it."""
         return CudaEvent(self.stream(stream), timed=self.timed)
 
     def wait(self, stream: str, event: CudaEvent) -> None:
-        """See Device."""
+        """Let the stream wait for an event."""
         self.stream(stream).wait_event(event.raw)
 
     def synchronize(self, scope: str, target: Any = None) -> None:
-        """See Device."""
+        """Let the host wait for an event, a stream's tail or the device."""
         if scope == "device":
             torch.cuda.synchronize()
         elif scope == "stream":
@@ -122,7 +122,7 @@ class CudaDevice:
             target.raw.synchronize()
 
     def empty(self, bytes_: int, pool: str) -> Any:
-        """See Device: device memory comes from torch's pool of that stream, as the program says."""
+        """A tensor of new bytes; device memory comes from torch's pool of that stream, as the program says."""
         if pool == "pinned":
             return self.pinned.take(bytes_)
         if pool in HOST_POOLS:
@@ -133,12 +133,12 @@ class CudaDevice:
             return torch.empty(bytes_, dtype=torch.uint8, device=self.torch_device)
 
     def record_use(self, memory: Any, streams: tuple[str, ...]) -> None:
-        """See Device."""
+        """Let memory that is about to be freed be used again only when these streams have got here."""
         for stream in streams:
             memory.record_stream(self.stream(stream))
 
     def gate(self, streams: list[str], seconds: float) -> CudaEvent:
-        """See Device: a kernel that spins on the compute stream, for which the others wait."""
+        """Hold all these streams by a kernel that spins on the compute stream; returns the event of its end."""
         torch.cuda._sleep(int(seconds * self._spin_rate()))
         released = self.record(COMPUTE)
         for name in streams:
@@ -172,7 +172,7 @@ class CpuEvent:
 
 
 class CpuDevice:
-    """Queues instead of streams. `seed` None runs work in the order of issue; else the order is random."""
+    """A device that has queues instead of streams; `seed` None runs work in the order of issue, else at random."""
 
     def __init__(self, seed: int | None = None) -> None:
         self.torch_device = torch.device("cpu")
@@ -183,17 +183,17 @@ class CpuDevice:
         self._queues: dict[str, deque[QueuedWork | CpuEvent | tuple[CpuEvent]]] = {COMPUTE: deque()}
 
     def put(self, stream: str, work: QueuedWork) -> None:
-        """See Device."""
+        """Queue `work` on an imitated stream."""
         self._push(stream, work)
 
     def record(self, stream: str) -> CpuEvent:
-        """See Device."""
+        """Queue a new event on an imitated stream, and return it."""
         event = CpuEvent()
         self._push(stream, event)
         return event
 
     def wait(self, stream: str, event: CpuEvent) -> None:
-        """See Device."""
+        """Let the imitated stream wait for an event."""
         self._push(stream, (event,))
 
     def _push(self, stream: str, item: "QueuedWork | CpuEvent | tuple[CpuEvent]") -> None:
@@ -202,7 +202,7 @@ class CpuDevice:
             self.synchronize("device")
 
     def synchronize(self, scope: str, target: Any = None) -> None:
-        """See Device: runs queued work until what is awaited has happened."""
+        """Run queued work until what is awaited has happened."""
         while not self._reached(scope, target):
             ready = [name for name, queue in self._queues.items() if queue and self._may_run(queue[0])]
             assert ready, "imitated streams wait for each other"
@@ -225,14 +225,14 @@ class CpuDevice:
             item()
 
     def empty(self, bytes_: int, pool: str) -> Any:
-        """See Device; new device memory holds what nobody should read."""
+        """A tensor of new bytes; device memory holds what nobody should read."""
         if pool == "pinned":
             return self.pinned.take(bytes_)
         return torch.full((bytes_,), 0x7F, dtype=torch.uint8)
 
     def record_use(self, memory: Any, streams: tuple[str, ...]) -> None:
-        """See Device: queued work holds on to the memory that it uses."""
+        """Nothing to do: queued work holds on to the memory that it uses."""
 
     def gate(self, streams: list[str], seconds: float) -> CpuEvent:  # noqa: ARG002
-        """See Device: nothing to hold."""
+        """An event of the compute stream: there is nothing to hold."""
         return self.record(COMPUTE)

@@ -41,7 +41,7 @@ SHORT_WAIT = 2e-3
 
 
 class Note(NamedTuple):
-    """A command between two events."""
+    """A command of a run, between the two events that time it."""
 
     track: str
     kind: SpanKind
@@ -53,7 +53,7 @@ class Note(NamedTuple):
 
 
 class Executor:
-    """One rank of one program."""
+    """Runs one rank of one program on a live device."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Executor:
         return self._planned[key]
 
     def run(self, sections: Iterable[int] | None = None, *, gate: float = 0.0) -> Timeline:
-        """Execute sections (default: all) in order; the record of this rank. Ends with a device synchronisation.
+        """Execute sections (default: all) in order; returns the record of this rank, after a device synchronisation.
 
         With `gate` [s] all streams are held that long, so that the host has issued everything before anything runs;
         instants then count from the release.

@@ -20,7 +20,7 @@ from .device import QueuedWork
 
 BLEND = 0.7
 UNPACKED_SCALE = 2e-4
-"""Bytes of bf16 weights, read as integers, are about 70 in size; weights 0.014."""
+"""Factor on unpacked values: bytes of bf16 weights, read as integers, are about 70 in size; weights 0.014."""
 ELEMENT = 2
 """Bytes of a bf16 activation."""
 
@@ -37,12 +37,12 @@ class ActivationPlace:
 
 @dataclass
 class Activations:
-    """The activation buffer of a run and what stands beside it."""
+    """The activation buffer of a run, and what stands beside it."""
 
     device: Any
     side_rows: frozenset[int] = frozenset()
     buffer: Tensor = None
-    """bf16, flat; None outside a forward."""
+    """The activations in bf16, flat; None outside a forward."""
     outside: Tensor = None
     """The last attention's output."""
     spare_bytes: int = 0
@@ -50,10 +50,10 @@ class Activations:
     """Part of the activations' memory: given to the framework while it holds an attention's output."""
     noise: Tensor = None
     side: dict[int, Tensor] = field(default_factory=dict)
-    """Per number of rows: text or conditions, flat."""
+    """Number of rows -> a flat buffer of text or conditions."""
 
     def reserve_noise(self, elements: int) -> None:
-        """Noise for kernels outside the forward and for blending."""
+        """Have noise of so many elements ready, for kernels outside the forward and for blending."""
         if self.noise is None or self.noise.numel() < elements:
             generator = torch.Generator(device=self.device).manual_seed(7)
             shape = (max(elements, 1),)
@@ -61,7 +61,7 @@ class Activations:
             self.noise.normal_(generator=generator)
 
     def reserve_side(self, rows: int, elements: int) -> None:
-        """Twice `elements` for the rows that stand beside: an input and an output."""
+        """Have twice `elements` ready for the rows that stand beside: an input and an output."""
         if rows not in self.side or self.side[rows].numel() < 2 * elements:
             self.reserve_noise(2 * elements)
             self.side[rows] = self.noise[: 2 * elements].clone()
@@ -74,13 +74,13 @@ class Activations:
         return whole[:elements] if low else whole[whole.numel() - elements :]
 
     def read(self, elements: int, place: ActivationPlace) -> Tensor:
-        """What the next kernel reads."""
+        """The tensor that the next kernel reads."""
         if place.outside and self.outside is not None and self.outside.numel() >= elements:
             return self.outside[:elements]
         return self.part(elements, low=place.low)
 
     def done_with(self, place: ActivationPlace) -> None:
-        """Attention's output is given back once the next kernel has read it."""
+        """Give attention's output back once the next kernel has read it."""
         if place.outside and self.outside is not None:
             self.outside = None
             self.hold_spare()
@@ -92,7 +92,7 @@ class Activations:
 
 
 def output_elements(kernel: Kernel) -> int:
-    """What an attention kernel's output takes from the framework."""
+    """Elements that an attention kernel's output takes from the framework."""
     samples, heads, queries, _, width = kernel.shape
     return samples * heads * queries * width
 
@@ -113,7 +113,7 @@ class Planner:
         self._used = 0
 
     def compute(self, command: Compute) -> list[Callable[[Tensor], QueuedWork]]:
-        """Per kernel a function from the weights (bytes, from the block's start) to what runs on the stream."""
+        """A function for each kernel, from the weights (bytes, from the block's start) to what runs on the stream."""
         block = block_key(command.name)
         if block != self._block:
             self._block, self._used = block, 0
@@ -240,7 +240,7 @@ def _multiply(inputs: Tensor, matrix: Tensor, outputs: Tensor, shape: tuple[int,
 
 
 def device_copy(source: Tensor, target: Tensor) -> None:
-    """Bytes as they are; or unpacked: each byte of a smaller source becomes a bf16 value, or (4 bits) two.
+    """Copy bytes as they are, or unpacked: each byte of a smaller source becomes a bf16 value, or (4 bits) two.
 
     Unpacked values are scaled to the size that weights have here. Of two in a byte both are the byte: time, not value.
     One kernel writes all, in order: one per value of a byte would write every other value, at half the memory's rate.

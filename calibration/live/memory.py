@@ -23,7 +23,7 @@ PlannedCall = Callable[[], object]
 
 
 class Memory:
-    """Buffers by name, on one rank."""
+    """The named buffers of one rank."""
 
     def __init__(
         self, program: StreamProgram, device: LiveDevice, contents: BufferContents, rank: int, side_rows: frozenset[int]
@@ -66,7 +66,7 @@ class Memory:
         return max(wholes, key=len)
 
     def allocate(self, command: Allocate) -> PlannedCall:
-        """What an allocation does when it is its turn."""
+        """The function that makes an allocation when its turn comes."""
         name, bytes_ = command.buffer, ceil(command.bytes)
         if name == ACTIVATIONS:
             return lambda: self._allocate_activations(bytes_ - self._spare)
@@ -110,7 +110,7 @@ class Memory:
             part.copy_(noise[: part.numel()])
 
     def free(self, command: Free) -> PlannedCall:
-        """What freeing a buffer does: its memory returns to its pool in host order."""
+        """The function that frees a buffer when its turn comes; memory returns to its pool in host order."""
         name = command.buffer
         if name == ACTIVATIONS:
             return self._free_activations
@@ -134,7 +134,7 @@ class Memory:
 
 
 def piece_of(buffer: Any, piece: Piece) -> Any:
-    """One of so many pieces, equal but for rounding."""
+    """One of so many pieces of a tensor, equal but for rounding."""
     which, count = piece
     return buffer[which * buffer.numel() // count : (which + 1) * buffer.numel() // count]
 

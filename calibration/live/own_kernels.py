@@ -18,14 +18,14 @@ from calibration.probes.writing import MIB
 from .session import Session
 
 HOST_BUFFER_BYTES = 512 * MIB
-"""Of host memory: twice what a large processor's cache could hold."""
+"""Bytes of the buffer in host memory: twice what a large processor's cache could hold."""
 BYTES_PER_THREAD_BLOCK = 128 * MIB
-"""Moved by one thread block; all blocks together move the buffer once at most."""
+"""Bytes moved by one thread block; all blocks together move the buffer once at most."""
 ITERATIONS = 3
 COPY_BESIDE_BYTES = 64 * MIB
 FEWEST_COPIES, MOST_COPIES = 16, 512
 LEAD = 2
-"""Copies that are done before the accesses begin."""
+"""How many copies are done before the accesses begin."""
 
 
 class LiveKernels:
@@ -41,7 +41,7 @@ class LiveKernels:
         self._copies = FEWEST_COPIES
 
     def triad_seconds(self, bytes_: int, iterations: int) -> list[float]:
-        """See calibration.probes.own_programs.OwnKernels."""
+        """Seconds of a = b + s c over arrays of so many bytes; moves three times as many."""
         device = self.session.device.torch_device
         a, b, c = (torch.randn(bytes_ // 4, device=device) for _ in range(3))
         torch.cuda.synchronize()
@@ -49,7 +49,7 @@ class LiveKernels:
         return self.library.triad_seconds(a.data_ptr(), b.data_ptr(), c.data_ptr(), bytes_, 2.0, iterations, stream)
 
     def sm_rates(self, direction: str, blocks: int, *, beside_copies: bool) -> AccessRates | None:
-        """See calibration.probes.own_programs.OwnKernels."""
+        """What thread blocks move to or from pinned memory, and H2D copies beside; None if these did not last."""
         moved = min(HOST_BUFFER_BYTES, blocks * BYTES_PER_THREAD_BLOCK)
         if beside_copies:
             return self._beside_copies(direction, blocks, moved)
@@ -60,7 +60,7 @@ class LiveKernels:
         return AccessRates(moved / median(times), 0.0)
 
     def _beside_copies(self, direction: str, blocks: int, moved: int) -> AccessRates | None:
-        """Again with twice as many copies until they outlast the accesses."""
+        """Rates beside copies, measured again with twice as many copies until they outlast the accesses."""
         while True:
             window, ends = self._timed_beside(direction, blocks, moved)
             lasted = ends[-1] - ends[0] > OUTLASTING * (window[1] - window[0]) and ends[-1] > window[1]

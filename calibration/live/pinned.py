@@ -13,7 +13,7 @@ ALIGNMENT = 4096
 
 
 class PinnedMemory:
-    """Slabs of page-locked bytes (ordinary bytes where `pin` is false)."""
+    """Slabs of page-locked bytes, of which programs take what they need (ordinary bytes where `pin` is false)."""
 
     def __init__(self, *, pin: bool) -> None:
         self._pin = pin
@@ -22,7 +22,7 @@ class PinnedMemory:
         """(slab, first free byte)."""
 
     def take(self, bytes_: int) -> Any:
-        """`bytes_` bytes that nobody else has until `reset`."""
+        """A tensor of `bytes_` bytes that nobody else has until `reset`."""
         for i, (slab, start) in enumerate(self._free):
             if start + bytes_ <= self._slabs[slab].numel():
                 end = start + -(-bytes_ // ALIGNMENT) * ALIGNMENT
@@ -34,5 +34,5 @@ class PinnedMemory:
         return self._slabs[-1][:bytes_]
 
     def reset(self) -> None:
-        """Everything taken is free again; the slabs stay pinned."""
+        """Let everything that was taken be free again; the slabs stay pinned."""
         self._free = [(slab, 0) for slab in range(len(self._slabs))]

@@ -26,7 +26,7 @@ RESIDENT_SECONDS = 2.0
 """How long a resident run lasts at least: the clock needs 0.1 s to settle, and a second later it dips once more."""
 RESIDENT_STEPS = (6, 90)
 TRACED_STEPS = 6
-"""Of a policy, where commands are timed one by one; the last half counts."""
+"""Steps of a policy whose commands are timed one by one; the last half counts."""
 
 
 class Traced(Struct):
@@ -34,33 +34,33 @@ class Traced(Struct):
 
     parts: list[BlockPart]
     states: list[dict[str, float]]
-    """Of each rank's device meanwhile: medians of the run's second half."""
+    """State of each rank's device meanwhile: medians of the run's second half."""
 
 
 class Measured(Struct):
-    """Steps and memory of one case."""
+    """The steps and the memory of one replayed case."""
 
     policy_steps: list[list[float]]
-    """Per repetition [s], slowest rank."""
+    """Steps of each repetition, on the slowest rank [s]."""
     resident_steps: list[list[float]]
     peak_allocated: int
     resident_peak_allocated: int
     state: dict[str, float]
     time: str
     policy_energy_J: list[float]  # noqa: N815
-    """Drawn by the first rank's GPU in each run, the load phase included; empty without a counter."""
+    """Joules drawn by the first rank's GPU in each run, the load phase included; empty without a counter."""
     resident_energy_J: list[float]  # noqa: N815
     host_read_Bps: list[float]  # noqa: N815
     """What all ranks read of host memory at once, before and after each repetition."""
     beside_steps: list[list[float]] = []
-    """Of the second policy, if there is one."""
+    """Steps of the second policy, if there is one [s]."""
     resident_traced: Traced | None = None
     policy_traced: Traced | None = None
-    """Command by command, in further runs; None unless asked for."""
+    """The policy's run command by command, in further runs; None unless asked for."""
 
 
 class Alternating:
-    """A policy's run and the resident one, in turns; and a second policy's, if there is one."""
+    """A policy's run and the resident one, in turns, and a second policy's if there is one."""
 
     def __init__(self, session: Session, policy: Scenario, resident: Scenario, beside: Scenario | None = None) -> None:
         self.session = session
@@ -72,7 +72,7 @@ class Alternating:
         self.resident_steps: list[int] = []
 
     def measure(self, repetitions: int = REPETITIONS, *, parts: bool = False) -> Measured:
-        """Warm up, then alternate; with `parts`, time every command of both once more."""
+        """Warm up, then alternate, and return the steps; with `parts`, time every command of both once more."""
         found = Measured([], [], 0, 0, {}, datetime.now(UTC).isoformat(timespec="seconds"), [], [], [])
         found.resident_peak_allocated = self._load_resident()
         self._warm_up()
@@ -97,7 +97,7 @@ class Alternating:
         return found
 
     def _load_resident(self) -> int:
-        """Weights on the device, one step run; the peak of that."""
+        """Load the weights on the device and run one step; returns the peak of that."""
         level = self.session.begin_peak()
         first, second = steps_of(self.resident)[:2]
         timeline = merged(self.session, self.resident.run([*range(first), first, second]))
@@ -107,7 +107,7 @@ class Alternating:
         return self.session.peak_since(level)
 
     def _warm_up(self) -> None:
-        """Each policy's program once, through its first step."""
+        """Run each policy's program once, through its first step."""
         for executor in self._policies():
             executor.run(range(steps_of(executor)[0] + 1))
             executor.memory.clear()
@@ -120,7 +120,7 @@ class Alternating:
         return step_seconds(self.resident, merged(self.session, self.resident.run(chosen)), chosen)
 
     def _steps(self, executor: Executor) -> tuple[list[float], int]:
-        """A policy's whole program: its steps, and its peak."""
+        """Run a policy's whole program; returns its steps [s] and its peak [bytes]."""
         level = self.session.begin_peak()
         timeline = merged(self.session, executor.run())
         peak = max(self.session.communicator.gathered(self.session.peak_since(level)))
@@ -129,7 +129,7 @@ class Alternating:
         return step_seconds(executor, timeline, everything), peak
 
     def _traced(self, executor: Executor, sections: Sequence[int], last: int) -> Traced:
-        """A run with spans; the parts of its last sections."""
+        """Run with spans; returns the parts of the last sections."""
         executor.spans = True
         watch = SensorWatch(self.session)
         watch.start()

@@ -27,7 +27,7 @@ from .replay import Alternating, Measured, record_of
 from .session import Session, close_session, open_session
 
 CATALOGUE_NODES = {"x1": "h200-x1", "x2-nvlink": "h200-x2-nvlink", "x2-host-memory": "h200-x2-host-memory"}
-"""A node for the scenario's checks: what is measured does not depend on it."""
+"""Kind of node -> a catalogue node for the scenario's checks: what is measured does not depend on it."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def run_cases(session: Session, cases: list[ReplayCase], options: argparse.Namespace) -> None:
-    """All cases that the file does not hold yet."""
+    """Replay all cases that the file does not hold yet."""
     done = _done(options.out)
     begin = time.monotonic()
     for case in cases:

@@ -25,7 +25,7 @@ from .executor import Executor
 
 @dataclass
 class Session:
-    """This process, ready to execute programs."""
+    """One process of a live run, with its device, ready to execute programs."""
 
     device: LiveDevice
     communicator: Communicator
@@ -53,7 +53,7 @@ class Session:
         return int(torch.cuda.memory_allocated()) if self.on_gpu else 0
 
     def begin_peak(self) -> int:
-        """Forget earlier peaks; the level from which the next counts."""
+        """Forget earlier peaks; returns the level from which the next counts."""
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
         return self.allocated()
@@ -88,13 +88,13 @@ def _workspace(session: Session) -> int:
 
 
 def close_session(session: Session) -> None:
-    """Leave the group of ranks."""
+    """Leave the group of ranks that a session joined."""
     if session.communicator.world > 1:
         dist.destroy_process_group()
 
 
 def merged(session: Session, timeline: Timeline) -> Timeline:
-    """The record of all ranks, on every rank."""
+    """The record of all ranks' runs, on every rank."""
     parts = session.communicator.gathered((timeline.windows, timeline.spans, timeline.instants))
     whole = Timeline(session.communicator.world, dict.fromkeys(range(session.communicator.world), 1))
     for windows, spans, instants in parts:
@@ -105,7 +105,7 @@ def merged(session: Session, timeline: Timeline) -> Timeline:
 
 
 def step_seconds(executor: Executor, timeline: Timeline, sections: list[int]) -> list[float]:
-    """Durations of the denoising steps of a run of `sections` (a section may come again), on the slowest rank each."""
+    """Durations of the denoising steps of a run on the slowest rank [s]; of `sections` one may come again."""
     chosen = tuple(executor.program.sections[number] for number in sections)
     by_order = Timeline(timeline.ranks, timeline.represented)
     for rank in timeline.represented:

@@ -19,7 +19,7 @@ from .session import Session
 
 
 def device_state(session: Session) -> dict[str, float]:
-    """Clock, power and temperature now, where the device tells."""
+    """Clock, power, temperature and drawn energy now; empty where the device doesn't tell."""
     if not session.on_gpu:
         return {}
     try:
@@ -31,7 +31,7 @@ def device_state(session: Session) -> dict[str, float]:
 
 @contextmanager
 def counted_energy(session: Session, found: list[float]) -> Iterator[None]:
-    """Add what the device draws meanwhile, where it tells."""
+    """Add the joules that the device draws while the body runs, where it tells."""
     before = device_state(session).get("energy_J")
     yield
     after = device_state(session).get("energy_J")
@@ -53,7 +53,7 @@ def _energy() -> dict[str, float]:
 
 
 class SensorWatch(threading.Thread):
-    """Reads clock and power every 25 ms."""
+    """A thread that reads clock and power every 25 ms."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(daemon=True)
@@ -63,7 +63,7 @@ class SensorWatch(threading.Thread):
         self._stop_now = threading.Event()
 
     def run(self) -> None:
-        """Until `finish`."""
+        """Read the sensors until `finish`."""
         if self.session.on_gpu:
             torch.cuda.set_device(self.session.device.torch_device)  # a new thread's device is the first one
         begin = time.perf_counter()
@@ -75,7 +75,7 @@ class SensorWatch(threading.Thread):
                 self.trail.append(Watched(now, *(state.get(name, 0.0) for name in names)))
 
     def finish(self) -> dict[str, float]:
-        """Medians of the second half of what was read."""
+        """Stop, and return medians of the second half of what was read."""
         self._stop_now.set()
         self.join()
         half = self.readings[len(self.readings) // 2 :]

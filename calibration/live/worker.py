@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure_probes(session: Session, options: argparse.Namespace) -> None:
-    """Every configuration of the chosen probes that is not in the file yet, in random order."""
+    """Measure every configuration of the chosen probes that is not in the file yet, in random order."""
     file = SampleFile(options.samples)
     node = file.header().inventory
     bench = LiveBench(session, node)

@@ -13,18 +13,18 @@ from offsim.program.uses import LOADING, Use
 
 
 class Unsupported(Exception):
-    """This bench cannot run these commands in that way; says why."""
+    """Says why this bench cannot run these commands in that way."""
 
 
 class Watched(NamedTuple):
     """What the device's sensors said at one moment of a long run."""
 
     seconds: float
-    """Since the watching began, shortly before the run."""
+    """Seconds since the watching began, shortly before the run."""
     sm_clock_MHz: float  # noqa: N815
     power_W: float  # noqa: N815
     energy_J: float  # noqa: N815
-    """A counter: differences are what was drawn."""
+    """A counter's joules, whose differences are what was drawn."""
     temperature_C: float = 0.0  # noqa: N815
 
 
@@ -32,13 +32,13 @@ class ProbeReading(NamedTuple):
     """What one execution of a probe's commands showed."""
 
     instants: dict[tuple[int, str], float]
-    """(rank, event): seconds since the start, of the event's latest record."""
+    """(rank, event) -> seconds from the start to the event's latest record."""
     host_seconds: float
     """Time that the host of the slowest rank needed to issue the commands after the leading allocations."""
     state: dict[str, float]
-    """sm_clock_MHz, power_W, temperature_C; empty in simulation."""
+    """The device's sm_clock_MHz, power_W and temperature_C; empty in simulation."""
     watched: tuple[Watched, ...] = ()
-    """Of runs that are not gated, every 25 ms; empty in simulation."""
+    """What sensors said every 25 ms of a run that is not gated; empty in simulation."""
 
     def between(self, begin: str, end: str) -> float:
         """Seconds from one event to another on the rank where that takes longest."""
@@ -47,7 +47,7 @@ class ProbeReading(NamedTuple):
 
 
 class Bench(Protocol):
-    """Executes commands on every rank."""
+    """Executes a probe's commands on every rank: live devices, or the engine."""
 
     node: Inventory
     ranks: int

@@ -12,7 +12,7 @@ SHORTEST_COLLECTIVE_RUN = 3e-3
 
 
 class CollectiveSweep(Probe):
-    """Back-to-back calls of one kind, by the bytes that a rank sends to the others."""
+    """Back-to-back collectives of one kind, by the bytes that a rank sends to the others."""
 
     several_gpus = True
     rounds = (5, 9)
@@ -41,7 +41,7 @@ class CollectiveSweep(Probe):
 
 
 class AllToAll(CollectiveSweep):
-    """What Ulysses exchanges."""
+    """All-to-alls, which Ulysses exchanges, by size."""
 
     key, title = "all-to-all", "all-to-all by size"
     identifies = ("collectives.all_to_all.rate", "collectives.all_to_all.latency")
@@ -55,7 +55,7 @@ class AllToAll(CollectiveSweep):
 
 
 class AllGather(CollectiveSweep):
-    """What FSDP gathers."""
+    """All-gathers, which FSDP gathers with, by size."""
 
     key, title = "all-gather", "all-gather by size"
     identifies = ("collectives.all_gather.rate", "collectives.all_gather.latency")

@@ -41,7 +41,7 @@ from .writing import (
 
 CHUNK = 64 * MIB
 COPY_RATE_BOUND = 60e9
-"""Faster than copies are: with it a background surely lasts."""
+"""Bytes per second that no copy reaches: with it a background surely lasts."""
 SLOWEST = (10e9, 150e9)
 """Least rates of a collective beside copies, through host memory and over NVLink: they bound how many copies are issued
 under a gate, which must stay below what a stream can hold (about 1000 commands)."""
@@ -50,7 +50,7 @@ PROBED_CLASSES = ("gemm", "attention", "elementwise", "relayout")
 
 
 def foreground_kernels(name: str) -> tuple[Kernel, ...]:
-    """One kernel of a class, of a usual size."""
+    """One kernel of a class, of a usual size, to run beside something."""
     if name == "relayout":
         return (relayout_kernel(8192, 2, 2560),)
     return (elementwise_kernel(250 * 10**6),) if name == "elementwise" else load_kernels(name)
@@ -91,7 +91,7 @@ def abba(
     valid: Callable[[ProbeReading], bool],
     count: int,
 ) -> Readings:
-    """Seconds per repetition of the foreground, in pairs of rounds; pairs whose background ended early are dropped."""
+    """Seconds per repetition of the foreground alone and beside; pairs whose background ended early are dropped."""
     found: Readings = {"alone": [], "beside": []}
     for _ in range(repeats):
         readings = [bench.run(commands) for commands in (alone, beside, beside, alone)]
@@ -170,7 +170,7 @@ class CopyCollective(Probe):
     def _programs(
         self, config: Configuration, count: int, slowest: float
     ) -> tuple[tuple[Command, ...], tuple[Command, ...], int]:
-        """Without and with copies, and how many copies; `slowest` is what a collective reaches beside them at least."""
+        """Programs without and with copies, and how many copies; `slowest`: a collective's least rate beside them."""
         kind = cast(CollectiveName, config["kind"])
         direction: Direction = "H2D" if config["direction"] == "H2D" else "D2H"
         bytes_, chunk, every = int(config["bytes"]), int(config["copy_bytes"]), int(config["every"])
@@ -185,7 +185,7 @@ class CopyCollective(Probe):
         return alone, (*memory, *timed(COMPUTE, mixed)), copies
 
     def _spaced(self, calls: list[Command], every: int, direction: Direction, chunk: int) -> tuple[list[Command], int]:
-        """A copy that waits for every k-th collective before it starts, as it is issued after it."""
+        """Collectives, and copies between them that wait for every k-th one, as they are issued after it."""
         mixed: list[Command] = []
         copies = 0
         for i, call in enumerate(calls):

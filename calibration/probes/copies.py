@@ -16,7 +16,7 @@ OPPOSITE: dict[str, Direction] = {"H2D": "D2H", "D2H": "H2D"}
 
 
 def one_of(bench: Bench) -> int | None:
-    """Of several GPUs one copies: what its own link gives. What all of them reach at once is another question."""
+    """The only rank that copies, of several: its own link is asked for; what all reach at once is another question."""
     return 0 if bench.ranks > 1 else None
 
 
@@ -47,21 +47,21 @@ class CopySweep(Probe):
 
 
 class H2DSweep(CopySweep):
-    """To the device."""
+    """Pinned copies to the device, back to back, by size."""
 
     key, title, identifies = "h2d", "H2D by size", ("pcie.h2d", "pcie.latency")
     direction = "H2D"
 
 
 class D2HSweep(CopySweep):
-    """From the device."""
+    """Pinned copies from the device, back to back, by size."""
 
     key, title, identifies = "d2h", "D2H by size", ("pcie.d2h", "pcie.latency")
     direction = "D2H"
 
 
 class Chunks(Probe):
-    """One transfer in several calls."""
+    """One transfer of a block in one call, in 27 and in 100."""
 
     key, title, identifies = "chunks", "one block in 1, 27 and 100 calls", ("pcie.further_call",)
     rounds = (3, 7)

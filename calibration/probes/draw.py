@@ -16,14 +16,14 @@ from .probe import CalibrationMode, Probe, Readings
 from .writing import PROBE_COPY_STREAM, copy_buffers, repeated_collectives, repeated_copies, timed
 
 DRAWN = 3.0
-"""Seconds of each load; the counter moves every 0.1 s."""
+"""Seconds of each load; the counter of energy moves every 0.1 s."""
 COPIED, EXCHANGED = 2**28, 61_440_000
 COPY_RATE, EXCHANGE_RATES = 55e9, {"nvlink": 250e9}
 SLOW_EXCHANGE = 22e9
 
 
 class Draw(Probe):
-    """One GPU: idle, then copies of each direction."""
+    """What one GPU draws while idle, then while it copies in each direction."""
 
     key, title = "draw", "power while idle and while copying"
     identifies: ClassVar[tuple[str, ...]] = ("gpu.clock.idle", "gpu.clock.copy")
@@ -42,7 +42,7 @@ class Draw(Probe):
         return found
 
     def commands(self, load: str, bench: Bench) -> tuple[Command, ...]:  # noqa: ARG002
-        """The load between two records."""
+        """The commands of a load, between two records."""
         if load == "idle":
             waiting: list[Command] = [HostWork("idle", DRAWN), Record(COMPUTE, "end"), Synchronize("stream", COMPUTE)]
             return (Record(COMPUTE, "begin"), *waiting)
@@ -52,7 +52,7 @@ class Draw(Probe):
 
 
 class DrawTogether(Draw):
-    """All GPUs: exchanging all the time."""
+    """What a GPU draws while all of them exchange all the time."""
 
     key, title = "draw-together", "power while exchanging"
     identifies = ("gpu.clock.collective",)
@@ -62,7 +62,7 @@ class DrawTogether(Draw):
         return [{"load": "all-to-all"}] if mode == "full" else []
 
     def commands(self, load: str, bench: Bench) -> tuple[Command, ...]:  # noqa: ARG002
-        """Back-to-back all-to-alls between two records."""
+        """The commands of back-to-back all-to-alls, between two records."""
         count = round(DRAWN * EXCHANGE_RATES.get(bench.transport, SLOW_EXCHANGE) / EXCHANGED)
         exchanges = timed(COMPUTE, repeated_collectives("all-to-all", EXCHANGED, count))
         return (Allocate("activations", 4.0 * EXCHANGED + 4096, COMPUTE), *exchanges)

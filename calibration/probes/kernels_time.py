@@ -27,7 +27,7 @@ SETTLE = 8e-3
 GUESSED_FLOPS = 6e14
 GUESSED_MEMORY_RATE = 3e12
 LONGEST_PROBED_KERNEL = 0.2
-"""No kernel longer than this [s]."""
+"""No kernel that takes longer is measured [s]."""
 TEXT_ROWS = 512
 
 
@@ -37,7 +37,7 @@ def guessed_seconds(kernel: Kernel) -> float:
 
 
 class KernelProbe(Probe):
-    """One kernel, repeated for a few milliseconds."""
+    """A probe of one kernel, repeated for a few milliseconds."""
 
     rounds = (3, 5)
 
@@ -57,13 +57,13 @@ class KernelProbe(Probe):
         return {"seconds": [bench.run(commands, settle=settle).between("begin", "end") / count for _ in range(repeats)]}
 
     def program(self, config: Configuration, count: int) -> tuple[Command, ...]:
-        """The kernel so many times, between records, after the memory that it works in."""
+        """The commands that run the kernel so many times between records, after the memory that it works in."""
         kernel = self.kernel(config)
         return (*working_memory((kernel,)), *timed(COMPUTE, [compute("probe", (kernel,) * count)]))
 
 
 class ProductKernels(KernelProbe):
-    """Matrix products of the models' blocks."""
+    """Matrix products of the models' blocks, by rows."""
 
     key, title, identifies = "gemm", "products of DiT blocks", ("gpu.gemm", "gpu.gemm_shapes")
 
@@ -85,7 +85,7 @@ class ProductKernels(KernelProbe):
 
 
 class AttentionKernels(KernelProbe):
-    """Attention over the sequence and to the text."""
+    """Attention over the sequence and to the text, by length."""
 
     key, title, identifies = "attention", "attention of DiT blocks", ("gpu.attention", "gpu.attention_shapes")
     usual_seconds = 0.3
@@ -171,5 +171,5 @@ class UnpackingKernels(KernelProbe):
 
 
 def packed_bytes(config: Configuration) -> float:
-    """What `bytes` of bf16 come in."""
+    """Bytes that `bytes` of bf16 take while packed."""
     return float(config["bits"]) / BF16_BITS * float(config["bytes"])

@@ -13,7 +13,7 @@ SMALL_BYTES = 4096
 
 
 class CommandOverheads(Probe):
-    """Many equal commands, by the host's clock."""
+    """The host's time of many equal commands, kind by kind."""
 
     key, title = "overheads", "host time of one command"
     identifies = tuple(f"overheads.{kind}" for kind in HOST_COST_KEYS)

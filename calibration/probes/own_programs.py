@@ -18,11 +18,11 @@ OUTLASTING = 2.0
 
 
 class AccessRates(NamedTuple):
-    """Bytes per second over one window: that of the thread blocks' kernel."""
+    """Rates of thread blocks and of copies beside them [bytes/s], in the window of the blocks' kernel."""
 
     accesses: float
     copies: float
-    """0 if none ran beside."""
+    """Rate of the copies; 0 if none ran beside."""
 
 
 class OwnKernels(Protocol):
@@ -53,7 +53,7 @@ def rates_inside(begin: float, end: float, moved: float, ends: list[float], copy
 
 
 class OwnProbe(Probe):
-    """Waived where the kernels are not there."""
+    """A probe that needs our own CUDA kernels, and is waived where they are not there."""
 
     rounds = (5, 9)
 
@@ -62,7 +62,7 @@ class OwnProbe(Probe):
 
 
 class Triad(OwnProbe):
-    """The most that device memory gives."""
+    """The most that device memory gives: a triad over large arrays."""
 
     key, title, identifies = "triad", "device memory, triad", ("the ceiling of gpu.memory_bandwidth (a check)",)
 

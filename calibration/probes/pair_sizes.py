@@ -43,6 +43,6 @@ class PairSizes(CopyCollective):
         ]
 
     def calls(self, config: Configuration, transport: str) -> int:
-        """As many as last for the least window."""
+        """How many collectives a run has: as many as last for the least window."""
         wanted = round(LEAST_WINDOW * BESIDE_RATES[transport == "nvlink"] / float(config["bytes"]))
         return max(super().calls(config, transport), min(wanted, MOST_CALLS))

@@ -67,7 +67,7 @@ def mixed_kernels(tokens: int, degree: int) -> tuple[Kernel, ...]:
 
 
 class Soak(Probe):
-    """Continuous load from a cool chip on."""
+    """Continuous load from a cool chip on, with its clock and power."""
 
     key, title = "soak", "clock under continuous load"
     identifies: ClassVar[tuple[str, ...]] = (
@@ -139,7 +139,7 @@ def keep_watched(found: Readings, reading: ProbeReading) -> None:
 
 
 class SoakTogether(Soak):
-    """The same on all GPUs at once: chips of one part differ by some percent, and the slowest one sets the pace."""
+    """Continuous load on all GPUs at once: chips of one part differ by some percent, and the slowest sets the pace."""
 
     key, title = "soak-together", "clock of the slowest GPU under continuous load"
     identifies = ("gpu.clock.energy",)

@@ -22,7 +22,7 @@ class Probe(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     identifies: ClassVar[tuple[str, ...]]
-    """Fields of a node profile."""
+    """Fields of a node profile that its samples tell."""
     several_gpus: ClassVar[bool] = False
     rounds: ClassVar[tuple[int, int]] = (7, 15)
     """Repeats of one configuration, quick and full."""
@@ -30,11 +30,11 @@ class Probe(ABC):
     """What one configuration takes in full mode, preparation included: measured on an H200, or a guess."""
 
     def can_run(self, node: Inventory) -> str:
-        """Empty, or why this node cannot answer."""
+        """Why this node cannot answer; empty if it can."""
         return "needs two GPUs or more" if self.several_gpus and node.gpus < 2 else ""
 
     def repeats(self, mode: CalibrationMode, config: Configuration) -> int:  # noqa: ARG002
-        """How often a configuration is measured."""
+        """How often a configuration is measured in this mode."""
         return self.rounds[mode == "full"]
 
     def estimated_seconds(self, mode: CalibrationMode, config: Configuration) -> float:
@@ -43,7 +43,7 @@ class Probe(ABC):
 
     @abstractmethod
     def configurations(self, mode: CalibrationMode, node: Inventory) -> list[Configuration]:
-        """What to measure."""
+        """The configurations that are measured in this mode on this node."""
 
     def held_out(self, config: Configuration) -> bool:  # noqa: ARG002
         """Whether this configuration is kept from every fit."""
@@ -51,4 +51,4 @@ class Probe(ABC):
 
     @abstractmethod
     def measure(self, bench: Bench, config: Configuration, repeats: int) -> Readings:
-        """Readings of one configuration, in SI units."""
+        """The readings of one configuration, in SI units."""

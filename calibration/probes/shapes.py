@@ -23,7 +23,7 @@ KEPT_OUT = frozenset((1500, 3000, 6144, 10240, 13640, 20480))
 
 
 def grid(mode: str) -> tuple[int, ...]:
-    """Rows (or keys) to measure."""
+    """Rows (or keys) to measure in this mode."""
     return FULL_GRID if mode == "full" else QUICK_GRID
 
 
@@ -42,7 +42,7 @@ def _kernels(ranks: int) -> tuple[tuple[str, Kernel], ...]:
 
 
 def products() -> dict[tuple[int, int], set[str]]:
-    """(inputs, outputs) of products, with the kinds of rows that they run over."""
+    """(inputs, outputs) of the models' products -> the kinds of rows that they run over."""
     found: dict[tuple[int, int], set[str]] = {}
     for rows, kernel in _kernels(1):
         if kernel.kernel_class == "gemm":
@@ -51,7 +51,7 @@ def products() -> dict[tuple[int, int], set[str]]:
 
 
 def self_attentions() -> list[tuple[int, int]]:
-    """(heads, head_dim) of attentions over the whole sequence, at every number of ranks."""
+    """(heads, head_dim) of the models' attentions over the whole sequence, at every number of ranks."""
     found = {
         (k.shape[1], k.shape[4])
         for ranks in RANKS
@@ -62,7 +62,7 @@ def self_attentions() -> list[tuple[int, int]]:
 
 
 def cross_attentions() -> list[tuple[int, int, int]]:
-    """(heads, head_dim, keys) of attentions to the text."""
+    """(heads, head_dim, keys) of the models' attentions to the text."""
     found = {
         (k.shape[1], k.shape[4], k.shape[3])
         for rows, k in _kernels(1)

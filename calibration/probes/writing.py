@@ -25,13 +25,13 @@ ROTATED = 2
 
 
 def product_kernel(rows: int, inputs: int, outputs: int) -> Kernel:
-    """A matrix product in bf16: 2 rows inputs outputs FLOPs."""
+    """A matrix product in bf16, of 2 rows inputs outputs FLOPs."""
     moved = ACTIVATION_BYTES * (rows * (inputs + outputs) + inputs * outputs)
     return Kernel("gemm", 2.0 * rows * inputs * outputs, float(moved), float(rows), (rows, inputs, outputs))
 
 
 def attention_kernel(heads: int, queries: int, keys: int, head_dim: int) -> Kernel:
-    """Attention without mask: 4 queries keys width FLOPs."""
+    """An attention without mask, of 4 queries keys width FLOPs."""
     width = heads * head_dim
     moved = ACTIVATION_BYTES * 2 * (queries + keys) * width
     shape = (1, heads, queries, keys, head_dim)
@@ -44,13 +44,13 @@ def elementwise_kernel(bytes_: int) -> Kernel:
 
 
 def relayout_kernel(rows: int, parts: int, columns: int) -> Kernel:
-    """(rows, parts, columns) to (parts, rows, columns): read once, written once."""
+    """A kernel from (rows, parts, columns) to (parts, rows, columns), each byte read once and written once."""
     moved = 2.0 * ACTIVATION_BYTES * rows * parts * columns
     return Kernel("relayout", 0.0, moved, 1.0, (rows, parts, columns))
 
 
 def working_memory(kernels: Iterable[Kernel]) -> list[Command]:
-    """Activations and weights that these kernels need."""
+    """Allocations of the activations and weights that these kernels need."""
     kernels = list(kernels)
     weights = max((k.shape[1] * k.shape[2] for k in kernels if k.kernel_class == "gemm"), default=0)
     allocations: list[Command] = [Allocate("activations", max(_activations(k) for k in kernels), COMPUTE)]
@@ -75,7 +75,7 @@ def _activations(kernel: Kernel) -> float:
 
 
 def compute(name: str, kernels: tuple[Kernel, ...]) -> Compute:
-    """Kernels on the compute stream, with the weights of `working_memory`."""
+    """A command of these kernels on the compute stream, with the weights of `working_memory`."""
     reads = ("weights",) if any(kernel.kernel_class == "gemm" for kernel in kernels) else ()
     return Compute(COMPUTE, name, kernels, reads)
 
@@ -86,7 +86,7 @@ def timed(stream: str, commands: Iterable[Command], begin: str = "begin", end: s
 
 
 def copy_buffers(direction: str, bytes_: float, memory: str = "pinned", count: int = ROTATED) -> list[Command]:
-    """Device and host sides of copies, `count` of each."""
+    """Allocations of the device's and the host's side of copies, `count` of each."""
     found: list[Command] = []
     for i in range(count):
         name = f"{direction} buffer {i}"

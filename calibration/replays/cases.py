@@ -31,7 +31,7 @@ GPUS: dict[str, int] = {"x1": 1, "x2-nvlink": 2, "x2-host-memory": 2}
 
 
 def without_kind(name: str) -> str:
-    """A case's name where the kind of node is known.
+    """A case's name without the kind of node, where that is known.
 
     >>> without_kind("x2-host-memory-wan-14b-12000-sharded")
     'wan-14b-12000-sharded'
@@ -41,7 +41,7 @@ def without_kind(name: str) -> str:
 
 
 class ReplayCase(Struct, frozen=True, forbid_unknown_fields=True):
-    """One schedule to replay."""
+    """One schedule to replay: blocks of a model, their tokens, and the policy that places their weights."""
 
     name: str
     kind: Kind
@@ -54,7 +54,7 @@ class ReplayCase(Struct, frozen=True, forbid_unknown_fields=True):
     step_end: Literal["stream", "device", "none"] = "stream"
     all_to_all_calls: Literal[2, 4, 8] = 4
     weight_dtype: Dtype = "bf16"
-    """Of the policy's run; the others' is bf16, and so are all products."""
+    """What the policy's run has its weights in; the others' are bf16, and so are all products."""
     beside: Policy | None = None
     """A second policy that takes turns with the first and the resident run."""
 
@@ -73,11 +73,11 @@ class ReplayCase(Struct, frozen=True, forbid_unknown_fields=True):
         return self._on(node, self.policy, self.weight_dtype)
 
     def other(self, node: str | Node) -> Scenario | None:
-        """The same shape under the policy beside it."""
+        """The case's shape under the policy beside it; None where there is none."""
         return None if self.beside is None else self._on(node, self.beside)
 
     def resident(self, node: str | Node) -> Scenario:
-        """The same shape with every weight on the device."""
+        """The case's shape with every weight on the device."""
         return self._on(node, Resident())
 
     def _on(self, node: str | Node, policy: Policy, weight_dtype: Dtype = "bf16") -> Scenario:
@@ -119,7 +119,7 @@ def _model(shape: str, blocks: tuple[int, ...], experts: int) -> Model:
 
 
 def load_cases(kind: str | None = None, name: ListName = "cases") -> list[ReplayCase]:
-    """A list, or its part for one kind of node."""
+    """The cases of a committed list, or those for one kind of node."""
     path = Path(__file__).with_name(f"{name}.toml")
     raw = tomllib.loads(path.read_text(encoding="utf-8"))["case"]
     cases = [replay_case(entry) for entry in raw]

@@ -22,11 +22,11 @@ class BlockPart(Struct, frozen=True):
     kind: str
     name: str
     number: int
-    """Which of its name in the block."""
+    """How many commands of its name come before it in the block."""
     seconds: tuple[float, ...]
-    """Median per rank."""
+    """The median of each rank [s]."""
     shortest: float
-    """Median of the least of all ranks [s]."""
+    """The median of the shortest of all ranks [s]."""
     count: int
 
     @property
@@ -35,7 +35,7 @@ class BlockPart(Struct, frozen=True):
 
 
 def parts_of(timeline: Timeline, begin: float) -> list[BlockPart]:
-    """The parts of what starts at `begin` [s] or later, kind by kind in order of issue, by which ranks are matched."""
+    """The commands of a run's blocks from `begin` [s] on, kind by kind in order of issue, which matches ranks."""
     by_rank = [_keyed([span for span in timeline.spans if span.rank == rank]) for rank in sorted(timeline.represented)]
     found: dict[tuple[str, str, int], list[tuple[float, ...]]] = {}
     for row in zip(*by_rank, strict=True):

@@ -36,25 +36,25 @@ class Inventory(Struct, frozen=True):
     memory_bytes: float
     driver: str
     power_limit_watts: float
-    """0 where the driver does not tell."""
+    """The board's power limit; 0 where the driver does not tell."""
     cpu: str
     cores: int
     host_memory_bytes: float
     fingerprint: str
     transport: str = "none"
-    """none (one GPU), nvlink, pcie or host-memory."""
+    """How collectives go: none (one GPU), nvlink, pcie or host-memory."""
     kernels: bool = False
     """Whether our own CUDA kernels could be built."""
     topology: str = ""
     """What `nvidia-smi topo -m` prints."""
 
     def using(self, gpus: int, transport: str) -> "Inventory":
-        """The same machine with fewer of its GPUs, or another transport."""
+        """This machine with fewer of its GPUs, or another transport."""
         return structs.replace(self, gpus=gpus, transport=transport)
 
 
 class NoGPU(Exception):
-    """There is nothing to calibrate; says why."""
+    """Says why there is nothing to calibrate."""
 
 
 class Gpu(NamedTuple):
@@ -70,7 +70,7 @@ class Gpu(NamedTuple):
 
 
 def take_inventory() -> Inventory:
-    """This machine; raises NoGPU."""
+    """The inventory of this machine; raises NoGPU."""
     gpus = visible_gpus(_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     first = gpus[0]
     cpu, cores = _cpu()
@@ -111,7 +111,7 @@ def refuse_busy_gpus(asked_by: str) -> None:
 
 
 def busy_gpus() -> list[str]:
-    """Those that are at work now, as "GPU 1 is 97 %"; none where the driver doesn't tell."""
+    """The GPUs that are at work now, as "GPU 1 is 97 %"; none where the driver doesn't tell."""
     looks = []
     for _ in range(UTILIZATION_READINGS):
         looks.append(_utilization())
@@ -157,7 +157,7 @@ def _number(cell: str) -> float:
 
 
 def fingerprint(uuids: list[str], driver: str, cpu: str) -> str:
-    """Twelve characters that name the machine."""
+    """Twelve characters that name a machine."""
     text = "\n".join([*sorted(uuids), driver, cpu])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -181,7 +181,7 @@ def _output(command: list[str]) -> str:
 
 
 def transport_of(topology: str, indices: list[str]) -> str:
-    """What NCCL takes where these GPUs work together, by the matrix of `nvidia-smi topo -m`: the least of any pair.
+    """What NCCL goes over where these GPUs work together, by the matrix of `nvidia-smi topo -m`: the least of any pair.
 
     NVLink where every pair has it, peers below PCIe switches, else host memory.
     """

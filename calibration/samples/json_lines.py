@@ -12,13 +12,13 @@ from .sample_file import LARGEST_MEASUREMENT_FILE
 
 
 def lines_in(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
-    """Every line of the files of a folder that are named so, in the order of their names."""
+    """Every line of a folder's files of this pattern, in the order of their names."""
     for path in sorted(folder.glob(pattern)):
         yield from read_lines(path)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Every line of a file; raises ScenarioError for one that is none."""
+    """Every JSON object of a file, one a line; raises ScenarioError for a line that is none."""
     for number, line in enumerate(_content(path).splitlines(), 1):
         try:
             found = json.loads(line)

@@ -23,10 +23,10 @@ from .inventory import Inventory
 Configuration = dict[str, str | float | int]
 SAMPLES_SCHEMA = 1
 LARGEST_MEASUREMENT_FILE = 20_000_000
-"""A full calibration of two GPUs leaves 1.1 MB."""
+"""Most bytes of a file that is read; a full calibration of two GPUs leaves 1.1 MB."""
 UNREADABLE = (msgspec.MsgspecError, RecursionError)
 HEADER_PREFIX = b'{"mode":'
-"""How a header begins."""
+"""Bytes that a header begins with."""
 
 
 class Header(Struct):
@@ -41,7 +41,7 @@ class Header(Struct):
 
 
 class ProbeSample(Struct):
-    """One configuration of one probe."""
+    """One configuration of one probe, with everything that was read."""
 
     probe: str
     config: Configuration
@@ -58,7 +58,7 @@ class ProbeSample(Struct):
 
 
 def sample_key(probe: str, config: Configuration) -> tuple[str, str]:
-    """What tells configurations apart."""
+    """A key that tells configurations of probes apart."""
     return probe, json.dumps(config, sort_keys=True)
 
 
@@ -112,7 +112,7 @@ class SampleFile:
         self._mend()
 
     def _is_new(self) -> bool:
-        """Not there, empty, or with a header that was torn before anything was measured."""
+        """Whether the file is not there, empty, or has a header that was torn before anything was measured."""
         if not self.path.exists():
             return True
         content = self._content()
@@ -123,7 +123,7 @@ class SampleFile:
         return True
 
     def header(self) -> Header:
-        """The first line; ScenarioError if it is no sample file."""
+        """The file's first line; raises ScenarioError if it is no file of samples."""
         lines = self._lines()
         try:
             found = msgspec.json.decode(lines[0], type=Header)
@@ -141,11 +141,11 @@ class SampleFile:
             raise ScenarioError(f"{self.path}: not a file of samples ({error})") from None
 
     def done(self) -> set[tuple[str, str]]:
-        """Keys of what is measured already."""
+        """Keys of the configurations that are measured already."""
         return {sample.key for sample in self.samples()}
 
     def append(self, sample: ProbeSample) -> None:
-        """Add one sample; on the disk when this returns."""
+        """Add one sample to the file; it is on the disk when this returns."""
         self._write(msgspec.json.encode(sample), "a")
 
     def _write(self, line: bytes, mode: str) -> None:

@@ -61,7 +61,7 @@ def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRES
 
 
 def judgement(verdicts: list[Verdict]) -> str:
-    """Thresholds that are broken or have no data, and how many are kept."""
+    """Lines for thresholds that are broken or have no data, and how many are kept."""
     lines = [f"broken: {verdict.words}" for verdict in verdicts if verdict.kept is False]
     lines += [f"not reached: {verdict.words}" for verdict in verdicts if verdict.missed]
     lines += [f"no data for a threshold: {verdict.words}" for verdict in verdicts if verdict.kept is None]
@@ -74,7 +74,7 @@ def judgement(verdicts: list[Verdict]) -> str:
 
 
 def validation_report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]:
-    """All tables: classes, other quantities, cases, winners."""
+    """All tables of a validation: classes, other quantities, cases, winners."""
     since = [error for error in errors if error.node not in NODES_BEFORE_RULE]
     parts: list[Renderable] = [classes(errors)]
     if 0 < len(since) < len(errors):
@@ -115,12 +115,12 @@ def _signed(value: float) -> str:
 
 
 def classes(errors: list[CaseError], title: str = TITLE) -> Table:
-    """Steady steps relative to the resident run, by class, beside simpler models and the noise floor."""
+    """A table of steady steps relative to the resident run, by class, beside simpler models and the noise floor."""
     return _summaries_of(_by_class(errors), title, "class")
 
 
 def by_node(errors: list[CaseError]) -> Table:
-    """The same, node by node."""
+    """A table of steady steps relative to the resident run, node by node."""
     nodes = dict.fromkeys(error.node for error in errors)
     groups = [(node, [error for error in errors if error.node == node]) for node in nodes]
     return _summaries_of(groups, "the same, by node", "node")
@@ -168,7 +168,7 @@ def _summary_cells(found: ErrorSummary) -> tuple[str, ...]:
 
 
 def quantities(errors: list[CaseError]) -> Table:
-    """Everything else that is predicted: seconds, first steps, switches, memory."""
+    """A table of everything else that is predicted: seconds, first steps, switches, memory."""
     table = new_table("|error| of other quantities", "quantity", "n", "median", "p95", "worst", "<=1/3/5 %")
     rows: list[tuple[str, Callable[[CaseError], float | None]]] = [
         ("policy, steady step [s]", seconds_error),
@@ -185,7 +185,7 @@ def quantities(errors: list[CaseError]) -> Table:
 
 
 def case_table(node: str, errors: list[CaseError]) -> Table:
-    """Every case of a node; its kind is the node's."""
+    """A table of every case of a node; its kind is the node's."""
     columns = ("class", "measured", "predicted", "error", "noise")
     table = new_table(f"cases on {node}", "case", *columns, optional=("noise", "class"))
     for error in errors:

@@ -43,27 +43,27 @@ the library's own tensors through a model of the allocator (tests/unit/test_driv
 
 
 class ForwardError(NamedTuple):
-    """One record and its prediction; errors are predicted / measured - 1."""
+    """One forward of the library and its prediction; errors are predicted / measured - 1."""
 
     record: ForwardRecord
     prediction: Prediction
-    """Its first forward, which may differ, and as many as were measured in a run."""
+    """The mode's run: its first forward, which may differ, and as many as were measured in a run."""
     reference: Prediction
-    """Without offloading: as many as were measured in a run."""
+    """The run without offloading: as many forwards as were measured in a run."""
 
     @property
     def seconds(self) -> float:
-        """Of a forward of the mode, read as it is measured."""
+        """Predicted seconds of the mode's forward, read as it is measured."""
         return median(step.duration for step in self.prediction.steps[1:])
 
     @property
     def resident(self) -> float:
-        """Of a forward without offloading, read as it is measured."""
+        """Predicted seconds of a forward without offloading, read as it is measured."""
         return steady_resident([[step.duration for step in self.reference.steps]])
 
     @property
     def predicted(self) -> float:
-        """Ratio."""
+        """Predicted seconds of the mode's forward over those without offloading."""
         return self.seconds / self.resident
 
     @property
@@ -72,7 +72,7 @@ class ForwardError(NamedTuple):
 
     @property
     def mode_error(self) -> float:
-        """Of the mode's forward in seconds."""
+        """Error of the mode's forward in seconds."""
         return self.seconds / self.record.seconds - 1
 
     @property
@@ -102,7 +102,7 @@ def forward_error(record: ForwardRecord) -> ForwardError:
 def scenario_of(
     shape: ForwardShape, tokens: int, node: Node, policy: Policy, steps: int = PREDICTED_FORWARDS
 ) -> Scenario:
-    """So many forwards of the library's Wan, each drained before the next."""
+    """A scenario of so many forwards of the library's Wan, each drained before the next."""
     work = Workload(tokens=tokens, steps=steps, cfg="none", step_end="device", kernels="eager")
     scenario = Scenario(model_of(shape), work, node, policy, name="diffusers-forwards")
     check_scenario(scenario)
@@ -111,7 +111,7 @@ def scenario_of(
 
 @cache
 def model_of(shape: ForwardShape) -> Model:
-    """The library's Wan with these sizes."""
+    """The library's Wan as a model with these sizes."""
     sizes: dict[str, Any] = {
         "hidden": shape.heads * shape.head_dim,
         "heads": shape.heads,
@@ -176,7 +176,7 @@ def with_copy_rates(node: Node, record: ForwardRecord) -> Node:
 
 
 def elementwise_bytes(record: ForwardRecord, node: Node) -> float:
-    """What a block's elementwise kernels over image rows read and write."""
+    """Bytes that a block's elementwise kernels over image rows read and write."""
     layout = layout_of(scenario_of(record.shape, record.tokens, node, Resident()))
     operations = model_of(record.shape).blocks[0].eager_operations() or ()
     image = [op for op in operations if isinstance(op, Elementwise) and op.rows == "image"]

@@ -22,7 +22,7 @@ BLOCK_TENSORS = {52_428_800: 8, 141_557_760: 2}
 
 
 class ForwardShape(NamedTuple):
-    """Sizes of the model that ran."""
+    """The sizes of the Wan transformer that ran."""
 
     blocks: int
     heads: int
@@ -32,12 +32,12 @@ class ForwardShape(NamedTuple):
     text_width: int
 
     def input_bytes(self, tokens: int) -> int:
-        """Latents (16 channels, 4 per token) and text of one sample, in bf16."""
+        """Bytes of one sample's latents (16 channels, 4 per token) and text, in bf16."""
         return 2 * (64 * tokens + self.text_tokens * self.text_width)
 
 
 class ForwardRecord(NamedTuple):
-    """One mode at one length on one node."""
+    """The measured forwards of one mode at one length on one node."""
 
     node: str
     profile: Path
@@ -46,21 +46,21 @@ class ForwardRecord(NamedTuple):
     policy: Policy
     tokens: int
     mode_s: list[list[float]]
-    """Per run [s]."""
+    """Forwards of each run [s]."""
     resident_s: list[list[float]]
     peak_allocated: float | None
-    """Of the mode alone: its weights, activations and library workspaces, without the inputs."""
+    """Bytes of the mode alone: its weights, activations and library workspaces, without the inputs."""
     first_s: float | None
     small: dict[str, list[float]]
-    """Forwards of the small model by mode [s]."""
+    """Mode -> forwards of the small model [s]."""
     small_shape: ForwardShape | None
     small_tokens: int
     driver_s: float
-    """Memory from the driver and back, once."""
+    """Seconds that memory takes from the driver and back, once."""
     pageable_h2d: float | None
     """Rate of `to(device)` of a block's large tensors, each alone [bytes/s]."""
     fresh_d2h: float | None
-    """The same of `to("cpu")`."""
+    """Rate of `to("cpu")` of a block's large tensors, each alone [bytes/s]."""
     elementwise: dict[str, list[float]]
     """A block's eager elementwise kernels alone at this length, group by group [s]."""
     per_block: dict[str, int]
@@ -79,17 +79,17 @@ class ForwardRecord(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Of a forward of the mode."""
+        """Median seconds of the mode's forwards."""
         return median(s for run in self.mode_s for s in run)
 
     @property
     def resident(self) -> float:
-        """Of a forward without offloading, those first in a run left out while the clock settles."""
+        """Seconds of a forward without offloading, those first in a run left out while the clock settles."""
         return steady_resident(self.resident_s)
 
     @property
     def ratio(self) -> float:
-        """What is compared."""
+        """Seconds of the mode's forward over those without offloading: what is compared."""
         return self.seconds / self.resident
 
 
@@ -106,7 +106,7 @@ def read_forwards(root: Path = NODES) -> tuple[list[ForwardRecord], list[tuple[s
 
 
 class ForwardFile:
-    """The lines of one measurement."""
+    """The lines of one measurement of the library's forwards."""
 
     def __init__(self, node: str, profile: Path, lines: list[dict[str, Any]]) -> None:
         self.node, self.profile = node, profile
@@ -121,11 +121,11 @@ class ForwardFile:
         self.forwards = [line for line in by_kind.get("diffusers-forwards", []) if line["mode"] != "resident"]
 
     def failures(self) -> list[tuple[str, str, str]]:
-        """Lines with an error."""
+        """(node, case, error) of every line with an error."""
         return [(self.node, f"{x['mode']} {x['tokens']}", x["error"]) for x in self.forwards if "error" in x]
 
     def records(self) -> list[ForwardRecord]:
-        """Lines with a measurement."""
+        """The records of all lines with a measurement."""
         return [self._record(line) for line in self.forwards if "error" not in line]
 
     def _record(self, line: dict[str, Any]) -> ForwardRecord:

@@ -10,7 +10,7 @@ from .diffusers_prediction import ForwardError
 
 
 def forwards_tables(errors: list[ForwardError]) -> list[Table]:
-    """Per node one row per mode and length: relative to no offloading, with peaks; and in seconds."""
+    """Two tables per node, a row per mode and length: relative to no offloading, with peaks; and in seconds."""
     nodes = dict.fromkeys(error.record.node for error in errors)
     by_node = [(node, [error for error in errors if error.record.node == node]) for node in nodes]
     return [table for node, own in by_node for table in (_relative(node, own), _absolute(node, own))]
@@ -29,7 +29,7 @@ def _relative(node: str, errors: list[ForwardError]) -> Table:
 
 
 def _absolute(node: str, errors: list[ForwardError]) -> Table:
-    """Of a forward, and of one without offloading."""
+    """A table of seconds of the mode's forwards, and of those without offloading."""
     columns = ("measured", "predicted", "error", "resident", "resident's error")
     table = new_table(f"the same on {node} in time", "mode, tokens", *columns)
     for error in errors:
@@ -44,7 +44,7 @@ def _signed(value: float) -> str:
 
 
 def forward_json(error: ForwardError) -> dict[str, Any]:
-    """One record and its prediction: seconds, bytes, errors as predicted / measured - 1."""
+    """One forward and its prediction as plain data: seconds, bytes, errors as predicted / measured - 1."""
     record = error.record
     return {
         "node": record.node,

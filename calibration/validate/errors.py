@@ -16,19 +16,19 @@ from .simpler import SIMPLER, steady_step_seconds, sums_of, with_equal_shares, w
 
 
 class CaseError(NamedTuple):
-    """One case: what was measured, what is predicted, and the errors."""
+    """One replayed case: what was measured, what is predicted, and the errors."""
 
     node: str
     name: str
     kind: str
-    """Its class: copy-bound, balanced, compute-bound, contended, blocking, swap."""
+    """The case's class: copy-bound, balanced, compute-bound, contended, blocking, swap."""
     shape: str
     """Cases of one shape compete: model, blocks, tokens, GPUs, node."""
     measured: float
-    """Steady step of the policy / of the resident run."""
+    """Measured steady step of the policy over that of the resident run."""
     predicted: float
     policy_error: float
-    """Of the steady step in seconds."""
+    """Error of the policy's steady step in seconds."""
     resident_error: float
     first_steps: tuple[float, ...]
     """Errors of the first steps in seconds, each against the mean of its repetitions."""
@@ -103,7 +103,7 @@ def resident_step(reference: Scenario, record: ReplayRecord) -> float:
 
 
 def with_host_read(scenario: Scenario, read: float) -> Scenario:
-    """The same on a node of one socket whose GPUs together read `read` bytes/s; its total in proportion."""
+    """The scenario on a node of one socket whose GPUs together read `read` bytes/s; its total in proportion."""
     sockets = scenario.node.host.sockets
     if len(sockets) > 1:
         return scenario
@@ -121,7 +121,7 @@ def _against(record: ReplayRecord, steps: list[float], index: int) -> float:
 
 
 def all_errors(records: list[ReplayRecord]) -> list[CaseError]:
-    """Every record's errors, on all cores."""
+    """The errors of every record, predicted on all cores."""
     if len(records) < 3:
         return [case_error(record) for record in records]
     with Workers() as pool:
@@ -134,42 +134,42 @@ def cases_read_beside(errors: list[CaseError]) -> list[CaseError]:
 
 
 def ratio_error(error: CaseError) -> float:
-    """Of the policy's steady step relative to its resident run."""
+    """Error of the policy's steady step relative to its resident run."""
     return error.error
 
 
 def memory_error(error: CaseError) -> float | None:
-    """Of the peak, where memory is scored."""
+    """Error of the peak of allocated memory; None where memory is not scored."""
     return error.memory_error
 
 
 def seconds_error(error: CaseError) -> float:
-    """Of the policy's steady step in seconds."""
+    """Error of the policy's steady step in seconds."""
     return error.policy_error
 
 
 class ErrorSummary(NamedTuple):
-    """Absolute errors of a group of cases."""
+    """Statistics of the absolute errors of a group of cases."""
 
     n: int
     median: float
     p95: float
     worst: float
-    """Signed."""
+    """The error that is furthest from 0, with its sign."""
     worst_name: str
     within: tuple[float, float, float]
-    """Share within 1, 3 and 5 %."""
+    """Shares of cases within 1, 3 and 5 %."""
 
 
 def summary_of_cases(
     errors: Iterable[CaseError], of: Callable[[CaseError], float | None] = ratio_error
 ) -> ErrorSummary | None:
-    """What a group's errors come to; None if it is empty."""
+    """Statistics of a group's errors; None if the group is empty."""
     return summary_of([(value, error.name) for error in errors if (value := of(error)) is not None])
 
 
 def summary_of(found: list[tuple[float, str]]) -> ErrorSummary | None:
-    """The same of signed errors with the names of their cases."""
+    """Statistics of signed errors, given with the names of their cases; None if there are none."""
     if not found:
         return None
     sizes = sorted(abs(value) for value, _ in found)
@@ -182,14 +182,14 @@ def summary_of(found: list[tuple[float, str]]) -> ErrorSummary | None:
 
 
 class Winners(NamedTuple):
-    """Pairs of policies on the same shape."""
+    """Pairs of policies on the same shape: how many are ordered right, and which are not."""
 
     right: int
     wrong: tuple[tuple[str, str], ...]
 
 
 def winners(errors: list[CaseError], apart: float = 0.03) -> Winners:
-    """Whether the prediction orders every pair whose measured ratios differ by more than `apart`."""
+    """The pairs whose measured ratios differ by more than `apart`, by whether the prediction orders them right."""
     right, wrong = 0, []
     for i, a in enumerate(errors):
         for b in errors[i + 1 :]:
@@ -203,7 +203,7 @@ def winners(errors: list[CaseError], apart: float = 0.03) -> Winners:
 
 
 def cases_json(errors: list[CaseError]) -> list[dict[str, Any]]:
-    """One object per case, with the simpler models by name."""
+    """One object of plain data per case, with the simpler models by name."""
     return [
         error._asdict() | {"error": error.error, "simpler": dict(zip(SIMPLER, error.simpler, strict=True))}
         for error in errors

@@ -60,13 +60,13 @@ def errors_by_kind(
 
 
 def as_toml(found: dict[str, ErrorSummary]) -> str:
-    """The file's text."""
+    """The text of errors.toml."""
     tables = [f'\n["{kind}"]\ncases = {one.n}\np95 = {one.p95:.4f}\n' for kind, one in found.items()]
     return HEAD + "".join(tables)
 
 
 def differences(found: dict[str, ErrorSummary], kept: dict[str, dict[str, float]]) -> list[str]:
-    """What is kept otherwise than it comes out."""
+    """Sentences on the errors that are kept otherwise than they come out."""
     said = []
     for kind in sorted(found.keys() | kept.keys()):
         now = found[kind].p95 if kind in found else None
@@ -87,7 +87,7 @@ def _percent(share: float | None) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the file, or compare with it."""
+    """Write errors.toml, or compare with it; returns 1 where they differ."""
     if list(arguments) not in ([], ["--check"]):
         raise ScenarioError(f"{' '.join(arguments)}: expected nothing or --check")
     found = by_kind(read_records()[0], read_forwards()[0])

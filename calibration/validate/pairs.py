@@ -26,18 +26,18 @@ from .simulated_bench import SimulatedBench
 
 PAIRED = {probe.key: probe for probe in PROBES if probe.key.startswith("copy-collective")}
 READ = ("alone", "beside", "copy_rate")
-"""Seconds of a collective without and with copies, and the copies' rate."""
+"""Readings that are compared: seconds of a collective without and with copies, and the copies' rate."""
 
 
 class PairComparison(NamedTuple):
-    """One pair: medians of what was measured, and what is predicted."""
+    """A collective beside copies: medians of what was measured, and what is predicted."""
 
     sample: ProbeSample
     measured: tuple[float, float, float]
     predicted: tuple[float, float, float]
 
     def errors(self) -> tuple[float, float, float]:
-        """Of the collective's rate alone and beside the copies, and of the copies' rate, relative."""
+        """Relative errors of the collective's rate alone and beside the copies, and of the copies' rate."""
         (alone, beside, copies), (real_alone, real_beside, real_copies) = self.predicted, self.measured
         return real_alone / alone - 1, real_beside / beside - 1, copies / real_copies - 1
 
@@ -102,7 +102,7 @@ def _error(error: float) -> str:
 
 
 def main() -> None:
-    """Every folder that is named."""
+    """Print the tables of every folder that is named."""
     if not sys.argv[1:] or sys.argv[1].startswith("-"):
         print(__doc__)
         return

@@ -24,11 +24,11 @@ from offsim.scenario.scenario import Scenario, ScenarioError
 from .records import profile_of
 
 SETTLED_STEPS = 6
-"""Steps from the end whose parts count in a prediction."""
+"""How many steps from the end count in a prediction of parts."""
 
 
 def predicted_parts(scenario: Scenario) -> list[BlockPart]:
-    """The parts of the last steps, with everything simulated."""
+    """The commands of the last steps' blocks, with everything simulated."""
     whole = structs.replace(scenario.simulation, fold=False, steady_state=False, block_period=False)
     timeline = predict(structs.replace(scenario, simulation=whole)).timeline
     ends = sorted(window.compute_end for window in timeline.windows if window.rank == 0)

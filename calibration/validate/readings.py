@@ -32,9 +32,9 @@ class SteadyStepRule(NamedTuple):
     name: str
     statistic: Statistic
     only_settled: bool
-    """Resident steps from 0.2 s on, instead of all but step 0."""
+    """Whether resident steps count from 0.2 s on, instead of all but step 0."""
     every_line: bool
-    """Also where the resident run ended before 0.2 s."""
+    """Whether lines count whose resident run ended before 0.2 s."""
 
 
 STEADY_STEP_RULES = (
@@ -48,7 +48,7 @@ STEADY_STEP_RULES = (
 
 
 class Predicted(NamedTuple):
-    """What the simulator says of a record."""
+    """Steps, resident step [s] and peak [bytes] that the simulator predicts for a record."""
 
     steps: list[float]
     resident: float
@@ -63,14 +63,14 @@ def predicted(record: ReplayRecord) -> Predicted:
 
 
 def measured_ratio(record: ReplayRecord, rule: SteadyStepRule) -> float:
-    """Steady step over resident step, so read."""
+    """Measured steady step over resident step, read by this rule."""
     policy = [run[i] for run in record.policy_steps for i in record.steady_indices]
     chosen = [settled_steps(run) if rule.only_settled else run[1:] for run in record.resident_steps]
     return rule.statistic(policy) / rule.statistic(step for run in chosen for step in run)
 
 
 def reading_error(record: ReplayRecord, told: Predicted, rule: SteadyStepRule) -> float:
-    """Signed error of the ratio, so read."""
+    """Signed error of the steady step over the resident step, read by this rule."""
     ratio = rule.statistic(told.steps[i] for i in record.steady_indices) / told.resident
     return ratio / measured_ratio(record, rule) - 1
 
@@ -83,28 +83,28 @@ class PredictedRecord(NamedTuple):
 
 
 def all_pairs(root: Path = NODES) -> list[PredictedRecord]:
-    """Every committed record, predicted on all cores."""
+    """Every committed record with its prediction, predicted on all cores."""
     records, _ = all_records(root)
     with Workers() as pool:
         return [PredictedRecord(*pair) for pair in zip(records, pool.map(predicted, records), strict=True)]
 
 
 def before_and_since(pairs: list[PredictedRecord]) -> list[tuple[str, list[PredictedRecord]]]:
-    """The nodes that were known when the rule was settled, those since, and all."""
+    """Records of the nodes that were known when the rule was settled, of those since, and all."""
     seen = [pair for pair in pairs if pair.record.node in NODES_BEFORE_RULE]
     since = [pair for pair in pairs if pair.record.node not in NODES_BEFORE_RULE]
     return [("before the rule", seen), ("since", since), ("all", pairs)]
 
 
 class ReadingErrors(NamedTuple):
-    """Errors of one group of nodes, so read."""
+    """Errors of one group of nodes, where steady steps are read by one rule."""
 
     reading: str
     nodes: str
     errors: list[tuple[float, str]]
-    """Signed, with the case's name."""
+    """Signed errors, each with its case's name."""
     pinned: list[tuple[float, str]]
-    """Those of policies that copy nothing from or to pageable memory."""
+    """Those errors of policies that copy nothing from or to pageable memory."""
 
 
 def _row(reading: str, nodes: str, errors: list[tuple[ReplayCase, float]]) -> ReadingErrors:
@@ -113,7 +113,7 @@ def _row(reading: str, nodes: str, errors: list[tuple[ReplayCase, float]]) -> Re
 
 
 def steady_rows(pairs: list[PredictedRecord]) -> list[ReadingErrors]:
-    """Of the steady step relative to its resident run."""
+    """Errors of the steady step relative to its resident run, rule by rule and group by group."""
     rows = []
     for rule in STEADY_STEP_RULES:
         for title, group in before_and_since(pairs):
@@ -123,7 +123,7 @@ def steady_rows(pairs: list[PredictedRecord]) -> list[ReadingErrors]:
 
 
 def memory_rows(pairs: list[PredictedRecord]) -> list[ReadingErrors]:
-    """Of the peak, wherever it was measured and where it is scored."""
+    """Errors of the peak, wherever it was measured and where it is scored."""
     rows = []
     for name, every in (("every peak", True), ("scored", False)):
         for title, group in before_and_since(pairs):
@@ -134,7 +134,7 @@ def memory_rows(pairs: list[PredictedRecord]) -> list[ReadingErrors]:
 
 
 def table_of(title: str, rows: list[ReadingErrors]) -> Table:
-    """Rows that have errors."""
+    """A table of the rows that have errors."""
     columns = ("nodes", "n", "median", "p95", "worst", "not pageable")
     table = new_table(title, "reading", *columns)
     for row in rows:

@@ -22,9 +22,9 @@ NODES = Path(__file__).parents[1] / "nodes"
 RunSteps = list[list[float]]
 """Seconds of every step of every run."""
 PROFILE_POINTER = "profile-of.txt"
-"""Names the node whose profile stands for a folder's."""
+"""Name of the file that names the node whose profile stands for a folder's."""
 SETTLING = 0.2
-"""Seconds of a resident run that don't count."""
+"""Seconds at the beginning of a resident run that don't count."""
 FIRST_STEADY = 2
 FIRST_STEPS = 4
 CASE_CLASSES = ("copy-bound", "balanced", "compute-bound", "contended", "blocking", "swap")
@@ -55,7 +55,7 @@ def profile_of(folder: Path) -> Path:
 
 
 class ReplayRecord(NamedTuple):
-    """One case on one node."""
+    """What was measured of one case on one node."""
 
     node: str
     profile: Path
@@ -65,17 +65,17 @@ class ReplayRecord(NamedTuple):
     resident_steps: RunSteps
     peak_allocated: float | None = None
     memory_not_scored: str = ""
-    """Why the peak does not count."""
+    """Why the peak does not count; empty if it does."""
     host_read: float | None = None
     """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
     beside_steps: RunSteps = []
     """Of the policy that took turns with this one, where there was one [s]."""
     not_scored: str = ""
-    """Why the case does not count."""
+    """Why the case does not count; empty if it does."""
 
     @property
     def scored_peak(self) -> float | None:
-        """The peak, if it was measured and counts."""
+        """The peak of allocated memory, if it was measured and counts."""
         return None if self.memory_not_scored else self.peak_allocated
 
     @property
@@ -85,40 +85,40 @@ class ReplayRecord(NamedTuple):
 
     @property
     def steady_indices(self) -> list[int]:
-        """Steps of the policy that count as steady."""
+        """Indices of the policy's steps that count as steady."""
         experts = self.experts
         return [i for i in range(FIRST_STEADY, len(experts)) if experts[i] == experts[i - 1]]
 
     @property
     def experts(self) -> list[int]:
-        """Which expert runs at each step: with two, the second half is the other one's."""
+        """The expert that runs at each step: with two, the second half is the other one's."""
         steps = self.case.steps
         return [int(self.case.experts == 2 and 2 * i >= steps) for i in range(steps)]
 
     @property
     def switch_index(self) -> int | None:
-        """The step at which the expert changes."""
+        """Index of the step at which the expert changes; None with one expert."""
         experts = self.experts
         return next((i for i in range(1, len(experts)) if experts[i] != experts[i - 1]), None)
 
     def policy(self, repetition: int | None = None) -> float:
-        """Seconds of a steady step, over all repetitions or in one."""
+        """Seconds of the policy's steady step, over all repetitions or in one."""
         runs = self.policy_steps if repetition is None else [self.policy_steps[repetition]]
         return median(run[i] for run in runs for i in self.steady_indices)
 
     def resident(self, repetition: int | None = None) -> float:
-        """Seconds of a steady step of the interleaved resident runs."""
+        """Seconds of a steady step of the interleaved resident runs, over all repetitions or in one."""
         runs = self.resident_steps if repetition is None else [self.resident_steps[repetition]]
         return steady_resident(runs)
 
     @property
     def ratio(self) -> float:
-        """What is scored."""
+        """The policy's steady step over that of the resident runs, which is what is scored."""
         return self.policy() / self.resident()
 
     @property
     def noise(self) -> float | None:
-        """First repetition against the second."""
+        """Relative difference of the first repetition's ratio from the second's; None with one repetition."""
         if len(self.policy_steps) < 2:
             return None
         first, second = (self.policy(i) / self.resident(i) for i in (0, 1))
@@ -131,7 +131,7 @@ def steady_resident(runs: list[list[float]]) -> float:
 
 
 def settled_steps(run: list[float]) -> list[float]:
-    """Steps that begin after the settling time.
+    """Steps of a run that begin after the settling time.
 
     >>> settled([0.15, 0.15, 0.15, 0.16])
     [0.15, 0.16]
@@ -145,7 +145,7 @@ def settled_steps(run: list[float]) -> list[float]:
 
 
 class Failure(NamedTuple):
-    """A case that could not be measured."""
+    """A case that could not be measured or does not count, with the reason."""
 
     node: str
     case: str
@@ -208,7 +208,7 @@ def _decoded(value: Any, kind: Any) -> Any:
 
 
 def class_of(case: ReplayCase, copy_share: float) -> str:
-    """What kind of case this is; `copy_share` is copy time of a steady step over its resident time, both predicted."""
+    """The class of a case; `copy_share` is the predicted copy time of a steady step over its resident time."""
     policy = case.policy
     if policy.tag == "full-model":
         return "swap"

@@ -21,7 +21,7 @@ SIMPLER = ("max", "alone", "equal")
 
 
 class Sums(NamedTuple):
-    """Seconds of one step, each kind of work alone and back to back."""
+    """Seconds of one step's kernels, collectives and copies, each kind alone and back to back."""
 
     compute: float
     collective: float
@@ -59,12 +59,12 @@ def _copy(node: Node, command: Copy) -> float:
 
 
 def without_contention(scenario: Scenario) -> Scenario:
-    """Every flow as if alone."""
+    """The scenario with every flow as fast as if it were alone."""
     return structs.replace(scenario, simulation=structs.replace(scenario.simulation, contention=False))
 
 
 def with_equal_shares(scenario: Scenario) -> Scenario:
-    """Collectives and copies with the same weight on a link."""
+    """The scenario with collectives and copies of the same weight on a link."""
     node = scenario.node
     if node.collectives is None:
         return scenario

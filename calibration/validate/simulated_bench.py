@@ -33,7 +33,7 @@ JITTER = 0.25
 
 
 class SimulatedBench:
-    """See calibration.probes.bench.Bench; `noise` is the relative spread of durations between runs (0: none)."""
+    """A bench of the engine on a node profile; `noise` is the relative spread of durations between runs (0: none)."""
 
     def __init__(self, node: Node, noise: float = 0.0, seed: int = 0) -> None:
         self.node = inventory_of(node)
@@ -51,7 +51,7 @@ class SimulatedBench:
         settle: float = 0.0,  # noqa: ARG002
         gated: bool = True,
     ) -> ProbeReading:
-        """A run as Bench says; raises Unsupported for collectives with copies on one of several ranks."""
+        """Run the commands in the engine; raises Unsupported for collectives with copies on one of several ranks."""
         ranks = self.ranks if only_rank is None else self._ranks_beside(only_rank, commands)
         program = program_of(commands, ranks)
         timeline = simulate(_scenario(self._gated if gated else self._issuing, ranks), program)
@@ -115,7 +115,7 @@ def _sample(
 
 
 def inventory_of(node: Node) -> Inventory:
-    """What a node profile says of its machine; of software and processor it says nothing."""
+    """The inventory that a node profile tells of its machine; it says nothing of software and processor."""
     clock = node.gpu.clock
     return Inventory(
         gpu_name=node.gpu.name,

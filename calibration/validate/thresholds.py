@@ -51,11 +51,11 @@ CASES: dict[str, Select] = {
     EXCLUDING_PAGEABLE: _those(lambda error: error.gpus == 1 and not error.pageable),
     "contended, host memory read beside": _contended_beside,
 }
-"""Name -> cases of replays."""
+"""Name of a group -> the function that selects its cases."""
 
 
 class ReplayGroup(NamedTuple):
-    """Cases of replays, and which of their errors is judged."""
+    """Which cases of replays a threshold judges, and which of their errors."""
 
     cases: Select
     error: Callable[[CaseError], float | None]
@@ -78,21 +78,21 @@ GROUPS = (*REPLAY_GROUPS, WINNER_GROUP, *FORWARD_GROUPS)
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A bound on one statistic of one group."""
+    """A bound on one statistic of one group of errors."""
 
     group: str
     statistic: Literal["median", "p95", "worst", "wrong"]
     limit: float
     target: float | None = None
-    """What is aimed for, where the limit lies above it."""
+    """What is aimed for, where the limit lies above it; else None."""
 
 
 class Verdict(NamedTuple):
-    """A threshold and what came out."""
+    """A threshold and the value that came out."""
 
     threshold: Threshold
     value: float | None
-    """None where nothing was measured."""
+    """The statistic that came out; None where nothing was measured."""
     detail: str
 
     @property
@@ -101,13 +101,13 @@ class Verdict(NamedTuple):
 
     @property
     def missed(self) -> bool:
-        """Whether it keeps its limit and not its target."""
+        """Whether the value keeps its limit and not its target."""
         target = self.threshold.target
         return bool(self.kept) and target is not None and self.value is not None and self.value > target
 
     @property
     def words(self) -> str:
-        """What came out beside what is allowed."""
+        """The value that came out beside what is allowed, in a sentence."""
         bound = self.threshold
         if self.value is None:
             return f"{bound.group}: {bound.statistic} ({self.detail})"
@@ -120,7 +120,7 @@ class Verdict(NamedTuple):
 
 
 def judge(errors: list[CaseError], path: Path = THRESHOLDS, forwards: Sequence[ForwardError] = ()) -> list[Verdict]:
-    """A verdict on every threshold of the file."""
+    """The verdicts on every threshold of the file; raises ScenarioError for a file or a group that is none."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         bounds = msgspec.convert(raw["threshold"], list[Threshold])

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def header(bench: ForwardBench, fingerprint: str) -> dict[str, Any]:
-    """What was measured with."""
+    """The first line of a file: what the forwards were measured with."""
     import accelerate
     import diffusers
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry
@@ -70,7 +70,7 @@ def header(bench: ForwardBench, fingerprint: str) -> dict[str, Any]:
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """A line on the disk."""
+    """Add a line to the file, on the disk when this returns, and say what it holds."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()

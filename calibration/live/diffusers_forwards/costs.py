@@ -15,13 +15,13 @@ SMALL_SHAPE = WanShape(blocks=8, heads=2, head_dim=16, ffn=64, text_tokens=4, te
 SMALL_TOKENS = 24
 SMALL_FORWARDS = 9
 SIZES = (2**21, 52_428_800, 141_557_760, 671_088_640)
-"""Bytes: the least that the allocator takes from the driver; weights of an attention product and of an FFN product; an
-fp32 tensor of 32,760 tokens."""
+"""Bytes of tensors: the least that the allocator takes from the driver; weights of attention's and the FFN's products;
+an fp32 tensor of 32,760 tokens."""
 COST_REPEATS = 5
 
 
 def small_forwards(bench: Any, modes: list[str]) -> dict[str, Any]:
-    """Seconds of forwards of a small model, without offloading and with every mode; the first one is the traced one."""
+    """Seconds of a small model's forwards, without offloading and with every mode; the first of each is traced."""
     line: dict[str, Any] = {
         "record": "diffusers-forwards-small",
         "shape": SMALL_SHAPE._asdict(),
@@ -46,7 +46,7 @@ def _small(bench: Any, weights: WanWeights, name: str) -> list[float]:
 
 
 def costs(bench: Any) -> dict[str, Any]:
-    """Raw readings [s]; an error where something is not to be had."""
+    """Raw readings of every cost [s]; an error where one is not to be had."""
     line: dict[str, Any] = {"record": "diffusers-forwards-costs"}
     if not bench.on_gpu:
         return line
@@ -65,7 +65,7 @@ def costs(bench: Any) -> dict[str, Any]:
 
 
 def _driver(bench: Any, size: int) -> tuple[float, float]:
-    """cudaMalloc and cudaFree of one tensor, through the framework."""
+    """Seconds of cudaMalloc and of cudaFree of one tensor, through the framework."""
     bench.synchronize()
     torch.cuda.empty_cache()
     begin = time.perf_counter()
@@ -77,7 +77,7 @@ def _driver(bench: Any, size: int) -> tuple[float, float]:
 
 
 def _clear() -> float:
-    """Emptying a cache that is empty."""
+    """Seconds that emptying an empty cache takes."""
     torch.cuda.empty_cache()
     begin = time.perf_counter()
     torch.cuda.empty_cache()
@@ -105,7 +105,7 @@ def _fresh_d2h(bench: Any, size: int) -> tuple[float, float]:
 
 
 def _pin(size: int) -> float:
-    """Into page-locked memory that the framework has at hand after the first time."""
+    """Seconds of a copy into page-locked memory that the framework has at hand after the first time."""
     source = torch.ones(size, dtype=torch.uint8)
     begin = time.perf_counter()
     source.pin_memory()

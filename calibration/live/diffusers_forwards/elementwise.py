@@ -29,7 +29,7 @@ RUNS_PER_BLOCK = {
 
 
 def elementwise_times(bench: Any, tokens: list[int]) -> dict[str, Any]:
-    """Seconds of each group at each length, raw."""
+    """Seconds of each group of kernels at each length, raw, as a line of the file."""
     line: dict[str, Any] = {"record": "diffusers-forwards-elementwise", "per_block": RUNS_PER_BLOCK}
     if not bench.on_gpu:
         return line
@@ -44,7 +44,7 @@ def elementwise_times(bench: Any, tokens: list[int]) -> dict[str, Any]:
 
 
 def groups_of(shape: Any, tokens: int, device: Any) -> dict[str, KernelGroup]:
-    """What runs between products and attention, written as the library's forward computes it."""
+    """The groups of kernels between products and attention, as the library's forward computes them."""
     d, heads = shape.heads * shape.head_dim, shape.heads
     new = {"dtype": torch.bfloat16, "device": device}
     x, y = torch.randn(1, tokens, d, **new), torch.randn(1, tokens, d, **new)
@@ -78,7 +78,7 @@ def groups_of(shape: Any, tokens: int, device: Any) -> dict[str, KernelGroup]:
 
 
 def event_times(group: KernelGroup) -> list[float]:
-    """Seconds of each repetition."""
+    """Seconds of each repetition of a group, between events."""
     for _ in range(WARM_UP):
         group()
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(KERNEL_REPEATS + 1)]

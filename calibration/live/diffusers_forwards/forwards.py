@@ -36,19 +36,19 @@ class ForwardPair(NamedTuple):
     mode_s: float
 
     def counts(self) -> dict[str, int]:
-        """Forwards of one run."""
+        """How many forwards one run has, of each kind."""
         of_resident = min(ceil(RESIDENT_RUN_SECONDS / self.resident_s), 2 * MOST_FORWARDS)
         return {"R": of_resident, "M": min(max(1, round(MODE_SECONDS / self.mode_s)), MOST_FORWARDS)}
 
     def order(self, allowed: float) -> str:
-        """Runs that fit into `allowed` seconds: two of each, else one between two resident runs."""
+        """The runs that fit into `allowed` seconds: two of each, else one between two resident runs."""
         counts = self.counts()
         both = counts["R"] * self.resident_s + counts["M"] * self.mode_s
         return "RMMR" if 2 * both <= allowed else "RMR"
 
 
 class ForwardBench:
-    """What is measured with, and how much time is left."""
+    """The device and the weights that forwards are measured with, and how much time is left."""
 
     def __init__(self, shape: WanShape, device: Any, limit: float) -> None:
         self.device, self.shape, self.limit = device, shape, limit
@@ -69,7 +69,7 @@ class ForwardBench:
             torch.cuda.synchronize()
 
     def seconds(self, forward: Forward) -> float:
-        """Of one forward until the device has done it."""
+        """Seconds of one forward, until the device has done it."""
         self.synchronize()
         begin = time.perf_counter()
         forward()
@@ -77,7 +77,7 @@ class ForwardBench:
         return time.perf_counter() - begin
 
     def forget_peaks(self) -> None:
-        """Levels of the device allocator count from here."""
+        """Let levels of the device allocator count from here."""
         if self.on_gpu:
             self.synchronize()
             torch.cuda.reset_peak_memory_stats()
@@ -102,7 +102,7 @@ def _workspace(device: Any) -> int:
 
 
 def measure_mode(bench: ForwardBench, forward: Forward, tokens: int, share: float, before: float) -> dict[str, Any]:
-    """One mode at one length: first forwards, turns with the resident one, memory, profile.
+    """One mode at one length: its first forwards, turns with the resident one, memory and profile.
 
     `share` of the time left may be used. `before`: what a forward of the mode took at the length before [s]; 0 if it
     has not run yet, and its first forward differs.
@@ -136,7 +136,7 @@ def turns(bench: ForwardBench, pair: ForwardPair, order: str) -> dict[str, Any]:
 
 
 def lines_of_mode(bench: ForwardBench, name: str, tokens: list[int], left: int) -> Iterator[dict[str, Any]]:
-    """Lines of one mode; `left` is how many lines are still to be measured."""
+    """The lines of one mode, length by length; `left` is how many lines are still to be measured."""
     forget()
     level = torch.cuda.memory_allocated() if bench.on_gpu else 0
     begin = time.monotonic()
@@ -163,7 +163,7 @@ def lines_of_mode(bench: ForwardBench, name: str, tokens: list[int], left: int) 
 
 
 def resident_lines(bench: ForwardBench, tokens: list[int]) -> Iterator[dict[str, Any]]:
-    """No offloading at every length: memory and profile; its seconds stand beside every mode."""
+    """Lines of forwards without offloading: memory and profile; their seconds stand beside every mode."""
     for length in tokens:
         forward = forward_of(bench.resident, bench.weights.inputs(length))
         bench.seconds(forward)
@@ -195,7 +195,7 @@ def _state(bench: ForwardBench) -> dict[str, float]:
 
 
 def all_lines(bench: ForwardBench, modes: list[str], tokens: list[int]) -> Iterator[dict[str, Any]]:
-    """Everything, the quick modes first; a mode that cannot be set up leaves its error."""
+    """Every line of a measurement, the quick modes first; a mode that cannot be set up leaves its error."""
     from .costs import costs, small_forwards
     from .elementwise import elementwise_times
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 
 INITIALIZER_RANGE = 0.014
-"""Of weights: about 1 / sqrt(5120), so that activations neither vanish nor overflow."""
+"""Standard deviation of weights: about 1 / sqrt(5120), so that activations neither vanish nor overflow."""
 
 
 class WanShape(NamedTuple):
-    """Sizes of the model."""
+    """The sizes of a Wan transformer."""
 
     blocks: int = 16
     heads: int = 40
@@ -25,7 +25,7 @@ class WanShape(NamedTuple):
     text_width: int = 4096
 
     def config(self) -> dict[str, Any]:
-        """What WanTransformer3DModel is made with."""
+        """The arguments that WanTransformer3DModel is made with."""
         return {
             "num_attention_heads": self.heads,
             "attention_head_dim": self.head_dim,
@@ -79,7 +79,7 @@ class WanWeights:
 
     @property
     def bytes(self) -> int:
-        """Of one copy."""
+        """Bytes of one copy of the weights."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.on_device.values())
 
     def model(self, *, resident: bool) -> Any:
@@ -96,7 +96,7 @@ class WanWeights:
         return model.eval()
 
     def inputs(self, tokens: int) -> dict[str, Any]:
-        """What a pipeline passes for one sample, on the device."""
+        """What a pipeline passes to a forward for one sample, on the device."""
         frames, rows, columns = LATENTS[tokens]
         new = {"dtype": torch.bfloat16, "device": self.device}
         return {
@@ -116,7 +116,7 @@ def _skeleton(shape: WanShape) -> Any:
 
 
 def _touched_copy(tensor: Any) -> Any:
-    """On the host, its pages touched by all cores first: a copy into fresh pages runs at 1.5 GB/s."""
+    """A copy on the host, its pages touched by all cores first: a copy into fresh pages runs at 1.5 GB/s."""
     copy = torch.empty(tensor.shape, dtype=tensor.dtype)
     copy.zero_()
     return copy.copy_(tensor)
@@ -143,7 +143,7 @@ def offload(model: Any, policy: PolicyTable, device: Any) -> None:
 
 
 def forward_of(model: Any, inputs: dict[str, Any]) -> Callable[[], Any]:
-    """One forward, without gradients."""
+    """A function that runs one forward of the model, without gradients."""
 
     def forward() -> Any:
         with torch.no_grad():

@@ -15,7 +15,7 @@ MOST_TRACED_NAMES = 30
 
 
 def traced(bench: Any, forward: Any) -> dict[str, Any]:
-    """Sums of one forward [s]; the error if the profiler fails."""
+    """Sums of one forward's kernels, copies and calls [s]; the error if the profiler fails."""
     if not bench.on_gpu:
         return {}
     try:
@@ -81,7 +81,7 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def length(intervals: list[Interval]) -> float:
-    """Of disjoint intervals."""
+    """The summed length of disjoint intervals."""
     return sum(end - start for start, end in intervals)
 
 
@@ -95,7 +95,7 @@ def common(one: list[Interval], other: list[Interval]) -> float:
 
 
 def by_name(events: list[tuple[str, bool, float, float]]) -> list[tuple[str, int, float]]:
-    """(name, how often, seconds), the longest first."""
+    """Name, count and seconds of the events of each name, the longest first."""
     sums: dict[str, tuple[int, float]] = {}
     for name, _, start, end in events:
         count, seconds = sums.get(name, (0, 0.0))
