@@ -13,27 +13,19 @@ from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.model import BlockList, Model
 from offsim.scenario.node import Node
+from offsim.scenario.node_values import file_key, shown_as_quantity
 from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
-from offsim.scenario.units import dimension_of
+from offsim.scenario.units import dimension_of, usual_unit
 from offsim.scenario.wording import visible
 
-from .layout import Renderable, new_table, pairs, seconds, spaced
+from .layout import Renderable, new_table, pairs, spaced
 from .parameters import allowed, field_docs, first_line
 from .tables import as_written, policy_fields
 
-UNITS = {
-    "bytes": ("GiB", 2.0**30),
-    "rate": ("GB/s", 1e9),
-    "time": ("us", 1e-6),
-    "flops": ("TFLOP/s", 1e12),
-    "power": ("W", 1.0),
-    "energy": ("pJ", 1e-12),
-}
-"""Dimension -> the unit it is shown in."""
-SHOWN_IN_MS = 1e-3
-"""Seconds from which on a time is shown in ms."""
+UNIT_WORDS = {"GBps": "GB/s", "TFLOPS": "TFLOP/s"}
+"""Suffixes of keys that are no words themselves."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
 COMFORTABLE = 20
@@ -130,12 +122,11 @@ def show_model(model: Model) -> Iterator[Renderable]:
 
 
 def plain_fields(struct: Struct) -> list[tuple[str, str]]:
-    """Fields that are not structs themselves, as text; times with their unit."""
+    """Fields that are not structs themselves, with the keys that files have for them, as text."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__ if name not in SHOWN_APART}
     hints = get_type_hints(type(struct), include_extras=True)
-    times = {name for name in values if dimension_of(hints[name]) == "time"}
     return [
-        (name, seconds(value) if name in times else plain(value))
+        as_written(type(struct), name, value) if dimension_of(hints[name]) else (name, plain(value))
         for name, value in values.items()
         if not _empty(name, value)
     ]
@@ -203,7 +194,8 @@ def show_node(node: Node) -> Iterator[Renderable]:
     table = list_table("Values", "key", "value, its origin and source")
     for key, value, dimension in entries(node):
         if "." in key:
-            table.add_row(key, value_words(value, dimension))
+            written = file_key(key, value) if isinstance(value, Quantity | Curve) else key
+            table.add_row(written, value_words(value, dimension))
     yield table
 
 
@@ -243,9 +235,8 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
     >>> measure(Quantity(55.2e9, "measured", "probe", interval=(55e9, 55.4e9)), "rate")
     '55.2 GB/s [55-55.4]'
     """
-    unit, factor = UNITS.get(dimension or "", ("", 1.0))
-    if isinstance(value, Quantity) and dimension == "time" and value.value >= SHOWN_IN_MS:
-        unit, factor = "ms", 1e-3
+    suffix, factor = usual_unit(dimension, shown_as_quantity(value).value) if dimension else ("", 1.0)
+    unit = UNIT_WORDS.get(suffix, suffix)
     if isinstance(value, Curve):
         if len(value.points) == 1:
             return f"{value.points[0][1] / factor:.6g} {unit}"

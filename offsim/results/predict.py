@@ -15,6 +15,7 @@ from offsim.program.build import build
 from offsim.program.commands import Collective, Command, Copy, StreamProgram, passages_of
 from offsim.program.timeline import Timeline
 from offsim.program.uses import total_seconds
+from offsim.scenario.node_values import file_key
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 
@@ -76,8 +77,8 @@ class Prediction(NamedTuple):
 
     @property
     def uncalibrated(self) -> list[tuple[str, Quantity]]:
-        """Those values in use that were not measured on this node."""
-        return [(key, value) for key, value in self.in_use if value.provenance != "measured"]
+        """Those values in use that were not measured on this node, by the keys that a node's file has for them."""
+        return [(file_key(key, value), value) for key, value in self.in_use if value.provenance != "measured"]
 
     @property
     def calibrated(self) -> bool:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
-from offsim.scenario.units import SUFFIXES, dimension_of
+from offsim.scenario.units import dimension_of, usual_unit
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .metrics import LOSSES, MOVED, PHASE_METRICS, STEP_METRICS, TimedStep, all_steps, timed_steps
@@ -105,8 +105,9 @@ def as_written(kind: type, field: str, value: object) -> tuple[str, str]:
     >>> as_written(DiffusersGroup, "hook_cost", 1e-4), as_written(DiffusersGroup, "stream", True)
     (('hook_cost_us', '100'), ('stream', 'true'))
     """
-    units = SUFFIXES.get(dimension_of(get_type_hints(kind, include_extras=True)[field]) or "", {})
-    for suffix, factor in units.items():
+    dimension = dimension_of(get_type_hints(kind, include_extras=True)[field])
+    if dimension is not None:
+        suffix, factor = usual_unit(dimension, float(str(value)))
         return f"{field}_{suffix}", f"{float(str(value)) / factor:g}"
     return field, str(value).lower() if isinstance(value, bool) else str(value)
 

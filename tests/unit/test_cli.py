@@ -192,7 +192,17 @@ def test_times_are_shown_with_the_keys_that_files_have(capsys):
         _, out, _ = run(capsys, *words)
         assert "hook_cost_us" in out and "empty_cache_us" in out
     _, out, _ = run(capsys, "show", "wan2.2-8xh100-nvlink-layerwise")
-    assert [line.split() for line in out.splitlines() if line.startswith("compile ")] == [["compile", "0", "s"]]
+    assert [line.split() for line in out.splitlines() if line.startswith("compile_")] == [["compile_us", "0"]]
+
+
+def test_values_of_a_node_are_named_by_the_keys_that_files_have(capsys):
+    """What is shown can be written into a file: `h2d_GBps`, not `h2d`; a time in the unit of the number beside it."""
+    _, out, _ = run(capsys, "show", "h200-x1")
+    for line in ("pcie.h2d_GBps 55.2 GB/s measured", "gpu.clock.window_ms 30.8 ms published", "pcie.duplex 1.596"):
+        assert any(" ".join(shown.split()).startswith(line) for shown in out.splitlines()), line
+    _, out, _ = run(capsys, "run", "wan2.2-4xh100-pcie-layerwise")
+    [weakest] = [line for line in out.splitlines() if line.startswith("weakest (guess)")]
+    assert weakest.split()[2] == "gpu.context_GiB,"
 
 
 def test_a_node_is_shown_with_units_origin_and_source(capsys):
