@@ -92,14 +92,13 @@ def scenarios_table() -> Table:
 def entry_names() -> dict[str, str]:
     """Every catalogue name with its kind."""
     found = dict.fromkeys(pages(), "policies")
-    for kind in ("models", "nodes", "scenarios"):
+    for kind in ("models", "nodes", "scenarios", "grids"):
         found |= dict.fromkeys(catalogue.names(kind), kind)
     return found
 
 
-def entry(name: str) -> list[Renderable]:
-    """One catalogue entry in full; KeyError if there is none of this name."""
-    kind = entry_names()[name]
+def entry(name: str, kind: str) -> list[Renderable]:
+    """One entry of the catalogue, or one file, in full; `kind` is the folder of the catalogue, or policies."""
     if kind == "models":
         return spaced(show_model(load_model(name)))
     if kind == "nodes":
@@ -265,6 +264,6 @@ def show_scenario(scenario: Scenario) -> Iterator[Renderable]:
     """What a scenario asks, completed."""
     policy = scenario.policy.tag
     head = [("scenario", scenario.name), ("title", scenario.title), ("model", scenario.model.name)]
-    yield pairs([*head, ("node", scenario.node.name)])
+    yield pairs([row for row in (*head, ("node", scenario.node.name)) if row[1]])
     yield pairs([("workload", ""), *plain_fields(scenario.workload)])
     yield pairs([("policy", policy), *plain_fields(scenario.policy)])

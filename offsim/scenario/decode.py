@@ -36,7 +36,7 @@ def normalise(
 def _fields(table: dict[str, Any], kind: Any, place: Place, also: tuple[str, ...] = ()) -> dict[str, Any]:
     struct = _variant(kind, table, place)
     hints = _hints(struct)
-    known = _known_keys(struct)
+    known = known_keys(struct)
     result: dict[str, Any] = {}
     for key, value in table.items():
         if key == struct.__struct_config__.tag_field:
@@ -57,7 +57,7 @@ def _hints(struct: Any) -> dict[str, Any]:
 
 
 @cache
-def _known_keys(struct: Any) -> dict[str, tuple[str, float]]:
+def known_keys(struct: Any) -> dict[str, tuple[str, float]]:
     """Every key that a file may use, with the field it means and the factor to SI."""
     hints = _hints(struct)
     return {

@@ -187,6 +187,42 @@ def test_every_entry_can_be_shown(capsys, kind):
         assert name in out
 
 
+SHOWN_FILES = {
+    "scenario": (SMALL.replace("GPUS", "4"), ["scenario small", "tokens 4,096", "policy sglang-layerwise"]),
+    "node": ('extends = "h100-pcie"\npcie.h2d_GBps = 20\n', ["node h100-pcie", "pcie.h2d_GBps 20 GB/s given"]),
+    "model": ('extends = "flux.1-dev"\nsteps = 7\n', ["model flux.1-dev", "steps 7"]),
+    "grid": (GRID, ["grid tiny", "combinations 6", "gpus workload.gpus 1, 2, 3"]),
+    "nothing but a node": ('schema = 1\nextends = "node.toml"\n', ["pcie.h2d_GBps 20 GB/s given"]),
+    "nothing but a model": ('extends = "flux.1-dev"\n', ["model flux.1-dev"]),
+    "nothing but a scenario": ('extends = "scenario.toml"\n', ["model wan2.1-t2v-1.3b", "tokens 4,096"]),
+}
+"""Files by what they are of, and lines that are shown of each."""
+
+
+@pytest.mark.parametrize("name", SHOWN_FILES)
+def test_a_file_is_shown_by_what_it_says(capsys, tmp_path, name):
+    for other, (text, _) in SHOWN_FILES.items():
+        (tmp_path / f"{other}.toml").write_text(text)
+    code, out, err = run(capsys, "show", str(tmp_path / f"{name}.toml"))
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert [line for line in SHOWN_FILES[name][1] if line not in lines] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('extends = "nope.toml"', "extends='nope.toml': no such file"),
+        ("gpu = 1", "gpu=1: expected a table"),
+        ("a", "TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_shown_says_why(capsys, tmp_path, text, wrong):
+    (tmp_path / "wrong.toml").write_text(text)
+    code, out, err = run(capsys, "show", str(tmp_path / "wrong.toml"))
+    assert (code, out) == (2, "") and wrong in err
+
+
 def test_times_are_shown_with_the_keys_that_files_have(capsys):
     for words in (("policies",), ("show", "accelerate-sequential")):
         _, out, _ = run(capsys, *words)
