@@ -139,6 +139,10 @@ def _hint(name: str, known: "Iterable[str]") -> str:
     """Which names are like one that isn't there."""
     from difflib import get_close_matches
 
+    from offsim.scenario.load import FROM_CONFIG
+
+    if name.endswith(".json"):
+        return FROM_CONFIG
     names = [*known, *(metric.name for metrics in _metric_groups().values() for metric in metrics)]
     close = list(dict.fromkeys(get_close_matches(name[:LONGEST_VALUE], names, n=3, cutoff=0.4)))
     return f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios, metrics"

@@ -326,6 +326,14 @@ def test_numbers_are_refused_with_the_words_that_files_get(capsys):
     assert err == "offsim: --vram=nan: expected a number above 0 and up to 10000\n"
 
 
+@pytest.mark.parametrize("words", [["run", "config.json"], ["show", "config.json"], ["run", "SCENARIO"]])
+def test_a_config_of_diffusers_is_refused_with_the_function_that_reads_it(capsys, tmp_path, words):
+    path = tmp_path / "with-config.toml"
+    path.write_text('extends = "flux.1-dev-rtx4090-layerwise"\nmodel = "config.json"\n')
+    code, _, err = run(capsys, *(str(path) if word == "SCENARIO" else word for word in words))
+    assert code == 2 and "config.json" in err and "offsim.scenario.diffusers.from_diffusers_config" in err
+
+
 def test_a_trace_replaces_a_trace_and_nothing_else(capsys, small, tmp_path):
     path = tmp_path / "trace.json"
     for _ in range(2):
