@@ -12,6 +12,7 @@ from rich.table import Table
 
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import dimension_of, usual_unit
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
@@ -47,6 +48,7 @@ def prediction_summary(prediction: Prediction) -> Table:
             ("scenario", scenario.name or prediction.program.name),
             ("model", f"{model.name}: {weights}, {model.block_count} blocks"),
             ("workload", workload_words(prediction)),
+            *padding(scenario),
             ("node", f"{node.name}: {node.title}"),
             ("policy", policy_words(prediction)),
             ("denoising", total_words(prediction)),
@@ -60,10 +62,12 @@ def prediction_summary(prediction: Prediction) -> Table:
 def shortcut_words(prediction: Prediction) -> str:
     """What was not simulated because it repeats something that was."""
     used = shortcuts(prediction)
-    ranks = f"{used['simulated_ranks']} of {used['ranks']} ranks simulated"
-    blocks = f"{used['skipped_blocks']} blocks of simulated steps"
-    skipped = f"{used['skipped_steps']} of {used['steps']} steps and {blocks} are repetitions of others"
-    return f"{ranks}; {skipped}" if used["skipped_steps"] or used["skipped_blocks"] else ranks
+    steps = [f"{used['skipped_steps']} of {used['steps']} steps"] if used["skipped_steps"] else []
+    blocks = [f"{used['skipped_blocks']} blocks of simulated steps"] if used["skipped_blocks"] else []
+    repeated = [f"{' and '.join(steps + blocks)} are repetitions of others"] if steps or blocks else []
+    alike = used["simulated_ranks"] < used["ranks"]
+    ranks = [f"{used['simulated_ranks']} of {used['ranks']} ranks simulated"] if alike else []
+    return "; ".join(ranks + repeated) or "none: every rank, step and block was simulated"
 
 
 def workload_words(prediction: Prediction) -> str:
@@ -79,6 +83,19 @@ def workload_words(prediction: Prediction) -> str:
         f"{size}{scenario.tokens:,} tokens, {scenario.steps} steps of {forwards} "
         f"forward{'s' if forwards > 1 else ''}, {gpus}{kernels}"
     )
+
+
+def padding(scenario: Scenario) -> list[tuple[str, str]]:
+    """What is computed besides what was asked for, so that ranks have equal shares, as a line of the summary."""
+    work, own, ranks = scenario.workload, scenario.workload.own_tokens(scenario.model), scenario.ulysses
+    if scenario.tokens == own:
+        return []
+    shares = f"({ranks} GPUs share them equally)"
+    if work.tokens is None and work.token_sharding == "frames":
+        frames = work.token_frames(scenario.model)
+        padded = scenario.tokens * frames // own
+        return [("padded", f"{frames} latent frames to {padded} {shares}: {scenario.tokens:,} tokens, not {own:,}")]
+    return [("padded", f"{own:,} tokens to {scenario.tokens:,} {shares}")]
 
 
 def policy_words(prediction: Prediction) -> str:

@@ -137,6 +137,31 @@ def test_piped_output_has_no_colour_codes_and_fits_100_columns(small):
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
+def test_run_says_what_is_padded_and_nothing_where_nothing_is(capsys, tmp_path):
+    """21 latent frames of 3,600 tokens on 4 GPUs; 4,097 tokens on 4; 4,096 on 4."""
+    frames = 'extends = "wan2.2-4xh100-pcie-layerwise"\nworkload = { steps = 2 }\n'
+    tokens = SMALL.replace("GPUS", "4")
+    for text, words in (
+        (frames, "21 latent frames to 24 (4 GPUs share them equally): 86,400 tokens, not 75,600"),
+        (tokens.replace("4096", "4097"), "4,097 tokens to 4,100 (4 GPUs share them equally)"),
+        (tokens, ""),
+    ):
+        (tmp_path / "asked.toml").write_text(text)
+        code, out, _ = run(capsys, "run", str(tmp_path / "asked.toml"))
+        assert code == 0
+        assert (f"padded {words}" in " ".join(out.split())) if words else ("padded" not in out)
+
+
+def test_run_says_what_was_left_out_of_the_simulation_only_where_something_was(capsys, tmp_path):
+    path = tmp_path / "asked.toml"
+    path.write_text(SMALL.replace("GPUS", "1") + "simulation = { steady_state = false, block_period = false }\n")
+    _, out, _ = run(capsys, "run", str(path))
+    assert "shortcuts none: every rank, step and block was simulated" in " ".join(out.split())
+    path.write_text(SMALL.replace("GPUS", "4") + "simulation = { steady_state = false, block_period = false }\n")
+    _, out, _ = run(capsys, "run", str(path))
+    assert "shortcuts 1 of 4 ranks simulated" in [" ".join(line.split()) for line in out.splitlines()]
+
+
 def test_run_says_where_and_by_how_much_memory_runs_out(capsys, tmp_path):
     path = tmp_path / "large.toml"
     path.write_text(
