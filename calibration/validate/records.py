@@ -133,7 +133,7 @@ def steady_resident(runs: list[list[float]]) -> float:
 def settled_steps(run: list[float]) -> list[float]:
     """Steps of a run that begin after the settling time.
 
-    >>> settled([0.15, 0.15, 0.15, 0.16])
+    >>> settled_steps([0.15, 0.15, 0.15, 0.16])
     [0.15, 0.16]
     """
     found, begun = [], 0.0

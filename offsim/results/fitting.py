@@ -55,7 +55,7 @@ def line_spans(text: str, width: int) -> Iterator[tuple[int, int]]:
     """Where each line of a text begins and ends, if it is to be so wide.
 
     >>> text = "a block's weights, num_blocks_per_group"
-    >>> [text[a:b] for a, b in lines(text, 12)]
+    >>> [text[a:b] for a, b in line_spans(text, 12)]
     ["a block's", 'weights,', 'num_blocks_', 'per_group']
     """
     at = 0

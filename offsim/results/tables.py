@@ -118,7 +118,7 @@ def policy_fields(policy: Policy) -> list[tuple[str, object, object]]:
 def as_written(kind: type, field: str, value: object) -> tuple[str, str]:
     """A parameter as a scenario file has it: its key, with the unit, and its value.
 
-    >>> from offsim.scenario.policy import DiffusersGroup
+    >>> from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
     >>> as_written(DiffusersGroup, "hook_cost", 1e-4), as_written(DiffusersGroup, "stream", True)
     (('hook_cost_us', '100'), ('stream', 'true'))
     """

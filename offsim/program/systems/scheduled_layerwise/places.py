@@ -60,7 +60,7 @@ def shares(chunks: int, found: list[ComputeWindow]) -> list[int]:
 
     Chunk k goes where the middle of the k-th of so many equal parts of all FLOPs lies.
 
-    >>> shares(4, [Window(0, 1.0), Window(3, 3.0)])
+    >>> shares(4, [ComputeWindow(0, 1.0), ComputeWindow(3, 3.0)])
     [0, 3, 3, 3]
     """
     total = sum(window.flops for window in found)
