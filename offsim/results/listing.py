@@ -24,7 +24,7 @@ from .layout import Renderable, new_table, pairs, spaced
 from .parameters import allowed, field_docs, first_line
 from .tables import as_written, policy_fields
 
-UNIT_WORDS = {"GBps": "GB/s", "TFLOPS": "TFLOP/s"}
+SUFFIX_WORDS = {"GBps": "GB/s", "TFLOPS": "TFLOP/s"}
 """Suffixes of keys that are no words themselves."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
@@ -235,7 +235,7 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
     '55.2 GB/s [55-55.4]'
     """
     suffix, factor = usual_unit(dimension, shown_as_quantity(value).value) if dimension else ("", 1.0)
-    unit = UNIT_WORDS.get(suffix, suffix)
+    unit = SUFFIX_WORDS.get(suffix, suffix)
     if isinstance(value, Curve):
         if len(value.points) == 1:
             return f"{value.points[0][1] / factor:.6g} {unit}"
