@@ -8,7 +8,7 @@ Source: accelerate 1.15.0 hooks.py, diffusers 0.42.1 pipelines/pipeline_utils.py
 
 from collections.abc import Iterator
 
-from offsim.scenario.policy import Policy
+from offsim.scenario.policy import Placement, Policy
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import Seconds
 
@@ -26,6 +26,8 @@ class AccelerateSequential(Policy, frozen=True, tag="accelerate-sequential"):
     """Host time per tensor of emptying the allocator's cache, with what asking the driver for memory anew costs."""
     hook_cost: Seconds = 0.0
     """Host time of every hook besides its calls: what the library's own Python takes."""
+    text_encoder: Placement = "sharded"
+    """sharded, since the library's hooks are on its modules, too: one after the other is on the device."""
 
 
 class AccelerateSequentialPage(Page[AccelerateSequential]):
