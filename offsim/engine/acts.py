@@ -3,17 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Record,
-    Synchronize,
-    Template,
-    Wait,
-    stream_of,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy, Record, Synchronize, Wait
+from offsim.program.passages import Template, stream_of
 
 from .host_costs import HostCosts
 from .issue import PassagePlan

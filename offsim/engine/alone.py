@@ -8,13 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Template,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy
+from offsim.program.passages import Template
 
 from .acts import WORK, Act, Acts, BoundWork, PartInPassage, SectionActs, Timed
 from .collective import FabricRoutes

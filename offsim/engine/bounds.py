@@ -21,17 +21,8 @@ from functools import partial
 from math import fsum, inf
 from typing import Protocol, TypeVar
 
-from offsim.program.commands import (
-    COMPUTE,
-    Command,
-    Section,
-    StreamProgram,
-    Synchronize,
-    Template,
-    coarse,
-    passages_of,
-    stream_of,
-)
+from offsim.program.commands import COMPUTE, Command, Section, StreamProgram, Synchronize
+from offsim.program.passages import Template, coarse, passages_of, stream_of
 from offsim.program.uses import DENOISING, UseKind
 from offsim.scenario.scenario import Scenario
 

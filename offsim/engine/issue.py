@@ -17,14 +17,12 @@ from offsim.program.commands import (
     Copy,
     Free,
     HostWork,
-    Part,
-    Passage,
     Record,
     StreamProgram,
     Synchronize,
     Wait,
-    passages_of,
 )
+from offsim.program.passages import Part, Passage, passages_of
 
 from .durations import Durations
 from .host_costs import HostCosts

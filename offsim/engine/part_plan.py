@@ -8,18 +8,8 @@ share one plan; names are left to whoever writes the record.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    HostWork,
-    Part,
-    Record,
-    Synchronize,
-    Wait,
-    stream_of,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy, HostWork, Record, Synchronize, Wait
+from offsim.program.passages import Part, stream_of
 
 from .durations import Durations, Pieces
 from .host_costs import HostCosts

@@ -7,7 +7,8 @@ done, and waits on events that have fired cost nothing.
 from collections.abc import Collection, Mapping
 from math import inf
 
-from offsim.program.commands import Command, Copy, Part, Record
+from offsim.program.commands import Command, Copy, Record
+from offsim.program.passages import Part
 
 from .agenda import Agenda, Callback
 from .issue import PassagePlan

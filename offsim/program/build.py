@@ -19,17 +19,15 @@ from .commands import (
     Copy,
     Free,
     HostWork,
-    Part,
-    Passage,
     Section,
     StreamProgram,
     Synchronize,
-    Written,
 )
 from .forwards import Forwards
 from .groups import CFG, SEQUENCE, WORLD, ParallelGroups, Partition
 from .offloading.hooks import EXPERT_NAMES, PolicyProgram
 from .pages import policy_program
+from .passages import Part, Passage, Written
 from .uses import LOADING, Use, UseKind
 
 LATENT_CHANNELS = 64

@@ -23,8 +23,9 @@ from .block import (
     live_bytes,
     stretches,
 )
-from .commands import COMPUTE, Allocate, Collective, Command, Compute, Free, Part, Passage, Template
+from .commands import COMPUTE, Allocate, Collective, Command, Compute, Free
 from .offloading.hooks import PolicyProgram
+from .passages import Part, Passage, Template
 
 TEMPORARIES = "temporaries"
 

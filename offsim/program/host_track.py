@@ -7,7 +7,7 @@ own, in the order in which it did things, which says where it did again what it 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .commands import Passage
+from .passages import Passage
 from .spans import Span, SpanKind
 
 

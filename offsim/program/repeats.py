@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .commands import StreamProgram, passages_of
+from .commands import StreamProgram
+from .passages import passages_of
 from .spans import Span
 
 

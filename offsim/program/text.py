@@ -26,9 +26,9 @@ from .commands import (
     StreamProgram,
     Synchronize,
     Wait,
-    stream_of,
 )
 from .groups import SEQUENCE, WORLD, Partition
+from .passages import stream_of
 
 HOST = "host"
 """Stands in the stream column of what is not put on a stream."""

@@ -12,18 +12,8 @@ from math import ceil, log2
 from typing import NamedTuple
 
 from offsim.engine.values_in_use import ValuesInUse
-from offsim.program.commands import (
-    COMPUTE,
-    HOST_POOLS,
-    Allocate,
-    Command,
-    Copy,
-    Free,
-    Passage,
-    StreamProgram,
-    Synchronize,
-    passages_of,
-)
+from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Command, Copy, Free, StreamProgram, Synchronize
+from offsim.program.passages import Passage, passages_of
 from offsim.program.uses import UseKind
 from offsim.scenario.scenario import Scenario
 

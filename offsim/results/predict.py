@@ -12,7 +12,8 @@ from offsim.engine.prepared import Prepared
 from offsim.engine.simulate import simulate
 from offsim.engine.watch import Watch
 from offsim.program.build import build
-from offsim.program.commands import Collective, Command, Copy, StreamProgram, passages_of
+from offsim.program.commands import Collective, Command, Copy, StreamProgram
+from offsim.program.passages import passages_of
 from offsim.program.timeline import Timeline
 from offsim.program.uses import total_seconds
 from offsim.scenario.node_values import file_key

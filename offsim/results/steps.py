@@ -7,16 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Copy,
-    Passage,
-    Section,
-    StreamProgram,
-    Written,
-    passages_of,
-)
+from offsim.program.commands import Collective, Command, Copy, Section, StreamProgram
+from offsim.program.passages import Passage, Written, passages_of
 from offsim.program.timeline import Timeline
 from offsim.program.uses import DENOISING, Use, UseKind
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Template, Wait
+from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Wait
+from ..passages import Template
 
 EXPERT_NAMES = ("transformer", "transformer_2")
 

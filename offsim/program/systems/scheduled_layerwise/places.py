@@ -6,7 +6,8 @@ after collectives are its start. A place has a command after it: of a block of o
 
 from typing import NamedTuple
 
-from ...commands import Collective, Compute, Template
+from ...commands import Collective, Compute
+from ...passages import Template
 from .parameters import Placing
 
 

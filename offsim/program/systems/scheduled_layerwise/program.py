@@ -5,9 +5,10 @@ from itertools import islice
 
 from offsim.scenario.scenario import Scenario
 
-from ...commands import COMPUTE, Command, Free, Template
+from ...commands import COMPUTE, Command, Free
 from ...offloading.hooks import EXPERT_NAMES, PolicyProgram, wait_stream
 from ...offloading.layers import resident_blocks
+from ...passages import Template
 from .parameters import ScheduledLayerwise
 from .places import collectives, place_of, shares, windows
 from .transfer import Chunk, Transfer
