@@ -23,7 +23,7 @@ takes 1.5 s and 140 MB."""
 DEEPEST = 12
 """Tables and arrays within each other: a grid has 10 above the numbers of a node's curve, a scenario 7."""
 MOST_DIGITS = 300
-"""Of a JSON integer; more become infinite."""
+"""Digits of a JSON integer; longer ones become infinite."""
 LONGEST_PARSER_MESSAGE = 120
 
 # What may hold dots that separate no keys. Where a document breaks off within one, tomllib does so too.
