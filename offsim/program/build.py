@@ -31,7 +31,7 @@ from .passages import Part, Passage, Written
 from .uses import LOADING, Use, UseKind
 
 LATENT_CHANNELS = 64
-"""Of one token: 16 channels, 1 x 2 x 2 patches."""
+"""Latent elements of one token: 16 channels, 1 x 2 x 2 patches."""
 
 
 def build(scenario: Scenario) -> StreamProgram:

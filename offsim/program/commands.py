@@ -120,7 +120,7 @@ class Free(NamedTuple):
 
 
 class HostWork(NamedTuple):
-    """The host thread is busy."""
+    """The host thread is busy for `duration` seconds."""
 
     name: str
     duration: float
@@ -147,7 +147,7 @@ class Section(NamedTuple):
 
     @property
     def step(self) -> int | None:
-        """The number of the denoising step that it is, if it is one."""
+        """The number of the denoising step that the section is, if it is one."""
         return self.use.step
 
 

@@ -27,7 +27,7 @@ class Part(NamedTuple):
     after: tuple[Command, ...] = ()
 
     def commands(self) -> Iterator[Command]:
-        """All of them, named."""
+        """All commands of the part, named."""
         yield from self.before
         for command in self.template.commands if self.template is not None else ():
             if isinstance(command, Compute):
@@ -37,7 +37,7 @@ class Part(NamedTuple):
         yield from self.after
 
     def coarse(self) -> Iterator["Command | Template"]:
-        """The same, with the template in one."""
+        """The part's commands, those of its template as one."""
         yield from self.before
         if self.template is not None:
             yield self.template
@@ -45,19 +45,19 @@ class Part(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many commands it has."""
+        """How many commands the part has."""
         own = len(self.before) + len(self.after)
         return own if self.template is None else own + len(self.template.commands)
 
     def hook_at(self, number: int) -> Command:
-        """Its command `number`, which is none of the template's."""
+        """The part's command `number`, which is none of the template's."""
         inside = number - len(self.before)
         if inside < 0 or self.template is None:
             return self.before[number]
         return self.after[inside - len(self.template.commands)]
 
     def name_at(self, number: int) -> str:
-        """What a span of its command `number` is called."""
+        """What a span of the part's command `number` is called."""
         inside = number - len(self.before)
         if inside < 0 or self.template is None:
             return name_of(self.before[number])
@@ -103,7 +103,7 @@ class Written(Sequence[Command]):
         return f"Written({self._all()!r})"
 
     def same(self, other: "Written") -> bool:
-        """Whether the commands are equal, type by type: tuples of different commands may have equal fields."""
+        """Whether both have equal commands, type by type: tuples of different commands may have equal fields."""
         if len(self.passages) != len(other.passages):
             return False
         return all(a is b or _same(a, b) for a, b in zip(self.passages, other.passages, strict=True))
@@ -122,7 +122,7 @@ def passages_of(commands: Sequence[Command]) -> tuple[Passage, ...]:
 
 
 def coarse(commands: Sequence[Command]) -> list[Command | Template]:
-    """A section's commands with what blocks have in common in one."""
+    """A section's commands, those that blocks have in common as one template."""
     return [command for passage in passages_of(commands) for part in passage for command in part.coarse()]
 
 

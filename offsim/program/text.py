@@ -101,7 +101,7 @@ def _full(line: ProgramLine, width: int, verb_width: int) -> str:
 
 
 def line_of(command: Command) -> ProgramLine:
-    """One command in words."""
+    """One command of a program in words."""
     verb, what, numbers = _DESCRIBE[command.__class__](command)
     return ProgramLine(*map(one_line, (stream_of(command) or HOST, verb, what, numbers)))
 

@@ -44,7 +44,7 @@ class AccelerateSequentialPage(Page[AccelerateSequential]):
         return why_not_by_module(scenario, "policy 'accelerate-sequential'", "'accelerate-model'")
 
     def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
-        """One module at a time, on one GPU."""
+        """The policy without parameters, on one GPU."""
         if scenario.workload.gpus == 1:
             yield (AccelerateSequential(),)
 
@@ -93,7 +93,7 @@ class SequentialProgram(PolicyProgram):
         yield from self.after_module(expert, f"{self.sizes.names[index]}.{block}")
 
     def before_module(self, expert: int, module: str) -> Iterator[Command]:
-        """AlignDevicesHook.pre_forward."""
+        """Commands of accelerate's AlignDevicesHook.pre_forward."""
         buffer, bytes_, tensors = own = self._module(expert, module)
         yield from hook_work(self.policy.hook_cost)
         if self._is_buffers(own):
@@ -104,7 +104,7 @@ class SequentialProgram(PolicyProgram):
             yield HostWork("empty cache", tensors * self.policy.empty_cache)
 
     def after_module(self, expert: int, module: str) -> Iterator[Command]:
-        """AlignDevicesHook.post_forward: the tensors become meta tensors."""
+        """Commands of accelerate's AlignDevicesHook.post_forward: the tensors become meta tensors."""
         own = self._module(expert, module)
         yield from hook_work(self.policy.hook_cost)
         if not self._is_buffers(own):

@@ -14,7 +14,7 @@ class DiffusersGroup(Policy, frozen=True, tag="diffusers-group"):
     level: Literal["block", "leaf"] = "block"
     """offload_type: block_level or leaf_level. leaf needs workload.kernels = "eager"."""
     num_blocks_per_group: Annotated[int, Meta(ge=1, le=1000)] = 1
-    """Of block level without a stream; with one the library moves single blocks."""
+    """How many blocks come together at block level without a stream; with one, the library moves single blocks."""
     stream: bool = False
     """use_stream: the next group is copied while a group runs."""
     record_stream: bool = False

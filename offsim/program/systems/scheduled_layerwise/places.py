@@ -40,12 +40,12 @@ def _after(kinds: list[str], kind: str) -> int:
 
 
 def collectives(template: Template) -> list[int]:
-    """The places before its collectives."""
+    """The places before a block's collectives."""
     return [i for i, command in enumerate(template.commands) if isinstance(command, Collective)]
 
 
 def windows(template: Template) -> list[ComputeWindow]:
-    """The windows between its collectives that have kernels, in order."""
+    """The windows between a block's collectives that have kernels, in order."""
     ends = [*collectives(template), len(template.commands)]
     starts = [0, *(end + 1 for end in ends[:-1])]
     return [ComputeWindow(a, _flops(template, a, b)) for a, b in zip(starts, ends, strict=True) if a < b]
