@@ -41,11 +41,11 @@ class Item:
         self.offset = offset
         """Host seconds from the piece's release to this command's issue."""
         self.awaited: Awaited | None = None
-        """Of a wait."""
+        """The record that a wait refers to."""
         self.pieces: Pieces = ()
-        """Of kernels."""
+        """The kernels of a command that has any."""
         self.seconds = 0.0
-        """Of kernels: all of them alone."""
+        """Seconds of all kernels alone."""
 
 
 class HostSpan(NamedTuple):
@@ -83,7 +83,7 @@ class IssuedRun:
         self.return_cost = return_cost
         """Host seconds once that has happened."""
         self.event: Awaited | None = None
-        """Of a synchronisation with an event."""
+        """The record that a synchronisation with an event waits for."""
 
 
 class PartPlan:

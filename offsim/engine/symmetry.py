@@ -36,7 +36,7 @@ class Symmetry(NamedTuple):
     switches: dict[int, int]
     sockets: dict[int, int]
     groups: dict[GroupNumber, int]
-    """Of the partitions that collectives are over."""
+    """Colours of the groups of the partitions that collectives are over."""
     represented: dict[int, int]
     """One rank of each colour -> how many it stands for."""
 
