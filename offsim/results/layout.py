@@ -22,13 +22,13 @@ class PastedText(Text):
 
 GIB = 2.0**30
 CONTINUES = " \\"
-"""At the end of a line: shells and Python read on in the next one."""
+"""What ends a line that shells and Python go on reading in the next one."""
 PIPED_WIDTH = 100
 """Columns where the output is no terminal and COLUMNS is not set."""
 
 
 def render(*parts: Renderable) -> str:
-    """As text for standard output: as wide as it is, with colours only on a terminal."""
+    """Tables and texts as one text for standard output: as wide as that is, with colours only on a terminal."""
     console = Console(highlight=False, markup=False, emoji=False, width=None if width_is_known() else PIPED_WIDTH)
     with console.capture() as captured:
         for part in parts:
@@ -98,7 +98,8 @@ def pairs(rows: list[tuple[str, str]]) -> Table:
 
 
 def seconds(value: float) -> str:
-    """
+    """A duration in the unit that suits it, with three decimals.
+
     >>> seconds(13.9061), seconds(0.0123), seconds(7e-6), seconds(0)
     ('13.906 s', '12.300 ms', '7.000 us', '0 s')
     """

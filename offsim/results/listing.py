@@ -45,7 +45,7 @@ def list_table(title: str, *columns: str, optional: tuple[str, ...] = ()) -> Tab
 
 
 def models_table() -> Table:
-    """All models."""
+    """A table of all models."""
     table = list_table("Models", "name", "title", "parameters", "blocks", "GiB in bf16")
     for name in catalogue.names("models"):
         model = load_model(name)
@@ -57,7 +57,7 @@ def models_table() -> Table:
 
 
 def nodes_table() -> Table:
-    """All nodes."""
+    """A table of all nodes."""
     table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured", optional=("transport",))
     table.columns[1].min_width = COMFORTABLE
     for name in catalogue.names("nodes"):
@@ -71,7 +71,7 @@ def nodes_table() -> Table:
 
 
 def policies_table() -> Table:
-    """All policies with their parameters."""
+    """A table of all policies with their parameters."""
     table = list_table("Policies", "name", "what it is", "versions", "other parameters")
     for name, page in pages().items():
         kind = page.parameters
@@ -82,7 +82,7 @@ def policies_table() -> Table:
 
 
 def scenarios_table() -> Table:
-    """All named scenarios."""
+    """A table of all named scenarios."""
     table = list_table("Scenarios", "name", "title")
     for name in catalogue.names("scenarios"):
         table.add_row(name, load_scenario(name).title)
@@ -136,7 +136,8 @@ def _empty(name: str, value: object) -> bool:
 
 
 def plain(value: object) -> str:
-    """
+    """A value as tables show it.
+
     >>> plain((1, 2, 2)), plain(351394304), plain(0.875), plain(False)
     ('1, 2, 2', '351,394,304', '0.875', 'no')
     """
@@ -207,7 +208,7 @@ def value_words(value: Any, dimension: str | None) -> Text:
 
 
 def entries(struct: Struct, path: str = "") -> Iterator[tuple[str, Any, str | None]]:
-    """(key, value, dimension) of everything in a struct, innermost structs opened."""
+    """Everything in a struct as (key, value, dimension), innermost structs opened."""
     hints = get_type_hints(type(struct), include_extras=True)
     for field in struct.__struct_fields__:
         inner = [dimension_of(argument) for argument in get_args(hints[field])]

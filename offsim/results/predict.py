@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     timeline: Timeline
     steps: list[UseRow]
     intervals: list[tuple[float, float]]
-    """Per step: shortest and longest duration over what is not known."""
+    """Shortest and longest duration of each step over what is not known."""
     total_interval: tuple[float, float]
     phases: list[PhasePeak]
     out_of_memory: OutOfMemory | None
@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
 
     @property
     def steady_index(self) -> int:
-        """Index of that step."""
+        """Index of the steady step."""
         usual = [s for s in self.steps[1:] if s.use.kind == "denoise"] or self.steps
         return sorted(usual, key=lambda s: s.duration)[len(usual) // 2].index
 
@@ -159,7 +159,7 @@ def _around_blocks(program: StreamProgram) -> Iterator[Command]:
 
 
 def shortcuts(prediction: Prediction) -> dict[str, int]:
-    """What stands for more than itself: ranks that were simulated, steps and blocks that were not; all exact."""
+    """How many ranks were simulated for all, and how many steps and blocks were not: all repeat others exactly."""
     timeline, sections = prediction.timeline, prediction.program.sections
     return {
         "ranks": timeline.ranks,

@@ -22,7 +22,7 @@ from .steps import UseRow
 
 OWNERS_SHOWN = 6
 NOTHING = "0.00"
-"""As GiB that are not worth a word."""
+"""What GiB read that are not worth a word."""
 CHARGES_SHOWN = 8
 NAMES_SHOWN = 10
 WORST_FIRST = ("guess", "given", "derived", "published")
@@ -110,7 +110,7 @@ def policy_words(prediction: Prediction) -> str:
 
 
 def policy_fields(policy: Policy) -> list[tuple[str, object, object]]:
-    """(name, value, default) of each parameter."""
+    """Each parameter of a policy as (name, value, default)."""
     default = type(policy)()
     return [(name, getattr(policy, name), getattr(default, name)) for name in policy.parameters]
 
