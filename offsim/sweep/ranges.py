@@ -112,7 +112,7 @@ def read_sample(table: Any, place: Place) -> Sample:
 
 
 def draw(sample: Sample, ranges: list[tuple[Number, Number, str]]) -> list[list[Number]]:
-    """Per range of (low, high, scale) the values of all draws."""
+    """The values of all draws, for each range of (low, high, scale)."""
     shares = _shares(sample, len(ranges))
     return [[_drawn(low, high, share[i], scale) for share in shares] for i, (low, high, scale) in enumerate(ranges)]
 

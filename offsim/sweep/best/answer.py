@@ -243,7 +243,7 @@ def thinned(front: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, f
 
 
 def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
-    """What a reader must know before believing it."""
+    """What a reader must know before believing the answer."""
     if not choices:
         return
     if len(answer.front) > FRONT_SHOWN:
