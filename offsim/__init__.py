@@ -53,7 +53,10 @@ if not TYPE_CHECKING:
         from importlib import import_module
 
         module, _, defined = _PLACES[name].partition(":")
-        return getattr(import_module(module), defined)
+        found = getattr(import_module(module), defined)
+        # What help and messages say: the name by which it is asked for.
+        found.__module__, found.__name__, found.__qualname__ = __name__, name, name
+        return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -95,35 +95,54 @@ def _metric_groups() -> "Mapping[str, Metrics]":
 
 
 def show(name: str, /) -> int:
-    """Show a model, node, policy or scenario of the catalogue with every value and its source; or what a metric is.
+    """Show a model, node, policy, scenario or grid with every value and its source; or what a metric is.
 
     For example:
       offsim show h100-pcie
-      offsim show sglang-layerwise
+      offsim show my-node.toml
       offsim show steady_step_s
 
     Parameters
     ----------
     name
-        A name that `offsim models`, `nodes`, `policies`, `scenarios` or `metrics` lists.
+        A name that `offsim models`, `nodes`, `policies`, `scenarios` or `metrics` lists, or a .toml file: a scenario,
+        model, node or grid.
     """
-    from offsim.results import listing
     from offsim.results.layout import spaced
+    from offsim.results.listing import entry_names
     from offsim.results.metric_list import metric_entry
+    from offsim.scenario.document_kind import kind_of_file
 
-    known = listing.entry_names()
-    if name in known:
-        return emit(*listing.entry(name))
+    known = entry_names()
+    kind = kind_of_file(name) if name.endswith(".toml") else known.get(name)
+    if kind:
+        return emit(*_entry(name, kind))
     found = metric_entry(name, _metric_groups())
     if not found:
         raise ScenarioError(f"{shown(name)}: not in the catalogue; {_hint(name, known)}")
     return emit(*spaced(found))
 
 
+def _entry(name: str, kind: str) -> "list[Renderable]":
+    """An entry of the catalogue or a file in full."""
+    if kind == "grids":
+        from offsim.sweep.grid import load_grid
+        from offsim.sweep.shown_grid import show_grid
+
+        return show_grid(load_grid(name))
+    from offsim.results.listing import entry
+
+    return entry(name, kind)
+
+
 def _hint(name: str, known: "Iterable[str]") -> str:
     """Which names are like one that isn't there."""
     from difflib import get_close_matches
 
+    from offsim.scenario.load import FROM_CONFIG
+
+    if name.endswith(".json"):
+        return FROM_CONFIG
     names = [*known, *(metric.name for metrics in _metric_groups().values() for metric in metrics)]
     close = list(dict.fromkeys(get_close_matches(name[:LONGEST_VALUE], names, n=3, cutoff=0.4)))
     return f"did you mean {', '.join(close)}?" if close else "see models, nodes, policies, scenarios, metrics"

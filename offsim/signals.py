@@ -49,7 +49,7 @@ def hide_interrupts() -> None:
 
 
 def answer_signals() -> None:
-    """From here on signals end the process quietly; those that it was started to ignore (nohup) stay ignored."""
+    """Let signals end the process quietly from here on; those that it was started to ignore (nohup) stay ignored."""
     import signal
 
     for number in end_requests():
@@ -58,7 +58,7 @@ def answer_signals() -> None:
 
 
 def loaded() -> None:
-    """From here on the first signal raises KeyboardInterrupt."""
+    """Let the first signal raise KeyboardInterrupt from here on."""
     _State.loaded = True
 
 

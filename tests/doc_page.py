@@ -91,10 +91,13 @@ def console_commands(text: str) -> list[ConsoleCommand]:
 
     >>> console_commands("$ offsim run \\\n    a.toml\nfine\n$ offsim models\n")
     [ConsoleCommand(line='offsim run     a.toml', shown='fine\n'), ConsoleCommand(line='offsim models', shown='')]
+    >>> console_commands("$ offsim best a\n--flag \\\n  --other\n")
+    [ConsoleCommand(line='offsim best a', shown='--flag \\\n  --other\n')]
     """
-    parts = re.split(r"^\$ ", text.replace("\\\n", ""), flags=re.MULTILINE)
+    parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
     assert not parts[0].strip(), f"output before the first command: {parts[0]}"
-    return [ConsoleCommand(*part.partition("\n")[::2]) for part in parts[1:]]
+    found = [re.findall(r"\A((?:.*\\\n)*.*)\n((?:.*\n)*)\Z", part) for part in parts[1:]]
+    return [ConsoleCommand(command.replace("\\\n", ""), shown) for ((command, shown),) in found]
 
 
 def is_shown(shown: str, output: str) -> bool:

@@ -43,7 +43,7 @@ def rates_inside(begin: float, end: float, moved: float, ends: list[float], copy
     `ends` are the instants after 0, 1, 2, ... copies. None if they do not surround the window or are too few.
 
     >>> rates_inside(1.0, 3.0, 20.0, [0.0, 1.0, 2.0, 3.0, 4.0], 5.0)
-    Rates(accesses=10.0, copies=5.0)
+    AccessRates(accesses=10.0, copies=5.0)
     """
     seconds = end - begin
     copied = moved_inside(ends, copy_bytes, begin, end)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from calibration.replays.cases import without_kind
 from offsim.cli_catalogue import FINE, emit, write, write_json
@@ -37,6 +38,16 @@ from .thresholds import THRESHOLDS, Verdict, judge
 
 BROKEN = 1
 BESIDE_TITLE = "cases beside which host memory was read: the same with that rate in place of the profile's"
+CLASS_HEADS = (
+    "n: cases. median, p95, worst: of the errors (predicted / measured - 1), without their sign but for the worst; "
+    "95 % are at most p95. <=1/3/5 %: percent of the cases that are off by at most 1, 3 and 5 %.\n"
+    "max, alone, equal: the median errors of three simpler models: the larger of computing and copying; nothing slows "
+    "anything else; collectives and copies share links equally. noise: by how much a case's two runs differ."
+)
+CASE_HEADS = (
+    "measured, predicted: the case's steady step, in steady steps of the same model with everything on the GPU. "
+    "class: what the step waits for."
+)
 TITLE = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
 
 
@@ -76,7 +87,7 @@ def judgement(verdicts: list[Verdict]) -> str:
 def validation_report(errors: list[CaseError], failures: list[Failure]) -> list[Renderable]:
     """All tables of a validation: classes, other quantities, cases, winners."""
     since = [error for error in errors if error.node not in NODES_BEFORE_RULE]
-    parts: list[Renderable] = [classes(errors)]
+    parts: list[Renderable] = [classes(errors), Text(CLASS_HEADS)]
     if 0 < len(since) < len(errors):
         parts.append(classes(since, "the same, of nodes that were measured after the rule was settled"))
     alone = [error for error in errors if error.gpus == 1]
@@ -89,7 +100,8 @@ def validation_report(errors: list[CaseError], failures: list[Failure]) -> list[
     read_beside = cases_read_beside(errors)
     if read_beside:
         parts.append(classes(read_beside, BESIDE_TITLE))
-    parts += [quantities(errors), *(case_table(node, errors) for node in nodes), _order(winners(errors))]
+    parts += [quantities(errors), *(case_table(node, errors) for node in nodes), Text(CASE_HEADS)]
+    parts.append(_order(winners(errors)))
     if failures:
         parts.append(pairs(_reasons(failures)))
     return parts

@@ -3,17 +3,27 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from offsim.results.layout import gib, new_table, seconds
+from offsim.results.layout import Renderable, gib, new_table, seconds
 
 from .diffusers_prediction import ForwardError
 
+FORWARD_HEADS = (
+    "measured, predicted: a forward with offloading, in forwards without; below, in seconds. resident: a forward "
+    "without. peak: the most GPU memory that was allocated, measured. Errors are predicted / measured - 1."
+)
 
-def forwards_tables(errors: list[ForwardError]) -> list[Table]:
-    """Two tables per node, a row per mode and length: relative to no offloading, with peaks; and in seconds."""
+
+def forwards_tables(errors: list[ForwardError]) -> list[Renderable]:
+    """Two tables per node, a row per mode and length: relative to no offloading, with peaks; and in seconds.
+
+    What their heads mean stands below the last.
+    """
     nodes = dict.fromkeys(error.record.node for error in errors)
     by_node = [(node, [error for error in errors if error.record.node == node]) for node in nodes]
-    return [table for node, own in by_node for table in (_relative(node, own), _absolute(node, own))]
+    tables = [table for node, own in by_node for table in (_relative(node, own), _absolute(node, own))]
+    return [*tables, *([Text(FORWARD_HEADS)] if tables else [])]
 
 
 def _relative(node: str, errors: list[ForwardError]) -> Table:

@@ -23,7 +23,7 @@ from .errors import CaseError, ErrorSummary, all_errors, summary_of
 from .records import ReplayRecord, read_records
 
 INTERVAL_TOLERANCE = 0.003
-"""By how much a kept number may differ from what comes out."""
+"""How much a kept number may differ from what comes out."""
 KEPT_ERRORS = Path(str(files("offsim.results") / ERRORS))
 HEAD = """# How far predictions were from replays on calibrated nodes: what 95 % of the steady steps, relative to a
 # resident run beside them, did not exceed.
@@ -42,7 +42,7 @@ def errors_by_kind(
     forwards: Sequence[ForwardRecord],
     forward_errors: Sequence[ForwardError],
 ) -> dict[str, ErrorSummary]:
-    """The same from errors that are known already: of each record and each forward, in order."""
+    """The errors of each kind of run, from those of each record and each forward, in order."""
     scenarios = [record.case.scenario(str(record.profile)) for record in records]
     named = [
         (kind_of(scenario, build(scenario)), error.error, error.name)

@@ -61,7 +61,7 @@ class ReplayRecord(NamedTuple):
     profile: Path
     case: ReplayCase
     policy_steps: RunSteps
-    """Per repetition [s]."""
+    """Durations of the policy's steps [s], repetition by repetition."""
     resident_steps: RunSteps
     peak_allocated: float | None = None
     memory_not_scored: str = ""
@@ -69,7 +69,7 @@ class ReplayRecord(NamedTuple):
     host_read: float | None = None
     """What all GPUs together read of host memory, beside this case [bytes/s]; not read before November 25, 2026."""
     beside_steps: RunSteps = []
-    """Of the policy that took turns with this one, where there was one [s]."""
+    """Durations of the steps of a policy that took turns with this one, where there was one [s]."""
     not_scored: str = ""
     """Why the case does not count; empty if it does."""
 
@@ -133,7 +133,7 @@ def steady_resident(runs: list[list[float]]) -> float:
 def settled_steps(run: list[float]) -> list[float]:
     """Steps of a run that begin after the settling time.
 
-    >>> settled([0.15, 0.15, 0.15, 0.16])
+    >>> settled_steps([0.15, 0.15, 0.15, 0.16])
     [0.15, 0.16]
     """
     found, begun = [], 0.0

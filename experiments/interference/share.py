@@ -10,11 +10,15 @@ measure.py with an event after every part. Run it with and without NCCL_P2P_DISA
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from measure import HEAD_DIM, HEADS, LAYER_BYTES, TOKENS, Bench, Block  # type: ignore[import-not-found]
+
+Mark = tuple[str, torch.cuda.Event]
+Exchange = Callable[[torch.Tensor], torch.Tensor]
 
 
 def event() -> torch.cuda.Event:
@@ -87,6 +91,21 @@ def single(bench: Bench, megabytes: int) -> dict[str, list[float]]:
     return {f"{i}": [row[i] for row in rows] for i in range(9)}
 
 
+def marked(exchange: Exchange, marks: list[Mark]) -> Exchange:
+    """The same exchange, which marks where it begins and ends."""
+
+    def both_ends(tensor: torch.Tensor) -> torch.Tensor:
+        before, after = event(), event()
+        before.record()
+        marks.append(("exchange begins", before))
+        result = exchange(tensor)
+        after.record()
+        marks.append(("exchange ends", after))
+        return result
+
+    return both_ends
+
+
 def forward(bench: Bench, layerwise: bool) -> dict[str, list[float]]:
     """Milliseconds within the fourth block: end of each exchange, of the block, and of the copy."""
     block = Block(bench)
@@ -95,20 +114,8 @@ def forward(bench: Bench, layerwise: bool) -> dict[str, list[float]]:
     for buffer in buffers:
         buffer.view(torch.bfloat16)[: LAYER_BYTES // 2].normal_(0, 0.02)
     source, compute = buffers[0].cpu().pin_memory(), torch.cuda.current_stream()
-    marks: list[tuple[str, torch.cuda.Event]] = []
-    plain = block.exchange
-
-    def exchange(tensor: torch.Tensor) -> torch.Tensor:
-        before = event()
-        before.record()
-        marks.append(("exchange begins", before))
-        result = plain(tensor)
-        after = event()
-        after.record()
-        marks.append(("exchange ends", after))
-        return result
-
-    block.exchange = exchange  # type: ignore[method-assign]
+    marks: list[Mark] = []
+    block.exchange = marked(block.exchange, marks)  # type: ignore[method-assign]
     rows: list[dict[str, float]] = []
     for _ in range(6):
         align()

@@ -14,19 +14,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from offsim.program.commands import (
-    COMPUTE,
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Part,
-    Record,
-    StreamProgram,
-    Wait,
-    passages_of,
-    stream_of,
-)
+from offsim.program.commands import COMPUTE, Collective, Command, Compute, Copy, Record, StreamProgram, Wait
+from offsim.program.passages import Part, passages_of, stream_of
 
 from .routes import HOST_MEMORY, gpu_name, links, routes
 from .workload import COPY, program

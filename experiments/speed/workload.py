@@ -14,17 +14,14 @@ from offsim.program.commands import (
     Compute,
     Copy,
     Kernel,
-    Part,
-    Passage,
     Record,
     Section,
     StreamProgram,
     Synchronize,
-    Template,
     Wait,
-    Written,
 )
 from offsim.program.groups import sequence_groups
+from offsim.program.passages import Part, Passage, Template, Written
 from offsim.program.systems.resident import Resident
 from offsim.program.uses import LOADING, Use
 from offsim.scenario.load import load_model

@@ -3,17 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Record,
-    Synchronize,
-    Template,
-    Wait,
-    stream_of,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy, Record, Synchronize, Wait
+from offsim.program.passages import Template, stream_of
 
 from .host_costs import HostCosts
 from .issue import PassagePlan
@@ -33,13 +24,13 @@ class Act:
         self.stream = stream_of(command) or ""
         """Empty for the host's own."""
         self.issued = dict(issued) if isinstance(command, Synchronize) else {}
-        """Of a synchronisation: commands of the part before it, per stream."""
+        """Commands of the part before a synchronisation, by stream."""
         self.place = issued.get(self.stream, 0)
         """Commands of the part on its stream up to this act."""
         self.host = host
         """Host seconds of it, and of what came before it and occupied only the host."""
         self.awaited: Awaited | None = None
-        """Of waits for an event."""
+        """The record that a wait for an event refers to."""
         self.is_work = command.__class__ in WORK
         self.is_record = command.__class__ is Record
         self.is_wait = command.__class__ is Wait
@@ -60,7 +51,7 @@ class Acts:
         self.rest = 0.0
         """Host seconds after the last of them."""
         self.counts: dict[str, int] = {}
-        """Per stream, the commands of all of them."""
+        """Commands of all acts, by stream."""
         awaited = iter(plan.awaited)
         for command in plan.part.coarse():
             stream = stream_of(command)
@@ -76,7 +67,7 @@ class Acts:
             self.acts.append(act)
             self.rest = 0.0
         self.timed: dict[int, list[Timed]] = {}
-        """By rank, what each of them takes alone."""
+        """What each act takes alone, by rank."""
         self.work = Counter([act for act in self.acts if act.is_work])
         self.outward = [act for act in self.acts if not act.stream or isinstance(act.awaited, int)]
         """What may depend on earlier passages, or on all of a stream."""
@@ -87,7 +78,7 @@ PartInPassage = tuple[Acts, dict[str, int]]
 
 
 class PassageInSection:
-    """A passage where it stands in a section."""
+    """A passage at its place in a section."""
 
     __slots__ = ("base", "earlier", "stretches")
 
@@ -96,7 +87,7 @@ class PassageInSection:
     ) -> None:
         self.stretches = stretches
         self.base = base
-        """Per stream, commands of the section before the passage."""
+        """Commands of the section before the passage, by stream."""
         self.earlier = earlier
         """What it waits for of earlier ones: a record in the section, or an event that was recorded before."""
 
@@ -129,4 +120,4 @@ class SectionActs:
                 self.recorded[event] = (stream, base.get(stream, 0) + count)
             base = {**base, **{stream: base.get(stream, 0) + count for stream, count in plan.counts.items()}}
         self.counts = base
-        """Per stream, its commands."""
+        """Commands of the section, by stream."""

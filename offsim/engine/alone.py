@@ -8,13 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Template,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy
+from offsim.program.passages import Template
 
 from .acts import WORK, Act, Acts, BoundWork, PartInPassage, SectionActs, Timed
 from .collective import FabricRoutes
@@ -28,7 +23,7 @@ FlowBytes = tuple[FlowClass, float]
 
 
 class Summary(NamedTuple):
-    """A template in one: (a) and (b) need no more of it."""
+    """What a template takes as a whole: all that (a) and (b) need of it."""
 
     alone: float
     """Seconds alone of all its commands."""
@@ -62,7 +57,7 @@ class Alone:
         self._summaries: dict[tuple[int, int], Summary] = {}
 
     def summary(self, template: Template, rank: int) -> Summary:
-        """A template in one, on a rank."""
+        """What a template takes as a whole on a rank."""
         key = (rank, id(template))
         if key not in self._summaries:
             host = behind = 0.0
@@ -219,7 +214,7 @@ class Alone:
         return total
 
     def _load(self, command: Copy | Collective, rank: int | None) -> dict[int, float]:
-        """Of one command; remembered by what matters of it."""
+        """The load of one command; remembered by what matters of it."""
         if isinstance(command, Copy):
             key: Hashable = (rank, command.direction, command.bytes, command.host_memory)
         else:
@@ -230,11 +225,11 @@ class Alone:
 
     @property
     def rows(self) -> Sequence[FabricConstraint]:
-        """The rows of the whole node's load."""
+        """The rows that carry the whole node's load."""
         return (self.folded or self.fabric).rows
 
     def link_time(self, need: NeededWork, rank: int | None = None) -> float:
-        """(c): over one rank's transfers (None: all ranks')."""
+        """Seconds of (c), over one rank's transfers (None: all ranks')."""
         return self.fullest(self.loads(need, rank), self.rows if rank is None else self.fabric.rows)
 
 

@@ -26,11 +26,11 @@ class Period(NamedTuple):
     before: Mark
     mark: Mark
     looks: tuple[int, ...]
-    """Of the parts that were at work, from the first one at its begin to the last one at its end; before them, how many
-    parts before the block the first one is."""
+    """How the parts looked that were at work, from the first one at its begin to the last one at its end; before them,
+    how many parts before the block the first one is."""
     repeat: Repeat
     patterns: list[Pattern]
-    """Of each host's streams."""
+    """What each host's streams did in the period."""
 
 
 class BlockSkips:

@@ -21,17 +21,8 @@ from functools import partial
 from math import fsum, inf
 from typing import Protocol, TypeVar
 
-from offsim.program.commands import (
-    COMPUTE,
-    Command,
-    Section,
-    StreamProgram,
-    Synchronize,
-    Template,
-    coarse,
-    passages_of,
-    stream_of,
-)
+from offsim.program.commands import COMPUTE, Command, Section, StreamProgram, Synchronize
+from offsim.program.passages import Template, coarse, passages_of, stream_of
 from offsim.program.uses import DENOISING, UseKind
 from offsim.scenario.scenario import Scenario
 
@@ -45,7 +36,7 @@ StreamOrLink = TypeVar("StreamOrLink", str, int)
 
 
 def lower_bounds(scenario: Scenario, program: StreamProgram) -> list[float]:
-    """Per section, a duration [s] that its slowest rank cannot beat."""
+    """A duration [s] for each section that its slowest rank cannot beat."""
     return [
         max(of_ranks) for of_ranks in zip(*_by_rank(Alone(Prepared(scenario, program)), program.sections), strict=True)
     ]
@@ -80,7 +71,7 @@ def lower_bound(
 
 
 def compute_bound(scenario: Scenario, program: StreamProgram, kinds: Collection[UseKind] = DENOISING) -> float:
-    """The same from the compute stream alone: cheap, and close where copies hide.
+    """A lower bound from the compute stream alone, as `lower_bound` but cheap, and close where copies hide.
 
     Sections that end with its synchronisation, and those that don't, hold what they issue on it one after the other.
     """
@@ -115,7 +106,7 @@ def _runs(sections: Iterable[Sequence[Command]]) -> Runs:
 
 
 class Needed(Protocol):
-    """See Alone.needed."""
+    """What the end of a section needs of it: see `Alone.needed`."""
 
     def __call__(self, commands: Sequence[Command], *, repeated: bool = False) -> NeededWork: ...
 
@@ -171,10 +162,10 @@ class _Path:
         self._host = host
         self._tails = {COMPUTE: compute}
         self._events: dict[str, float] = {}
-        """Of earlier sections."""
+        """When events of earlier sections were recorded."""
 
     def through(self, sections: Iterable[Sequence[Command]]) -> tuple[float, float]:
-        """When the host and the compute stream have done these one after the other."""
+        """When the host and the compute stream have done these sections one after the other."""
         for commands in sections:
             section = self._node.section(commands)
             reached: dict[PlaceInPart, float] = {}

@@ -99,7 +99,7 @@ class ClockState:
         return self._mean_after(self._kept(now))
 
     def parts(self, now: float) -> list[float]:
-        """The same of each class of kernels that a lower clock slows, the one with the highest knee first."""
+        """Mean demand [W] of each class of kernels that a lower clock slows, that with the highest knee first."""
         return self._parts_after(self._kept(now))
 
     def _kept(self, now: float) -> float:
@@ -124,7 +124,7 @@ class ClockState:
         return self._drawn_after(now - self._since, self.mean(now))
 
     def _drawn_after(self, spent: float, mean: float) -> float:
-        """The same so long after the last change of the load, with the mean demand then."""
+        """Mean of what was drawn so long after the last change of the load, with the mean demand then."""
         if not self._averaging:
             return 0.0
         allowed = self.allowed()
@@ -160,11 +160,11 @@ class ClockState:
         return min(self._burst, max(self.headroom, 2 * self.headroom - self._drawn))
 
     def power_of(self, beside: Iterable[str]) -> float:
-        """What runs beside kernels draws [W]: of collective, H2D and D2H those that are active."""
+        """The power [W] of what runs beside kernels: of collective, H2D and D2H those that are active."""
         return sum(self._beside[name] for name in beside)
 
     def set_load(self, now: float, demand: float, kernel_class: str = "", beside: float = 0.0) -> None:
-        """From now on a kernel of this demand and class runs (0: none), and `beside` [W] is drawn beside it."""
+        """Let a kernel of this demand and class run from now on (0: none), with `beside` [W] drawn beside it."""
         spent = now - self._since
         if spent > 0.0:
             kept = self._kept(now)
@@ -185,7 +185,7 @@ class ClockState:
         return max(1.0, self._curve.knees[kernel_class] / self._curve.clock(self._mean, self._parts, allowed))
 
     def look(self, now: float) -> list[float]:
-        """Everything that what comes next depends on, in seconds: what a difference can ever come to.
+        """The state on which all that comes next depends, in seconds: what a difference can ever come to.
 
         Means are shares of the headroom; one that is off by so much slows kernels by less, for about its window. They
         count `SETTLED` times: what repeats but for a mean that still settles is left out, off by 1e-9 at most.

@@ -36,7 +36,7 @@ class CallPart(NamedTuple):
     """One transfer of a call."""
 
     number: int
-    """Of its class."""
+    """The index of its class of flows."""
     bytes: float
     ranks: tuple[int, ...]
     """The simulated ranks that it occupies."""
@@ -81,7 +81,7 @@ class Call:
             yield Bundle(self._network.classes(tuple(part.number for part in alike)), bytes_, tuple(ranks))
 
     def ends(self, classes: Classes) -> tuple[tuple[int, int], ...]:
-        """(rank, how many of these transfers occupy it)."""
+        """Each rank with how many of these transfers occupy it."""
         found = self._ends.get(classes)
         if found is None:
             ranks = [rank for index in classes.indices for rank in self._ranks[index]]
@@ -116,7 +116,7 @@ class Meeting:
         return f"ranks {[rank for rank, bit in self.call.bits.items() if not self.arrived & bit]}"
 
     def ended(self, batch: Batch) -> None:
-        """Transfers have ended: each rank's kernel ends with its last one."""
+        """Take transfers as ended: each rank's kernel ends with its last one."""
         self.batches.append(batch)
         if batch.history:
             self.delayed = True
@@ -137,7 +137,7 @@ class LastTransfer:
         self.rank = rank
 
     def delays(self) -> Delays:
-        """How long whom held it up."""
+        """How long whom held the transfer up."""
         own = self.meeting.call.of_rank(self.rank)
         finish = {index: batch for batch in self.meeting.batches for index in batch.classes.indices if index in own}
         last = max([index for index in own if index in finish], key=lambda index: finish[index].finish)
@@ -159,13 +159,13 @@ class Channel:
         self._routes = routes
         self._group = group
         self._members = members
-        """Its simulated ranks."""
+        """The simulated ranks of the group."""
         self._numbers = dict.fromkeys(members, 0)
         self._meetings: dict[int, Meeting] = {}
         self._calls: dict[tuple[str, float], Call] = {}
 
     def arrive(self, rank: int, command: Collective, done: Callback) -> Meeting:
-        """Rank's kernel of its next call runs, `done` is called at its end."""
+        """Let a rank's kernel of its next call run; `done` is called at its end."""
         number = self._numbers[rank] = self._numbers[rank] + 1
         meeting = self._meetings.get(number)
         if meeting is None:

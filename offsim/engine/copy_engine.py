@@ -10,7 +10,7 @@ from .agenda import Agenda, Callback
 
 
 class CopyEngine:
-    """FIFO server of capacity one."""
+    """A copy engine: a FIFO server of capacity one."""
 
     def __init__(self, agenda: Agenda) -> None:
         self.agenda = agenda
@@ -34,7 +34,7 @@ class CopyEngine:
         return True
 
     def release(self) -> None:
-        """The next in line has the engine."""
+        """Give the engine to the next in line."""
         if self._waiting:
             self.granted = self.agenda.now
             self.agenda.soon(self._waiting.popleft()[1])

@@ -33,7 +33,7 @@ class Device:
         scenario = prepared.scenario
         self._values, self._pcie = prepared.values, scenario.node.pcie
         self._setup: dict[int, float] = {}
-        """Of copies by their calls."""
+        """Fixed seconds of copies, by their calls."""
         self._fabric = fabric
         self.network = network
         self._collectives = collectives
@@ -43,7 +43,7 @@ class Device:
         self.kept: dict[str, str] = {}
         """Direction -> the stream that keeps its engine for its next copy."""
         self.groups: dict[str, tuple[int, ...]] = {}
-        """Its group of each partition of the ranks."""
+        """The device's group of each partition of the ranks."""
         self.members: dict[str, tuple[int, ...]] = {}
         """The simulated ranks of each group."""
         self.at_mark: Callable[[IssuedPassage, int], None] | None = None
@@ -74,7 +74,7 @@ class Device:
         return found
 
     def arrive(self, command: Collective, done: Callback) -> Meeting:
-        """This rank's kernel of a collective runs; `done` is called at its end."""
+        """Let this rank's kernel of a collective run; `done` is called at its end."""
         scope, stream = command.group, command.stream
         channel = self._channels.get((scope, stream))
         if channel is None:
@@ -84,4 +84,4 @@ class Device:
 
 
 def nothing() -> None:
-    """Nobody is interested."""
+    """Do nothing: nobody is interested."""

@@ -39,7 +39,7 @@ class PromptEnvironment(Environment):
 
 
 def fire(event: Event) -> None:
-    """An event happens, and everybody who waits for it goes on, within the call that runs."""
+    """Let an event happen: everybody who waits for it goes on, within the call that runs."""
     event._ok, event._value = True, None
     _process(event)
 

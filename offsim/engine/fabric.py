@@ -51,7 +51,7 @@ class FlowClass:
     alone: float | None = None
     """Rate with only its companions around, where a folded class knows it."""
     own: tuple[tuple[int, float], ...] | None = None
-    """Of a folded class: what one rank's flow and its companions use of each row; the rest is other ranks' use."""
+    """What one rank's flow and its companions use of each row, in a folded class; the rest is other ranks' use."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Fabric:
         self._row_index: dict[str, int] = {}
         self._class_index: dict[object, FlowClass] = {}
         self._bundles: dict[tuple[str, float], tuple[float, tuple[tuple[str, float], ...]]] = {}
-        """Of a kind of collective and its bytes: what a rank's kernels move, and what slows them."""
+        """What a rank's kernels move and what slows them, by kind of collective and bytes."""
         self.ranks = list(range(self.groups.ranks))
         self._socket = {gpu: i for i, socket in enumerate(self.node.host.sockets) for gpu in socket.gpus}
         self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}

@@ -89,12 +89,12 @@ class FoldedFabric:
         )
 
     def _active_as(self, first: FlowClass) -> tuple[tuple[int, str], ...]:
-        """On which simulated ranks a class of flows like this one is active: alike ranks have alike flows."""
+        """The simulated ranks on which a class of flows like this one is active: alike ranks have alike flows."""
         found = [(self._stands_for[self.symmetry.ranks[rank]], name) for rank, name in first.active_as]
         return tuple(dict.fromkeys(found))
 
     def copy_class(self, rank: int, direction: Direction, memory: HostMemory) -> FlowClass:
-        """The copies of all ranks that this one stands for."""
+        """The class of flows of copies on all ranks that this one stands for."""
         key = ("copy", rank, direction, memory)
         if key not in self._made:
             first = self.fabric.copy_class(rank, direction, memory)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Without the cyclic collector; what nobody refers to any more goes at once as ever."""
+    """Switch the cyclic collector off for the body; what nobody refers to any more goes at once as ever."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

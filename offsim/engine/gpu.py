@@ -68,7 +68,7 @@ class Multiprocessors:
         self._boundary_timer: Alarm | None = None
 
     def start(self, work: KernelsInFlight, pieces: Pieces, total: float) -> None:
-        """Kernels of so many seconds, which run as soon as the multiprocessors are free."""
+        """Let kernels of so many seconds run as soon as the multiprocessors are free."""
         work.pieces, work.total, work.index, work.lost = pieces, total, 0, None
         work.left = pieces[0].seconds if pieces else 0.0
         if self.running is None:
@@ -127,7 +127,7 @@ class Multiprocessors:
             self._arm_boundary(index)
 
     def _surroundings(self) -> Surroundings:
-        """Of what is active now."""
+        """The surroundings that are active now."""
         found = self._known.get(self._active_bits)
         if found is None:
             active = frozenset(aggressor for aggressor, bit in self._bits.items() if self._active_bits & bit)

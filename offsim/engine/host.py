@@ -52,7 +52,7 @@ class HostThread:
         self.passed: list[Passed] = []
         """Every section that it has begun to issue."""
         self._asleep: Alarm | None = None
-        """Until its own clock comes."""
+        """The alarm at which the host's own clock comes."""
         self.depth = queue_depth
         self.at_begin: Callable[[int], int] | None = None
         """Called where it begins a section: how many sections, from this one on, it leaves out."""
@@ -129,12 +129,12 @@ class HostThread:
 
     @property
     def state(self) -> tuple[int, str]:
-        """Where in a part it is, and what kind of thing it waits for: a piece's blocker is the same in every block."""
+        """Where in a part the host is, and what kind of thing it waits for: the same in every block."""
         return self.piece, self.awaiting if isinstance(self.awaiting, str) else "what ends the piece"
 
     @property
     def blocked(self) -> bool:
-        """Whether it issues nothing more on its own: all instants of what it has issued are known."""
+        """Whether the host issues nothing more on its own: all instants of what it has issued are known."""
         return bool(self.awaiting) or self._asleep is not None or self.clock <= self.agenda.now
 
     def _release(self, chunk: IssuedPassage, piece: IssuedRun) -> None:

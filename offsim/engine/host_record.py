@@ -23,7 +23,7 @@ class HostRecord:
         self._since = 0.0
         """When it began to wait, in the record's time."""
         self._waiting: Done | None = None
-        """What it waits in."""
+        """What the host waits in."""
 
     @property
     def length(self) -> int:
@@ -31,23 +31,23 @@ class HostRecord:
         return len(self._entries)
 
     def edge(self, section: int, at: float, *, ends: bool = False) -> None:
-        """It begins a section, or ends it."""
+        """Note that the host begins a section, or ends it."""
         self._entries.append(Edge(section, at + self.agenda.skipped, ends))
 
     def work(self, chunk: IssuedPassage, part: int, number: int, start: float, end: float) -> None:
-        """It is busy with a command of a part."""
+        """Note that the host is busy with a command of a part."""
         later = self.agenda.skipped
         self._entries.append(Done("host", chunk.plan.passage, part, number, start + later, end + later))
 
     def wait(self, chunk: IssuedPassage, part: int, number: int, since: float, name: str = "") -> None:
-        """It begins to wait: in a command of a part, or (named) before it issues what comes next."""
+        """Note that the host begins to wait: in a command of a part, or (named) before it issues what comes next."""
         kind: SpanKind = "host" if name else "blocked"
         real = since + self.agenda.skipped
         self._waiting = Done(kind, chunk.plan.passage, part, number, real, real, "", name)
         self._since = max(since, self.agenda.now)
 
     def waited(self, until: float, cause: str) -> None:
-        """It has waited, for a stream."""
+        """Note that the host has waited for a stream."""
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
         real = until + self.agenda.skipped
@@ -58,12 +58,12 @@ class HostRecord:
                 self._spans.append(done.span(self.rank)._replace(start=self._since, end=until))
 
     def again(self, first: int, times: int, period: float, parts: int = 0, sections: int = 0) -> None:
-        """It does `times` more times what the notes from `first` on say, which took one period until now."""
+        """Note that the host does `times` times more what the notes since `first` say, which took a period."""
         waiting = self._waiting
         self._entries.append(Again(first, len(self._entries), times, period, waiting, parts, sections))
         if waiting is not None:
             self._waiting = waiting.again(times * parts, times * period)
 
     def stay(self, seconds: float) -> None:
-        """It goes on where so many seconds are left out, in which the record's time stands still."""
+        """Note that the host goes on where so many seconds are left out, in which the record's time stands still."""
         self._since = sooner(self._since, self.agenda.now, seconds)

@@ -35,7 +35,7 @@ def kernel_slowdowns(entries: Iterable[Interference], values: ValuesInUse) -> di
 def collective_slowdowns(
     entries: Iterable[Interference], kind: CollectiveName, values: ValuesInUse
 ) -> tuple[tuple[str, float], ...]:
-    """(aggressor, relative slowdown) of a kind of collective, in alphabetical order."""
+    """Slowdowns of a kind of collective as (aggressor, relative slowdown), in alphabetical order."""
     return tuple(sorted((entry.aggressor, _slowdown(entry, values)) for entry in entries if entry.victim == kind))
 
 
@@ -63,7 +63,7 @@ class Surroundings:
             self.of_class[kernel_class] = (factor, tuple(shares))
 
     def meet(self, pieces: Pieces) -> None:
-        """Kernels run here: what slows such kernels counts from now on. `pieces` live as long as the run."""
+        """Say that kernels run here: what slows them counts from now on. `pieces` live as long as the run."""
         if id(pieces) not in self._met:
             self._met.add(id(pieces))
             for piece in pieces:
@@ -71,7 +71,7 @@ class Surroundings:
                     self._values.occurs(beside(piece.kernel_class, aggressor))
 
     def rests(self, pieces: Pieces) -> list[float]:
-        """For each piece, the seconds that all later ones take here. `pieces` live as long as the run."""
+        """The seconds that all later pieces take here, for each one. `pieces` live as long as the run."""
         rests = self._rests.get(id(pieces))
         if rests is None:
             rests = self._rests[id(pieces)] = [0.0] * len(pieces)

@@ -17,14 +17,12 @@ from offsim.program.commands import (
     Copy,
     Free,
     HostWork,
-    Part,
-    Passage,
     Record,
     StreamProgram,
     Synchronize,
     Wait,
-    passages_of,
 )
+from offsim.program.passages import Part, Passage, passages_of
 
 from .durations import Durations
 from .host_costs import HostCosts
@@ -95,14 +93,14 @@ class PassagePlan:
         self.passage = passage
         self.parts: list[PartPlan] = []
         self.begins: list[dict[str, int]] = []
-        """Per part and stream, commands of the passage before it."""
+        """Commands of the passage before each part, by stream."""
         self.records: dict[str, PlaceInPart] = {}
         """The last record of each event, counted from the passage's begin."""
         self.earlier: list[str] = []
         """Events that waits refer to and earlier passages recorded."""
         self.items: dict[str, list[Item]] = {}
         self.part_numbers: dict[str, list[int]] = {}
-        """Per stream, the part that each of its commands belongs to."""
+        """The part that each command belongs to, by stream."""
         self._looks: list[int] = []
         counts: dict[str, int] = {}
         for number, part in enumerate(passage):
@@ -114,7 +112,7 @@ class PassagePlan:
                 self.items.setdefault(stream, []).extend(items)
                 self.part_numbers.setdefault(stream, []).extend([number] * len(items))
         self.counts = counts
-        """Per stream, all its commands."""
+        """How many commands the passage has, by stream."""
         self._likes = [plan.like for plan in self.parts]
         self._alike: dict[tuple[int, bool], list[int]] = {}
 

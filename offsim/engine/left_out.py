@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 Pattern = dict[str, list[float]]
-"""By stream, of each command that it did in a period: seconds from there to the period's end."""
+"""Seconds from each command that was done in a period to the period's end, by stream."""
 
 
 class LeftOut(NamedTuple):
@@ -18,7 +18,7 @@ class LeftOut(NamedTuple):
 
     @property
     def last(self) -> int:
-        """Commands done afterwards."""
+        """How many commands are done afterwards."""
         return self.first + self.times * len(self.pattern)
 
     @property

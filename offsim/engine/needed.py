@@ -23,7 +23,7 @@ class NeededWork:
         self.work: Counter[Act] = Counter()
         """How often each act is needed."""
         self.required: dict[str, int] = {}
-        """Per stream, how many of the section's commands; 0 for all that came before it."""
+        """How many of the section's commands are needed, by stream; 0 for all that came before it."""
         self.events: set[str] = set()
         """Those recorded before the section."""
         self.all_before = False

@@ -34,7 +34,7 @@ class BatchRate:
         self.classes = classes
         self.rate = rate
         self.delays = delays
-        """Per class."""
+        """Delays of a flow, by class."""
         self.delayed = any(delays)
 
 
@@ -42,7 +42,7 @@ class FlowOwner(Protocol):
     """Whoever started flows."""
 
     def ended(self, batch: "Batch") -> None:
-        """The last byte of these has arrived."""
+        """Take note that the last byte of these has arrived."""
         ...
 
 
@@ -72,13 +72,13 @@ class Batch:
         self.since = now
 
     def part(self, classes: Classes) -> "Batch":
-        """Some of its flows, as far as they are."""
+        """A batch of some of the flows, as far as they are."""
         part = Batch(classes, self.left, self.owner, self.since)
         part.share, part.history = self.share, self.history
         return part
 
     def delays(self, index: int = -1) -> Delays:
-        """How long whom held up its flow of a class (its only one, unless told)."""
+        """How long whom held up the batch's flow of a class (its only one, unless told)."""
         total: dict[str, float] = {}
         index = self.classes.indices[0] if index < 0 else index
         for share, elapsed in self.history:
@@ -96,11 +96,11 @@ class Sharing:
         self.counts = counts
         self.rates: dict[int, ClassRate] = {}
         self.with_more: dict[Classes, Sharing] = {}
-        """By the classes that start."""
+        """The shares once flows of more classes have started, by these."""
         self.with_less: dict[Classes, Sharing] = {}
-        """By the classes that end."""
+        """The shares once flows of some classes have ended, by these."""
         self.shares: dict[Classes, tuple[BatchRate, ...]] = {}
-        """By the classes of a batch: one, or one for each part that it falls into."""
+        """What batches get, by their classes: one rate, or one for each part that a batch falls into."""
 
 
 class Network:
@@ -140,7 +140,7 @@ class Network:
         return found
 
     def start(self, classes: Classes, bytes_: float, owner: FlowOwner) -> Batch:
-        """Transfers of so many bytes each that begin now, of these classes, which have been introduced.
+        """Begin transfers of so many bytes each now, of these classes, which have been introduced.
 
         `owner` is told of each part of the batch whose last byte has arrived.
         """

@@ -8,18 +8,8 @@ share one plan; names are left to whoever writes the record.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    HostWork,
-    Part,
-    Record,
-    Synchronize,
-    Wait,
-    stream_of,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy, HostWork, Record, Synchronize, Wait
+from offsim.program.passages import Part, stream_of
 
 from .durations import Durations, Pieces
 from .host_costs import HostCosts
@@ -51,11 +41,11 @@ class Item:
         self.offset = offset
         """Host seconds from the piece's release to this command's issue."""
         self.awaited: Awaited | None = None
-        """Of a wait."""
+        """The record that a wait refers to."""
         self.pieces: Pieces = ()
-        """Of kernels."""
+        """The kernels of a command that has any."""
         self.seconds = 0.0
-        """Of kernels: all of them alone."""
+        """Seconds of all kernels alone."""
 
 
 class HostSpan(NamedTuple):
@@ -93,7 +83,7 @@ class IssuedRun:
         self.return_cost = return_cost
         """Host seconds once that has happened."""
         self.event: Awaited | None = None
-        """Of a synchronisation with an event."""
+        """The record that a synchronisation with an event waits for."""
 
 
 class PartPlan:

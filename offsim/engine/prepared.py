@@ -35,7 +35,7 @@ class Prepared:
         return self._fabrics[proportional_weight]
 
     def folded(self, *, proportional_weight: bool = False) -> FoldedFabric | None:
-        """The same, folded; None if no ranks are alike. That does not depend on the weights of collectives."""
+        """The node's fabric, folded; None if no ranks are alike, whatever the weights of collectives."""
         if self.program.ranks == 1:
             return None
         if proportional_weight not in self._folded:

@@ -7,7 +7,8 @@ done, and waits on events that have fired cost nothing.
 from collections.abc import Collection, Mapping
 from math import inf
 
-from offsim.program.commands import Command, Copy, Part, Record
+from offsim.program.commands import Command, Copy, Record
+from offsim.program.passages import Part
 
 from .agenda import Agenda, Callback
 from .issue import PassagePlan
@@ -42,7 +43,7 @@ class Passed:
         self.begin = self.end = self.compute_end = begin
 
     def come_sooner(self, now: float, seconds: float) -> bool:
-        """What of it is still to come, comes so much sooner; whether anything was."""
+        """Let what is still to come of it come so much sooner; whether anything was."""
         if max(self.begin, self.end) <= now:
             return False
         self.begin, self.end = sooner(self.begin, now, seconds), sooner(self.end, now, seconds)
@@ -67,11 +68,11 @@ class IssuedPassage:
         self.streams = streams
         """Those that it has commands for."""
         self.starts = {name: stream.issued for name, stream in streams.items()}
-        """Per stream, commands before this passage."""
+        """Commands before this passage, by stream."""
         self.earlier: list[PlaceInQueue | None] = []
         """The records of the events that this passage waits for and earlier ones recorded; None if there was none."""
         self.released: list[list[float]] = []
-        """Per part, the host's clock at which each of its pieces began to be issued."""
+        """The host's clock at which the pieces of each part began to be issued."""
 
     def issued(self, part: int) -> float:
         """When the host has issued all of a part, which may still be to come; infinite if it is not that far."""
@@ -87,7 +88,7 @@ class IssuedPassage:
         return [at - instant for at in released] if len(released) == len(pieces) else []
 
     def come_sooner(self, now: float, seconds: float) -> None:
-        """What was to be issued after `now` is issued so much sooner: all of a piece of which anything was."""
+        """Let what was to be issued after `now` be issued so much sooner: all of a piece of which anything was."""
         for part in range(len(self.released) - 1, -1, -1):
             instants, pieces = self.released[part], self.plan.parts[part].pieces
             if instants:
@@ -103,7 +104,7 @@ class IssuedPassage:
 
     @property
     def settled(self) -> bool:
-        """Whether all events have fired that it waits for and earlier passages recorded."""
+        """Whether all events have fired that the passage waits for and earlier ones recorded."""
         return all(place is None or place[0].done >= place[1] for place in self.earlier)
 
     def recorded(self, part: int, awaited: Awaited) -> PlaceInQueue | None:
@@ -180,7 +181,7 @@ class Queue:
         """The first place that somebody waits for."""
 
     def append(self, chunk: IssuedPassage) -> None:
-        """A passage's commands: they start as its pieces are released."""
+        """Append a passage's commands: they start as its pieces are released."""
         self.ahead.append(Ahead(chunk, self.name))
 
     def reached(self, place: int, go_on: Callback, stream: str = "", note: Callback | None = None) -> None:
@@ -191,7 +192,7 @@ class Queue:
 
     @property
     def head(self) -> Command:
-        """The next command, or the one that runs."""
+        """The stream's next command, or the one that runs."""
         return self.ahead[0].items[self.done - self.ahead[0].start].command
 
     @property
@@ -200,7 +201,7 @@ class Queue:
 
     @property
     def starts_at(self) -> float:
-        """When it starts a command that is released but not yet issued; infinite if it has none, or does something."""
+        """When the stream starts a command that is released but not issued; infinite if it has none, or is at work."""
         if self.busy or self.done == self.issued:
             return inf
         return self.ahead[0].issued(self.done - self.ahead[0].start)

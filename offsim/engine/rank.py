@@ -31,17 +31,17 @@ class Rank(Device):
         self.env = env
         self.streams: dict[str, Stream] = {}
         self._issued: dict[int, IssuedPassage] = {}
-        """Of every plan the latest passage, in order of issue."""
+        """The latest passage of every plan, in order of issue."""
 
     def stream(self, name: str) -> Stream:
-        """A stream, made on first use."""
+        """The stream of a name, made on first use."""
         found = self.streams.get(name)
         if found is None:
             found = self.streams[name] = Stream(self.env, name, self)
         return found
 
     def begin_passage(self, plan: PassagePlan, passed: Passed, number: int, *, first: bool) -> IssuedPassage:
-        """A passage that the host begins to issue: its commands are put on the streams, not yet released."""
+        """Put the commands of a passage that the host begins to issue on the streams, not yet released."""
         chunk = IssuedPassage(plan, passed, number, {name: self.stream(name) for name in plan.items}, first=first)
         chunk.earlier = [self._record(event) for event in plan.earlier]
         for stream in chunk.streams.values():
@@ -49,7 +49,7 @@ class Rank(Device):
         return chunk
 
     def end_passage(self, chunk: IssuedPassage) -> None:
-        """All of a passage has been issued: later ones may wait for what it recorded."""
+        """Take note that all of a passage has been issued: later ones may wait for what it recorded."""
         self._issued.pop(id(chunk.plan), None)
         self._issued[id(chunk.plan)] = chunk
 
@@ -62,7 +62,7 @@ class Rank(Device):
         return None
 
     def let_go(self) -> None:
-        """Once the run is over: nothing refers to itself any more, so that all goes without the garbage collector."""
+        """Let go of everything once the run is over: nothing refers to itself, so all goes without a collector."""
         for stream in self.streams.values():
             stream.let_go()
         self.streams.clear()

@@ -20,11 +20,11 @@ class State(NamedTuple):
     host_seconds: list[float]
 
     def same_device(self, other: "State", now: float) -> bool:
-        """Streams, engines, flows and kernels are equally far."""
+        """Whether streams, engines, flows and kernels are equally far."""
         return self.places == other.places and close(self.seconds, other.seconds, instant_tolerance(now))
 
     def same_hosts(self, other: "State", now: float) -> bool:
-        """Host threads are equally far, and equally ahead of the clock."""
+        """Whether host threads are equally far, and equally ahead of the clock."""
         return self.hosts == other.hosts and close(self.host_seconds, other.host_seconds, instant_tolerance(now))
 
 
@@ -37,7 +37,7 @@ class Mark(NamedTuple):
     notes: tuple[int, ...]
     """How many each host has made."""
     settled: bool = False
-    """Of a block: whether waits for what earlier passages recorded are over."""
+    """Whether a block's waits for what earlier passages recorded are over."""
 
 
 def close(one: Sequence[float], other: Sequence[float], limit: float) -> bool:

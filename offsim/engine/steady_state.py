@@ -39,7 +39,7 @@ class SteadyState:
         self._blocks = BlockSkips(network, timeline, hosts) if blocks else None
 
     def at_mark(self, chunk: IssuedPassage, block: int) -> None:
-        """A section (block -1) or a block of it begins on the compute stream."""
+        """Take note that a section (block -1) or a block of it begins on the compute stream."""
         if block >= 0:
             if self._blocks is not None:
                 self._blocks.at_block(chunk, block)
@@ -47,5 +47,5 @@ class SteadyState:
             self._steps.at_section(chunk.passed.section)
 
     def at_begin(self, section: int) -> int:
-        """A host is about to begin a section, as the only one: how many sections, from this one on, are left out."""
+        """How many sections, from the one on that a host is about to begin as the only one, are left out."""
         return 0 if self._steps is None else self._steps.at_begin(section)

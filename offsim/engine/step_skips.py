@@ -32,7 +32,7 @@ class StepSkips:
         """Where the host began the last section."""
 
     def at_begin(self, section: int) -> int:
-        """A host is about to begin a section, as the only one: how many sections, from this one on, are left out.
+        """How many sections, from the one on that a host is about to begin as the only one, are left out.
 
         All that are like the one before, if the state is as when that one began and it is done: only then does it not
         matter to it what comes next. What is still at work then (copies ahead) was so a section before, too.
@@ -65,7 +65,7 @@ class StepSkips:
         return state
 
     def at_section(self, section: int) -> None:
-        """A section begins on the compute stream of the first simulated rank."""
+        """Take note that a section begins on the compute stream of the first simulated rank."""
         before, at = self._step, self.network.agenda.now
         self._step = None
         if not self._may_repeat(section):

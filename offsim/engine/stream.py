@@ -31,7 +31,7 @@ class Stream(Queue):
         self.env = env
         self.device = device
         self.waits = False
-        """For an event."""
+        """Whether the stream waits for an event."""
         self.awaiting: tuple[object, ...] = ()
         """What the head waits for, as words."""
         self._journal = device.timeline.journal
@@ -60,7 +60,7 @@ class Stream(Queue):
         self.process = None
 
     def released(self, place: int) -> None:
-        """The host has issued the first `place` commands."""
+        """Take note that the host has issued the first `place` commands."""
         self.issued = place
         if self._arrival is not None:
             arrival, self._arrival = self._arrival, None
@@ -116,7 +116,7 @@ class Stream(Queue):
         self._go_on()
 
     def come_sooner(self) -> None:
-        """What it waits for is issued sooner than it was to be."""
+        """Take note that what the stream waits for is issued sooner than it was to be."""
         if self._issue is not None:
             cancel(self._issue)
             self._issue = self.agenda.at(self.starts_at, self._issued)
@@ -227,7 +227,7 @@ class Stream(Queue):
         self._batch = device.network.start(device.copies(command), command.bytes, self)
 
     def ended(self, batch: Batch) -> None:
-        """The last byte of the copy has arrived."""
+        """Take note that the last byte of the copy has arrived."""
         self._batch = batch
         self.agenda.soon(self._copied)
 

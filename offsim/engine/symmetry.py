@@ -14,8 +14,9 @@ from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from offsim.program.commands import Collective, CollectiveName, StreamProgram, passages_of
+from offsim.program.commands import Collective, CollectiveName, StreamProgram
 from offsim.program.groups import Partition
+from offsim.program.passages import passages_of
 
 from .fabric import Fabric, FlowClass, LinkOwner
 
@@ -35,7 +36,7 @@ class Symmetry(NamedTuple):
     switches: dict[int, int]
     sockets: dict[int, int]
     groups: dict[GroupNumber, int]
-    """Of the partitions that collectives are over."""
+    """Colours of the groups of the partitions that collectives are over."""
     represented: dict[int, int]
     """One rank of each colour -> how many it stands for."""
 

@@ -19,14 +19,14 @@ class Watch:
         self._total = 1
 
     def begin(self, hosts: Sequence[HostThread], commands: int) -> None:
-        """A run begins on these ranks; `commands`: all that will be put on their streams.
+        """Take note that a run begins on these ranks; `commands`: all that will be put on their streams.
 
         One that begins before the last has ended takes its place: a shortcut was not exact.
         """
         self._hosts, self._total = hosts, max(commands, 1)
 
     def end(self) -> None:
-        """The run that began last has ended."""
+        """Take note that the run that began last has ended."""
         self._hosts, self._ended = (), self._ended + 1
 
     @property

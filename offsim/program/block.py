@@ -206,12 +206,12 @@ class Stretch(NamedTuple):
     """Operations in a row: those of one module with weights, or those between two of them."""
 
     module: str
-    """Its name; empty between modules."""
+    """The module's name; empty between modules."""
     operations: tuple[Operation, ...]
 
     @property
     def title(self) -> str:
-        """What its kernels are called."""
+        """What the stretch's kernels are called."""
         return self.module or self.operations[0].name
 
 

@@ -19,21 +19,19 @@ from .commands import (
     Copy,
     Free,
     HostWork,
-    Part,
-    Passage,
     Section,
     StreamProgram,
     Synchronize,
-    Written,
 )
 from .forwards import Forwards
 from .groups import CFG, SEQUENCE, WORLD, ParallelGroups, Partition
 from .offloading.hooks import EXPERT_NAMES, PolicyProgram
 from .pages import policy_program
+from .passages import Part, Passage, Written
 from .uses import LOADING, Use, UseKind
 
 LATENT_CHANNELS = 64
-"""Of one token: 16 channels, 1 x 2 x 2 patches."""
+"""Latent elements of one token: 16 channels, 1 x 2 x 2 patches."""
 
 
 def build(scenario: Scenario) -> StreamProgram:

@@ -63,10 +63,10 @@ class Buffer:
         """Whether the last write was a copy from the host."""
         self.read = False
         self.uses = uses
-        """Of this buffer, and of those that were freed into its pool before it was allocated."""
+        """Uses of this buffer, and of those that were freed into its pool before it was allocated."""
 
     def lacks(self, piece: Piece) -> str:
-        """What of a piece nothing has written, for messages; empty if it has all been."""
+        """What of the buffer's piece nothing has written, for messages; empty if it has all been."""
         if not self.written:
             return "which nothing has written"
         reached, (start, end) = Fraction(0), _span(piece)
@@ -75,7 +75,7 @@ class Buffer:
         return "" if reached >= end else "of which a piece was never written"
 
     def write(self, piece: Piece, stream: str, tick: int) -> None:
-        """Note a write."""
+        """Note that a command writes a piece of the buffer."""
         if piece == WHOLE:
             self.written.clear()
         self.written[piece] = (stream, tick)

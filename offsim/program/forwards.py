@@ -23,8 +23,9 @@ from .block import (
     live_bytes,
     stretches,
 )
-from .commands import COMPUTE, Allocate, Collective, Command, Compute, Free, Part, Passage, Template
+from .commands import COMPUTE, Allocate, Collective, Command, Compute, Free
 from .offloading.hooks import PolicyProgram
+from .passages import Part, Passage, Template
 
 TEMPORARIES = "temporaries"
 
@@ -147,13 +148,13 @@ def between(before: tuple[Command, ...], parts: list[Part], after: tuple[Command
 
 
 def operations_of(scenario: Scenario, blocks: BlockList) -> tuple[Operation, ...]:
-    """What a block runs, with the scenario's kernels."""
+    """The operations that a block runs, with the scenario's kernels."""
     eager = blocks.eager_operations() if scenario.workload.kernels == "eager" else None
     return blocks.operations() if eager is None else eager
 
 
 def outside_of(scenario: Scenario) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
-    """What runs before and after the blocks, with eager kernels where it is known."""
+    """The operations before and after the blocks, with eager kernels where they are known."""
     return scenario.model.outside_operations() if scenario.workload.kernels == "eager" else None
 
 

@@ -7,7 +7,7 @@ own, in the order in which it did things, which says where it did again what it 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .commands import Passage
+from .passages import Passage
 from .spans import Span, SpanKind
 
 
@@ -26,11 +26,11 @@ class Done(NamedTuple):
     """Where it is not called what its command is."""
 
     def again(self, parts: int, seconds: float) -> "Done":
-        """The same so many parts further on, so much later."""
+        """What the host does again, so many parts further on and so much later."""
         return self._replace(part=self.part + parts, start=self.start + seconds, end=self.end + seconds)
 
     def span(self, rank: int) -> Span:
-        """As a span of a rank."""
+        """The span of a rank that this is."""
         name = self.name or self.passage[self.part].name_at(self.number)
         return Span(rank, "host", self.kind, name, self.start, self.end, cause=self.cause)
 
@@ -72,13 +72,13 @@ class HostTrack:
         self.entries: list[TrackEntry] = []
 
     def spans(self, rank: int) -> Iterator[Span]:
-        """All that it did, in order."""
+        """All that the host did, in order."""
         for entry in self._written_out(0, len(self.entries)):
             if isinstance(entry, Done):
                 yield entry.span(rank)
 
     def windows(self) -> dict[int, tuple[float, float]]:
-        """When it began and ended each section [s]."""
+        """When the host began and ended each section [s]."""
         edges = [entry for entry in self._written_out(0, len(self.entries)) if isinstance(entry, Edge)]
         begins = {edge.section: edge.at for edge in edges if not edge.ends}
         return {edge.section: (begins[edge.section], edge.at) for edge in edges if edge.ends}

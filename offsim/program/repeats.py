@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .commands import StreamProgram, passages_of
+from .commands import StreamProgram
+from .passages import passages_of
 from .spans import Span
 
 
@@ -25,18 +26,18 @@ class Repeat(NamedTuple):
     resumes: float
     """Instant of the record from which on everything is later by times x period."""
     source: tuple[int, int, int] = (0, 0, 0)
-    """Of blocks: the section of the record, its passage, and the first part of that which may have been at work."""
+    """Where blocks repeat: the section of the record, its passage, and the first part that may have been at work."""
     where: tuple[int, int] = (0, 0)
-    """Of blocks: the passage of `section` and the part which is at work instead in the first repetition."""
+    """Where blocks repeat: the passage of `section` and the part that is at work instead in the first repetition."""
     parts: int = 0
-    """Of blocks: parts of the passage from one repetition to the next; 0 where sections repeat."""
+    """Parts of the passage from one repetition of blocks to the next; 0 where sections repeat."""
     lag: float | None = None
     """Seconds from the record to its first repetition; the period, unless told."""
     by_end: bool = False
     """Whether spans belong to it that end in (begin, after], not those that start in [begin, after): what is at work
     at its end was so at its begin."""
     tracks: frozenset[str] = frozenset()
-    """Of blocks: the tracks that went on."""
+    """Where blocks repeat: the tracks that went on."""
 
     def covers(self, span: Span) -> bool:
         """Whether a span of the record stands for its repetitions too."""
@@ -94,7 +95,7 @@ def repetitions(
     ends: Mapping[tuple[int, str], float],
     program: StreamProgram | None = None,
 ) -> list[tuple[Span, Span]]:
-    """What a repeat stands for, of (span of the record, its real instants).
+    """The spans that a repeat stands for, given as (span of the record, its real instants).
 
     `ends`: by rank and track, when that really ends which is at work at the end of the last repetition.
     """

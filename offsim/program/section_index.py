@@ -17,7 +17,7 @@ class SectionIndex:
         self.within: dict[int, list[Repeat]] = {}
         """Section -> blocks of it that stand for more than themselves."""
         self.steps = [repeat for repeat in repeats if not repeat.parts]
-        """Of whole sections."""
+        """Repeats of whole sections."""
         done: dict[int, float] = {}
         for window in sorted(self.windows.values(), key=_section):
             if window.rank in done:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
-from .commands import Part
+from .passages import Part
 
 SpanKind = Literal["compute", "H2D", "D2H", "collective", "wait", "rendezvous", "host", "blocked"]
 
@@ -22,7 +22,7 @@ class Span(NamedTuple):
     delays: tuple[tuple[str, float], ...] = ()
     """(culprit, seconds): how long others held it up."""
     cause: str = ""
-    """Of a wait: the stream that was waited for."""
+    """The stream that was waited for, where this is a wait."""
 
     @property
     def duration(self) -> float:
@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
     @property
     def contention(self) -> float:
-        """Seconds lost to others."""
+        """Seconds that the span lost to others."""
         return sum(seconds for _, seconds in self.delays)
 
 
@@ -48,7 +48,7 @@ class Held(Protocol):
     """Something that others held up."""
 
     def delays(self) -> tuple[tuple[str, float], ...]:
-        """(culprit, seconds)."""
+        """Who held it up, and for how long: (culprit, seconds)."""
         ...
 
 
@@ -64,7 +64,7 @@ class Named(NamedTuple):
     name: str
 
     def name_at(self, number: int) -> str:  # noqa: ARG002
-        """See Part."""
+        """What a span of this name is called; see Part."""
         return self.name
 
 
@@ -72,7 +72,7 @@ JournalRow = tuple[Track, Part | Named, int, float, float, float, Delayed]
 """A span as it was noted: track, part, number (which name it as `part.name_at(number)`), start, end, bytes, delays."""
 
 FIELDS = 7
-"""Of a row, which a journal holds end to end."""
+"""Numbers of a row, which a journal holds end to end."""
 
 
 class Journal:
@@ -83,13 +83,13 @@ class Journal:
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
-        """Of each: track, part, number, start, end, bytes, delays."""
+        """Rows of spans: track, part, number, start, end, bytes, delays."""
         self.events: list[Any] = []
-        """Of each record: rank, part, number, instant."""
+        """Rows of records: rank, part, number, instant."""
 
     @property
     def length(self) -> int:
-        """How many spans it has."""
+        """How many spans the journal has."""
         return len(self.spans) // FIELDS
 
     def read_spans(self) -> Iterator[Span]:
@@ -105,7 +105,7 @@ class Journal:
         return zip(*[iter(self.spans)] * FIELDS, strict=True)
 
     def read_events(self) -> Iterator[tuple[tuple[int, str], float]]:
-        """((rank, event), instant) of every record; the journal has none afterwards."""
+        """Every record as ((rank, event), instant); the journal has none afterwards."""
         fields = iter(self.events)
         self.events = []
         for rank, part, number, at in zip(*[fields] * 4, strict=True):

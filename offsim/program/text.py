@@ -26,9 +26,9 @@ from .commands import (
     StreamProgram,
     Synchronize,
     Wait,
-    stream_of,
 )
 from .groups import SEQUENCE, WORLD, Partition
+from .passages import stream_of
 
 HOST = "host"
 """Stands in the stream column of what is not put on a stream."""
@@ -101,7 +101,7 @@ def _full(line: ProgramLine, width: int, verb_width: int) -> str:
 
 
 def line_of(command: Command) -> ProgramLine:
-    """One command in words."""
+    """One command of a program in words."""
     verb, what, numbers = _DESCRIBE[command.__class__](command)
     return ProgramLine(*map(one_line, (stream_of(command) or HOST, verb, what, numbers)))
 

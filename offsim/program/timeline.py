@@ -30,7 +30,7 @@ class Timeline:
     named: list[Span] = field(default_factory=list)
     journal: Journal = field(default_factory=Journal)
     hosts: dict[int, HostTrack] = field(default_factory=dict)
-    """Of simulated ranks, all that their host threads did; spans of a host have only what that waited for."""
+    """All that the host threads of simulated ranks did; spans of a host have only what that waited for."""
     windows: list[SectionWindow] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
     capacities: dict[str, float] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Timeline:
 
     @property
     def instants(self) -> dict[tuple[int, str], float]:
-        """(rank, event): when its latest record was reached."""
+        """When each (rank, event)'s latest record was reached."""
         if self.journal.events:
             self.measured.update(self.journal.read_events())
         return self.measured

@@ -42,7 +42,7 @@ class TimedUse(Protocol):
 
     @property
     def duration(self) -> float:
-        """Seconds, as the slowest rank saw it."""
+        """Seconds that the use took, as the slowest rank saw it."""
         ...
 
 

@@ -42,7 +42,7 @@ class RankTracks:
         self._ends: dict[str, list[float]] = {}
 
     def add(self, row: JournalRow) -> None:
-        """One more; all before any is looked up."""
+        """Add a span; all before any is looked up."""
         self.tracks.setdefault(row[0][1], []).append(row)
 
     def within(self, track: str, start: float, end: float) -> list[JournalRow]:
@@ -77,7 +77,7 @@ class Attribution:
 
     @property
     def charges(self) -> dict[tuple[str, str], float]:
-        """(waiting, culprit): seconds."""
+        """Seconds by (waiting, culprit)."""
         found: dict[tuple[str, str], float] = {}
         for waiting, delays, share in self._charged:
             for culprit, seconds in delays:

@@ -9,7 +9,7 @@ from .metrics import PHASE_METRICS, SCENARIO_METRICS, STALL_METRICS, STEP_METRIC
 from .predict import Prediction, shortcuts, warnings
 
 SCHEMA_VERSION = 2
-"""Of all documents with these names. docs/schema_2.md says what each name of version 1 became."""
+"""The version of all documents with these names. docs/schema_2.md says what each name of version 1 became."""
 
 
 def run_document(prediction: Prediction) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 
-from offsim.program.commands import Copy, StreamProgram, coarse
+from offsim.program.commands import Copy, StreamProgram
 from offsim.program.pages import page_of
+from offsim.program.passages import coarse
 from offsim.scenario.scenario import Scenario
 
 from .predict import Prediction

@@ -28,11 +28,11 @@ class FittedTable(Table):
     """Headers, in the order in which they go."""
 
     def add_column(self, header: RenderableType = "", *rest: Any, **named: Any) -> None:
-        """As rich's, the header made visible."""
+        """Add a column as rich does, its header made visible."""
         super().add_column(_visible(header), *rest, **named)
 
     def add_row(self, *cells: RenderableType | None, **named: Any) -> None:
-        """As rich's, the cells made visible."""
+        """Add a row as rich does, its cells made visible."""
         super().add_row(*map(_visible, cells), **named)
 
 
@@ -55,7 +55,7 @@ def line_spans(text: str, width: int) -> Iterator[tuple[int, int]]:
     """Where each line of a text begins and ends, if it is to be so wide.
 
     >>> text = "a block's weights, num_blocks_per_group"
-    >>> [text[a:b] for a, b in lines(text, 12)]
+    >>> [text[a:b] for a, b in line_spans(text, 12)]
     ["a block's", 'weights,', 'num_blocks_', 'per_group']
     """
     at = 0
@@ -96,7 +96,7 @@ def fitted(table: Table, width: int) -> Table:
 
 
 def need(column: Column, *, whole: bool = True) -> ColumnWidths:
-    """Of its header, whose words stay whole, and of its cells, whose words do or break at their joints."""
+    """Least and most width of a column: words of its header stay whole, those of cells do or break at their joints."""
     cells = [line for cell in column.cells for line in _plain(cell).split("\n")]
     most = max(map(cell_len, cells), default=0)
     least = most
@@ -126,7 +126,7 @@ def shared(needs: Sequence[ColumnWidths], room: int) -> list[int]:
 
 
 def _rebuilt(table: Table, columns: Sequence[Column], widths: Sequence[int], *, close: bool) -> Table:
-    """The same with these columns, their cells broken into lines."""
+    """A table with these columns, their cells broken into lines."""
     grid = table.box is None
     new = Table(
         title=table.title,

@@ -14,21 +14,50 @@ from offsim.scenario.wording import visible
 from .fitting import FittedTable, fitted
 
 Renderable = Table | Text
+
+
+class PastedText(Text):
+    """Lines for a shell or for Python: where one is too long for the terminal, it goes on as these read it."""
+
+
 GIB = 2.0**30
+CONTINUES = " \\"
+"""What ends a line that shells and Python go on reading in the next one."""
 PIPED_WIDTH = 100
 """Columns where the output is no terminal and COLUMNS is not set."""
 
 
 def render(*parts: Renderable) -> str:
-    """As text for standard output: as wide as it is, with colours only on a terminal."""
+    """Tables and texts as one text for standard output: as wide as that is, with colours only on a terminal."""
     console = Console(highlight=False, markup=False, emoji=False, width=None if width_is_known() else PIPED_WIDTH)
     with console.capture() as captured:
-        console.print(*(_shown(part, console.width) for part in parts), sep="\n")
+        for part in parts:
+            console.print(_shown(part, console.width), soft_wrap=isinstance(part, PastedText))
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
 def _shown(part: Renderable, width: int) -> Renderable:
+    if isinstance(part, PastedText):
+        lines = (continued(line, width) for line in visible(part.plain).split("\n"))
+        return Text("\n".join(lines))
     return fitted(part, width) if isinstance(part, Table) else Text(visible(part.plain))
+
+
+def continued(line: str, width: int) -> str:
+    """A line broken between words, each but the last part with a backslash at its end; a comment as several ones.
+
+    >>> print(continued("--num-gpus 4 --enable-cfg-parallel", 24))
+    --num-gpus 4 \\
+      --enable-cfg-parallel
+    """
+    end, start = ("", "# ") if line.startswith("#") else (CONTINUES, "  ")
+    parts = list[str]()
+    for word in line.split(" "):
+        if parts and len(parts[-1]) + len(word) + len(end) < width:
+            parts[-1] += f" {word}"
+        else:
+            parts.append(f"{start if parts else ''}{word}")
+    return f"{end}\n".join(parts)
 
 
 def width_is_known() -> bool:
@@ -69,7 +98,8 @@ def pairs(rows: list[tuple[str, str]]) -> Table:
 
 
 def seconds(value: float) -> str:
-    """
+    """A duration in the unit that suits it, with three decimals.
+
     >>> seconds(13.9061), seconds(0.0123), seconds(7e-6), seconds(0)
     ('13.906 s', '12.300 ms', '7.000 us', '0 s')
     """

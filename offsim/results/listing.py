@@ -13,27 +13,19 @@ from offsim.scenario import catalogue
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.model import BlockList, Model
 from offsim.scenario.node import Node
+from offsim.scenario.node_values import file_key, shown_as_quantity
 from offsim.scenario.operations import Attention, Elementwise, Linear, Operation
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
-from offsim.scenario.units import dimension_of
+from offsim.scenario.units import dimension_of, usual_unit
 from offsim.scenario.wording import visible
 
-from .layout import Renderable, new_table, pairs, seconds, spaced
+from .layout import Renderable, new_table, pairs, spaced
 from .parameters import allowed, field_docs, first_line
 from .tables import as_written, policy_fields
 
-UNITS = {
-    "bytes": ("GiB", 2.0**30),
-    "rate": ("GB/s", 1e9),
-    "time": ("us", 1e-6),
-    "flops": ("TFLOP/s", 1e12),
-    "power": ("W", 1.0),
-    "energy": ("pJ", 1e-12),
-}
-"""Dimension -> the unit it is shown in."""
-SHOWN_IN_MS = 1e-3
-"""Seconds from which on a time is shown in ms."""
+SUFFIX_WORDS = {"GBps": "GB/s", "TFLOPS": "TFLOP/s"}
+"""Suffixes of keys that are no words themselves."""
 NUMBERS = ("parameters", "blocks", "GiB in bf16", "GPUs", "H2D GB/s", "measured")
 """Columns of lists that stand right."""
 COMFORTABLE = 20
@@ -53,7 +45,7 @@ def list_table(title: str, *columns: str, optional: tuple[str, ...] = ()) -> Tab
 
 
 def models_table() -> Table:
-    """All models."""
+    """A table of all models."""
     table = list_table("Models", "name", "title", "parameters", "blocks", "GiB in bf16")
     for name in catalogue.names("models"):
         model = load_model(name)
@@ -65,7 +57,7 @@ def models_table() -> Table:
 
 
 def nodes_table() -> Table:
-    """All nodes."""
+    """A table of all nodes."""
     table = list_table("Nodes", "name", "title", "GPUs", "transport", "H2D GB/s", "measured", optional=("transport",))
     table.columns[1].min_width = COMFORTABLE
     for name in catalogue.names("nodes"):
@@ -79,7 +71,7 @@ def nodes_table() -> Table:
 
 
 def policies_table() -> Table:
-    """All policies with their parameters."""
+    """A table of all policies with their parameters."""
     table = list_table("Policies", "name", "what it is", "versions", "other parameters")
     for name, page in pages().items():
         kind = page.parameters
@@ -90,7 +82,7 @@ def policies_table() -> Table:
 
 
 def scenarios_table() -> Table:
-    """All named scenarios."""
+    """A table of all named scenarios."""
     table = list_table("Scenarios", "name", "title")
     for name in catalogue.names("scenarios"):
         table.add_row(name, load_scenario(name).title)
@@ -100,14 +92,13 @@ def scenarios_table() -> Table:
 def entry_names() -> dict[str, str]:
     """Every catalogue name with its kind."""
     found = dict.fromkeys(pages(), "policies")
-    for kind in ("models", "nodes", "scenarios"):
+    for kind in ("models", "nodes", "scenarios", "grids"):
         found |= dict.fromkeys(catalogue.names(kind), kind)
     return found
 
 
-def entry(name: str) -> list[Renderable]:
-    """One catalogue entry in full; KeyError if there is none of this name."""
-    kind = entry_names()[name]
+def entry(name: str, kind: str) -> list[Renderable]:
+    """One entry of the catalogue, or one file, in full; `kind` is the folder of the catalogue, or policies."""
     if kind == "models":
         return spaced(show_model(load_model(name)))
     if kind == "nodes":
@@ -130,12 +121,11 @@ def show_model(model: Model) -> Iterator[Renderable]:
 
 
 def plain_fields(struct: Struct) -> list[tuple[str, str]]:
-    """Fields that are not structs themselves, as text; times with their unit."""
+    """Fields that are not structs themselves, with the keys that files have for them, as text."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__ if name not in SHOWN_APART}
     hints = get_type_hints(type(struct), include_extras=True)
-    times = {name for name in values if dimension_of(hints[name]) == "time"}
     return [
-        (name, seconds(value) if name in times else plain(value))
+        as_written(type(struct), name, value) if dimension_of(hints[name]) else (name, plain(value))
         for name, value in values.items()
         if not _empty(name, value)
     ]
@@ -146,7 +136,8 @@ def _empty(name: str, value: object) -> bool:
 
 
 def plain(value: object) -> str:
-    """
+    """A value as tables show it.
+
     >>> plain((1, 2, 2)), plain(351394304), plain(0.875), plain(False)
     ('1, 2, 2', '351,394,304', '0.875', 'no')
     """
@@ -203,7 +194,8 @@ def show_node(node: Node) -> Iterator[Renderable]:
     table = list_table("Values", "key", "value, its origin and source")
     for key, value, dimension in entries(node):
         if "." in key:
-            table.add_row(key, value_words(value, dimension))
+            written = file_key(key, value) if isinstance(value, Quantity | Curve) else key
+            table.add_row(written, value_words(value, dimension))
     yield table
 
 
@@ -216,7 +208,7 @@ def value_words(value: Any, dimension: str | None) -> Text:
 
 
 def entries(struct: Struct, path: str = "") -> Iterator[tuple[str, Any, str | None]]:
-    """(key, value, dimension) of everything in a struct, innermost structs opened."""
+    """Everything in a struct as (key, value, dimension), innermost structs opened."""
     hints = get_type_hints(type(struct), include_extras=True)
     for field in struct.__struct_fields__:
         inner = [dimension_of(argument) for argument in get_args(hints[field])]
@@ -243,9 +235,8 @@ def measure(value: Quantity | Curve, dimension: str | None) -> str:
     >>> measure(Quantity(55.2e9, "measured", "probe", interval=(55e9, 55.4e9)), "rate")
     '55.2 GB/s [55-55.4]'
     """
-    unit, factor = UNITS.get(dimension or "", ("", 1.0))
-    if isinstance(value, Quantity) and dimension == "time" and value.value >= SHOWN_IN_MS:
-        unit, factor = "ms", 1e-3
+    suffix, factor = usual_unit(dimension, shown_as_quantity(value).value) if dimension else ("", 1.0)
+    unit = SUFFIX_WORDS.get(suffix, suffix)
     if isinstance(value, Curve):
         if len(value.points) == 1:
             return f"{value.points[0][1] / factor:.6g} {unit}"
@@ -274,6 +265,6 @@ def show_scenario(scenario: Scenario) -> Iterator[Renderable]:
     """What a scenario asks, completed."""
     policy = scenario.policy.tag
     head = [("scenario", scenario.name), ("title", scenario.title), ("model", scenario.model.name)]
-    yield pairs([*head, ("node", scenario.node.name)])
+    yield pairs([row for row in (*head, ("node", scenario.node.name)) if row[1]])
     yield pairs([("workload", ""), *plain_fields(scenario.workload)])
     yield pairs([("policy", policy), *plain_fields(scenario.policy)])

@@ -12,18 +12,8 @@ from math import ceil, log2
 from typing import NamedTuple
 
 from offsim.engine.values_in_use import ValuesInUse
-from offsim.program.commands import (
-    COMPUTE,
-    HOST_POOLS,
-    Allocate,
-    Command,
-    Copy,
-    Free,
-    Passage,
-    StreamProgram,
-    Synchronize,
-    passages_of,
-)
+from offsim.program.commands import COMPUTE, HOST_POOLS, Allocate, Command, Copy, Free, StreamProgram, Synchronize
+from offsim.program.passages import Passage, passages_of
 from offsim.program.uses import UseKind
 from offsim.scenario.scenario import Scenario
 
@@ -47,7 +37,7 @@ class PhasePeak(NamedTuple):
 
 
 class OutOfMemory(NamedTuple):
-    """What doesn't fit, where."""
+    """What does not fit, and where."""
 
     where: str
     """device or host."""
@@ -113,7 +103,7 @@ class Levels:
                 self._pool[pool] -= reserved
 
     def reached(self, streams: frozenset[str] | None) -> None:
-        """The host has waited for these streams (None: for all): what only they used is free for use again."""
+        """Take note that the host has waited for these streams (None: for all): what only they used is free again."""
         for pool, size, recorded in self.deferred:
             if streams is None or recorded <= streams:
                 self._pool[pool] -= size

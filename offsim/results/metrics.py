@@ -33,12 +33,12 @@ class Metric(Generic[Subject]):
     """One quantity of a subject: a scenario, a prediction, a step, a phase or a stall."""
 
     name: str
-    """Its key in JSON and its column in tables."""
+    """The metric's key in JSON and its column in tables."""
     meaning: str
     read: Callable[[Subject], Value]
     """The quantity in seconds or bytes; None where there is none."""
     kind: type = float
-    """Of its values: str, int, float or bool."""
+    """Python's type of the values: str, int, float or bool."""
     title: str = ""
     """A few words for the head of a column on a terminal."""
     optional: bool = False
@@ -46,7 +46,7 @@ class Metric(Generic[Subject]):
 
     @property
     def unit(self) -> str:
-        """The unit at the end of its name; empty if it has none."""
+        """The unit at the end of the metric's name; empty if it has none."""
         last = self.name.rpartition("_")[2]
         return last if last in UNIT_FACTORS else ""
 

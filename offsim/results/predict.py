@@ -12,9 +12,11 @@ from offsim.engine.prepared import Prepared
 from offsim.engine.simulate import simulate
 from offsim.engine.watch import Watch
 from offsim.program.build import build
-from offsim.program.commands import Collective, Command, Copy, StreamProgram, passages_of
+from offsim.program.commands import Collective, Command, Copy, StreamProgram
+from offsim.program.passages import passages_of
 from offsim.program.timeline import Timeline
 from offsim.program.uses import total_seconds
+from offsim.scenario.node_values import file_key
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 
@@ -30,7 +32,7 @@ class Prediction(NamedTuple):
     timeline: Timeline
     steps: list[UseRow]
     intervals: list[tuple[float, float]]
-    """Per step: shortest and longest duration over what is not known."""
+    """Shortest and longest duration of each step over what is not known."""
     total_interval: tuple[float, float]
     phases: list[PhasePeak]
     out_of_memory: OutOfMemory | None
@@ -53,7 +55,7 @@ class Prediction(NamedTuple):
 
     @property
     def steady_index(self) -> int:
-        """Index of that step."""
+        """Index of the steady step."""
         usual = [s for s in self.steps[1:] if s.use.kind == "denoise"] or self.steps
         return sorted(usual, key=lambda s: s.duration)[len(usual) // 2].index
 
@@ -76,8 +78,8 @@ class Prediction(NamedTuple):
 
     @property
     def uncalibrated(self) -> list[tuple[str, Quantity]]:
-        """Those values in use that were not measured on this node."""
-        return [(key, value) for key, value in self.in_use if value.provenance != "measured"]
+        """Those values in use that were not measured on this node, by the keys that a node's file has for them."""
+        return [(file_key(key, value), value) for key, value in self.in_use if value.provenance != "measured"]
 
     @property
     def calibrated(self) -> bool:
@@ -157,7 +159,7 @@ def _around_blocks(program: StreamProgram) -> Iterator[Command]:
 
 
 def shortcuts(prediction: Prediction) -> dict[str, int]:
-    """What stands for more than itself: ranks that were simulated, steps and blocks that were not; all exact."""
+    """How many ranks were simulated for all, and how many steps and blocks were not: all repeat others exactly."""
     timeline, sections = prediction.timeline, prediction.program.sections
     return {
         "ranks": timeline.ranks,

@@ -7,16 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Copy,
-    Passage,
-    Section,
-    StreamProgram,
-    Written,
-    passages_of,
-)
+from offsim.program.commands import Collective, Command, Copy, Section, StreamProgram
+from offsim.program.passages import Passage, Written, passages_of
 from offsim.program.timeline import Timeline
 from offsim.program.uses import DENOISING, Use, UseKind
 
@@ -36,7 +28,7 @@ class Charge(NamedTuple):
 
     @property
     def step(self) -> int | None:
-        """The number of the denoising step that it is of, if it is of one."""
+        """The number of the denoising step that the charge is of, if it is of one."""
         return self.use.step
 
 
@@ -111,7 +103,7 @@ def _slowest(timeline: Timeline, section: int, tracks: dict[int, RankTracks]) ->
 def traffic(
     commands: Sequence[Command], known: dict[int, dict[str, float]] | None = None
 ) -> tuple[float, float, float]:
-    """(H2D, D2H, collective) bytes that one rank moves with these commands; `known`: of passages, to be added to."""
+    """Bytes that one rank moves with these commands (H2D, D2H, collective); `known`: of passages, to be added to."""
     if known is None or not isinstance(commands, Written):
         known = {}  # Other sections' passages are made when asked for: later ones may be where these were in memory.
     moved = {"H2D": 0.0, "D2H": 0.0, "collective": 0.0}

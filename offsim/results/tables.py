@@ -12,7 +12,8 @@ from rich.table import Table
 
 from offsim.scenario.policy import Policy
 from offsim.scenario.quantity import Quantity
-from offsim.scenario.units import SUFFIXES, dimension_of
+from offsim.scenario.scenario import Scenario
+from offsim.scenario.units import dimension_of, usual_unit
 
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .metrics import LOSSES, MOVED, PHASE_METRICS, STEP_METRICS, TimedStep, all_steps, timed_steps
@@ -21,7 +22,7 @@ from .steps import UseRow
 
 OWNERS_SHOWN = 6
 NOTHING = "0.00"
-"""As GiB that are not worth a word."""
+"""What GiB read that are not worth a word."""
 CHARGES_SHOWN = 8
 NAMES_SHOWN = 10
 WORST_FIRST = ("guess", "given", "derived", "published")
@@ -47,6 +48,7 @@ def prediction_summary(prediction: Prediction) -> Table:
             ("scenario", scenario.name or prediction.program.name),
             ("model", f"{model.name}: {weights}, {model.block_count} blocks"),
             ("workload", workload_words(prediction)),
+            *padding(scenario),
             ("node", f"{node.name}: {node.title}"),
             ("policy", policy_words(prediction)),
             ("denoising", total_words(prediction)),
@@ -60,10 +62,12 @@ def prediction_summary(prediction: Prediction) -> Table:
 def shortcut_words(prediction: Prediction) -> str:
     """What was not simulated because it repeats something that was."""
     used = shortcuts(prediction)
-    ranks = f"{used['simulated_ranks']} of {used['ranks']} ranks simulated"
-    blocks = f"{used['skipped_blocks']} blocks of simulated steps"
-    skipped = f"{used['skipped_steps']} of {used['steps']} steps and {blocks} are repetitions of others"
-    return f"{ranks}; {skipped}" if used["skipped_steps"] or used["skipped_blocks"] else ranks
+    steps = [f"{used['skipped_steps']} of {used['steps']} steps"] if used["skipped_steps"] else []
+    blocks = [f"{used['skipped_blocks']} blocks of simulated steps"] if used["skipped_blocks"] else []
+    repeated = [f"{' and '.join(steps + blocks)} are repetitions of others"] if steps or blocks else []
+    alike = used["simulated_ranks"] < used["ranks"]
+    ranks = [f"{used['simulated_ranks']} of {used['ranks']} ranks simulated"] if alike else []
+    return "; ".join(ranks + repeated) or "none: every rank, step and block was simulated"
 
 
 def workload_words(prediction: Prediction) -> str:
@@ -81,6 +85,19 @@ def workload_words(prediction: Prediction) -> str:
     )
 
 
+def padding(scenario: Scenario) -> list[tuple[str, str]]:
+    """What is computed besides what was asked for, so that ranks have equal shares, as a line of the summary."""
+    work, own, ranks = scenario.workload, scenario.workload.own_tokens(scenario.model), scenario.ulysses
+    if scenario.tokens == own:
+        return []
+    shares = f"({ranks} GPUs share them equally)"
+    if work.tokens is None and work.token_sharding == "frames":
+        frames = work.token_frames(scenario.model)
+        padded = scenario.tokens * frames // own
+        return [("padded", f"{frames} latent frames to {padded} {shares}: {scenario.tokens:,} tokens, not {own:,}")]
+    return [("padded", f"{own:,} tokens to {scenario.tokens:,} {shares}")]
+
+
 def policy_words(prediction: Prediction) -> str:
     """The policy's name, version and the parameters that are not at their defaults."""
     policy = prediction.scenario.policy
@@ -93,7 +110,7 @@ def policy_words(prediction: Prediction) -> str:
 
 
 def policy_fields(policy: Policy) -> list[tuple[str, object, object]]:
-    """(name, value, default) of each parameter."""
+    """Each parameter of a policy as (name, value, default)."""
     default = type(policy)()
     return [(name, getattr(policy, name), getattr(default, name)) for name in policy.parameters]
 
@@ -101,12 +118,13 @@ def policy_fields(policy: Policy) -> list[tuple[str, object, object]]:
 def as_written(kind: type, field: str, value: object) -> tuple[str, str]:
     """A parameter as a scenario file has it: its key, with the unit, and its value.
 
-    >>> from offsim.scenario.policy import DiffusersGroup
+    >>> from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
     >>> as_written(DiffusersGroup, "hook_cost", 1e-4), as_written(DiffusersGroup, "stream", True)
     (('hook_cost_us', '100'), ('stream', 'true'))
     """
-    units = SUFFIXES.get(dimension_of(get_type_hints(kind, include_extras=True)[field]) or "", {})
-    for suffix, factor in units.items():
+    dimension = dimension_of(get_type_hints(kind, include_extras=True)[field])
+    if dimension is not None:
+        suffix, factor = usual_unit(dimension, float(str(value)))
         return f"{field}_{suffix}", f"{float(str(value)) / factor:g}"
     return field, str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -30,9 +30,9 @@ HOST_TRACK = "host"
 ENGINES = ("H2D engine", "D2H engine")
 SOURCES = ("H2D", "D2H", "collective")
 MOST_COMMANDS = 800_000
-"""Of all ranks in a trace. 1.5 million took a file of 216 MB, and 1.4 GB of memory while it was made."""
+"""Commands of all ranks in a trace. 1.5 million took a file of 216 MB, and 1.4 GB of memory while it was made."""
 BEGINNING = b'{"displayTimeUnit":'
-"""Of every trace that was written here."""
+"""How every trace begins that was written here."""
 SAME_INSTANT = 1e-9
 """Seconds within which two instants of a timeline are the same."""
 
@@ -113,7 +113,7 @@ def _meta(what: str, rank: int, thread: int, **args: object) -> Event:
 
 
 def microseconds(instant: float) -> float:
-    """To the nanosecond.
+    """An instant in microseconds, to the nanosecond.
 
     >>> microseconds(1.0000000004)
     1000000.0
@@ -196,7 +196,7 @@ def _peak(section: Section, levels: Levels) -> float:
 
 
 def arrows(tracks: Tracks, threads: dict[str, int]) -> Iterator[Event]:
-    """From each copy or collective that the compute stream waited for to what ran after the wait."""
+    """Arrows from each copy or collective that the compute stream waited for to what ran after the wait."""
     number = 0
     for (rank, track), spans in tracks.items():
         if track != COMPUTE:

@@ -36,7 +36,7 @@ def normalise(
 def _fields(table: dict[str, Any], kind: Any, place: Place, also: tuple[str, ...] = ()) -> dict[str, Any]:
     struct = _variant(kind, table, place)
     hints = _hints(struct)
-    known = _known_keys(struct)
+    known = known_keys(struct)
     result: dict[str, Any] = {}
     for key, value in table.items():
         if key == struct.__struct_config__.tag_field:
@@ -57,7 +57,7 @@ def _hints(struct: Any) -> dict[str, Any]:
 
 
 @cache
-def _known_keys(struct: Any) -> dict[str, tuple[str, float]]:
+def known_keys(struct: Any) -> dict[str, tuple[str, float]]:
     """Every key that a file may use, with the field it means and the factor to SI."""
     hints = _hints(struct)
     return {
@@ -237,7 +237,7 @@ def describe(message: str, tables: Any, kind: Any) -> str:
     """msgspec's message about merged tables, in the file's words: what is missing or in conflict."""
     match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", message, re.S)
     assert match is not None
-    place, annotation = _file_key((match["path"] or "").lstrip("."), kind)
+    place, annotation = place_in_file((match["path"] or "").lstrip("."), kind)
     missing = re.fullmatch(r"Object missing required field `(\w+)`", match["what"])
     if missing:
         name, hint = _file_step(missing[1], _plain(annotation))
@@ -266,7 +266,7 @@ def _expected_of(annotation: Any) -> str:
     return _expected(annotation)
 
 
-def _file_key(path: str, kind: Any) -> tuple[Place, Any]:
+def place_in_file(path: str, kind: Any) -> tuple[Place, Any]:
     """A path of SI field names as a place in a file, and the type that stands there."""
     place = Place(None)
     for step in STEP.findall(path):

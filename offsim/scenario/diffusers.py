@@ -50,23 +50,23 @@ class Config:
     fields: dict[str, Any]
 
     def integer(self, key: str, allowed: Any = Size) -> int:
-        """A positive integer that must be there: a size, unless `allowed` says otherwise."""
+        """The positive integer of a field that must be there: a size, unless `allowed` says otherwise."""
         return int(self._required(key, allowed))
 
     def optional(self, key: str, allowed: Any = Size) -> int | None:
-        """A positive integer, or None where the config leaves it out or says null."""
+        """The positive integer of a field, or None where the config leaves it out or says null."""
         return None if self.fields.get(key) is None else self.integer(key, allowed)
 
     def number(self, key: str, default: float) -> float:
-        """A positive number."""
+        """The positive number of a field, or `default`."""
         return float(self._required(key, Ratio)) if key in self.fields else default
 
     def flag(self, key: str, default: bool = False) -> bool:
-        """True or false."""
+        """Whether a field is true, or `default`."""
         return bool(self._required(key, bool)) if key in self.fields else default
 
     def triple(self, key: str) -> Triple:
-        """Three positive integers."""
+        """The three positive integers of a field."""
         frames, rows, columns = self._required(key, Triple)
         return frames, rows, columns
 

@@ -32,6 +32,7 @@ CATALOGUE_KIND = {"model": "models", "node": "nodes"}
 SCHEMA = 1
 MAPPING = Path("mapping")
 """Stands in messages where a file's name would."""
+FROM_CONFIG = "of a diffusers config.json, offsim.scenario.diffusers.from_diffusers_config makes a model in Python"
 LONGEST_CHAIN = 16
 """Files of one chain of `extends`."""
 Decoded = TypeVar("Decoded")
@@ -70,7 +71,7 @@ def _find(name: str, kind: str, place: Place) -> Path:
         if found is not None:
             return found
         known = catalogue.names(kind)
-        hint = f"; {choices(known, name)}" if known else ""
+        hint = f"; {choices(known, name) if not name.endswith('.json') else FROM_CONFIG}" if known else ""
         raise place.fault(f"not in the catalogue of {kind} and not a .toml file{hint}", name)
     path = Path(name) if place.path is None else place.path.parent / name
     try:

@@ -69,7 +69,10 @@ class BlockList(Struct, frozen=True, forbid_unknown_fields=True):
         return block_operations(self)
 
     def eager_operations(self) -> tuple[Operation, ...] | None:
-        """The same as the diffusers library runs them, kernel by kernel, named as its modules; None if not known."""
+        """The operations of one block as the diffusers library runs them; None if not known.
+
+        They are kernel by kernel, and named as the library's modules.
+        """
         return eager_operations(self) if self.architecture in EAGER else None
 
     def tensor_count(self) -> int:
@@ -84,7 +87,7 @@ class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the diffusers library's Wan has around its blocks: patches, timestep, text, and the way back to patches."""
 
     text_width: Size
-    """Of the text encoder's output."""
+    """Columns of the text encoder's output."""
     inputs: Size = 64
     """Columns of a patch of latents: channels x patch."""
     outputs: Size = 64
@@ -104,14 +107,14 @@ class Component(Struct, frozen=True, forbid_unknown_fields=True):
     workspace_per_pixel: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """Peak bytes of activations per output pixel of one decoded frame (VAE), as memory by phase has them."""
     whole_per_pixel: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
-    """The same of a decoder of videos that neither tiles frames nor shares them out; 0: not known. See `whole`."""
+    """Peak bytes per output pixel of a video decoder that neither tiles frames nor shares them out; 0: not known."""
     whole_per_frame: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
-    """On top of it, per output pixel and frame of the video."""
+    """Bytes on top of `whole_per_pixel`, per output pixel and frame of the video. See `whole`."""
     source: str = ""
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of its weights in its own dtype."""
+        """Bytes of the component's weights in its own dtype."""
         return self.parameters * DTYPE_BYTES[self.dtype]
 
     def whole(self, pixels: int, frames: int) -> float:

@@ -32,7 +32,7 @@ class Linear:
 
     @property
     def tensors(self) -> tuple[int, ...]:
-        """Parameters of its weight and its bias."""
+        """Parameters of the product's weight and of its bias."""
         weight = self.inputs * self.outputs
         return (weight, self.outputs) if self.bias else (weight,)
 
@@ -52,7 +52,7 @@ class Attention:
     head_dim: int
     key_heads: int | None = None
     live: float = 0.0
-    """As of a product."""
+    """Activation elements per image row that are alive while it runs, in all; 0 where that is not told."""
 
     @property
     def parameters(self) -> int:
@@ -90,15 +90,15 @@ class Elementwise:
     buffers: tuple[int, ...] = ()
     """Bytes of tensors that move with its parameters without being any (rotary tables, in fp32)."""
     whole: bool = False
-    """Its parameters are the enclosing module's own: on the device for as long as that runs."""
+    """Whether the parameters are the enclosing module's own: on the device for as long as that runs."""
     live: float = 0.0
-    """As of a product."""
+    """Activation elements per image row that are alive while it runs, in all; 0 where that is not told."""
     kept: float = 0.0
-    """As of a product."""
+    """Elements per own row that stay alive until the forward ends, besides all that `live` tells."""
 
     @property
     def tensors(self) -> tuple[int, ...]:
-        """Parameters of each of its tensors."""
+        """Parameters of each of the operation's tensors."""
         return (self.parameters // self.parts,) * self.parts if self.parameters else ()
 
 

@@ -11,6 +11,7 @@ Placement = Literal["resident", "swap", "sharded"]
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", kw_only=True):
     """How weights are placed and moved: the parameters of one system's policy."""
 
+    # SGLang's defaults; a page of a system that places them otherwise has its own.
     text_encoder: Placement = "sharded"
     vae: Placement = "swap"
 

@@ -17,7 +17,7 @@ guess: nobody knows. given: a plain number in the user's own file."""
 
 
 MOST_POINTS = 1000
-"""Of one curve; calibrations measure about ten."""
+"""Points of one curve; calibrations measure about ten."""
 
 
 class Quantity(Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,20 +31,20 @@ class RefusedScenario(ScenarioError):
 
 
 class Simulation(Struct, frozen=True, forbid_unknown_fields=True):
-    """Switches of the engine: shortcuts (exact) and mechanisms (for ablations)."""
+    """Switches of the engine: shortcuts, which are exact, and mechanisms, for ablations."""
 
     fold: bool = True
-    """Simulate one of several ranks that topology and program make identical."""
+    """Whether one rank is simulated for all that topology and program make alike."""
     steady_state: bool = True
-    """Skip steps whose start state and commands repeat."""
+    """Whether steps are left out that begin in an earlier one's state and have its commands."""
     block_period: bool = True
-    """Skip blocks within a step whose start state and commands repeat."""
+    """Whether blocks of a step are left out that begin in an earlier one's state and have its commands."""
     contention: bool = True
-    """Off: every flow runs as if alone, and nothing slows kernels."""
+    """Whether flows share links and slow kernels; off, each runs as if it were alone."""
     clock: bool = True
-    """Off: every kernel runs at full clock, whatever the node's power limit."""
+    """Whether the node's power limit lowers the clock; off, every kernel runs at full clock."""
     collective_form: str = "pairs"
-    """pairs: a flow per sender and receiver. aggregated: one per rank and way to its peers; equal for like ranks."""
+    """The flows of a collective: pairs (one per sender and receiver), or aggregated (per rank and way to its peers)."""
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):

@@ -80,6 +80,18 @@ def key_names(field: str, dimension: str | None) -> dict[str, float]:
     return {f"{field}_{suffix}": factor for suffix, factor in SUFFIXES[dimension].items()}
 
 
+def usual_unit(dimension: str, value: float) -> tuple[str, float]:
+    """The suffix with which people write a value, and its factor to SI: the first; of times, one that suits the value.
+
+    >>> usual_unit("rate", 5e6), usual_unit("time", 0.03), usual_unit("time", 0.0)
+    (('GBps', 1000000000.0), ('ms', 0.001), ('us', 1e-06))
+    """
+    units = SUFFIXES[dimension]
+    fitting = [suffix for suffix, factor in units.items() if dimension == "time" and factor <= value]
+    suffix = fitting[-1] if fitting else next(iter(units))
+    return suffix, units[suffix]
+
+
 def preferred_key(field: str, dimension: str | None) -> str:
     """The key that messages use for `field`: with the most usual unit."""
     return next(iter(key_names(field, dimension)))

@@ -9,7 +9,7 @@ LONGEST_VALUE = 60
 LONGEST_LIST = 120
 LONGEST_PATH = 200
 LONGEST_MESSAGE = 480
-"""Of a whole message, before the program's name is put in front of it."""
+"""Characters of a whole message, before the program's name is put in front of it."""
 MOST_NAMES = 12
 
 
@@ -25,7 +25,7 @@ def one_line(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The same of a text that may have several lines, and tabs."""
+    """A text whose lines each are as `one_line` has them, tabs as spaces."""
     return "\n".join(map(one_line, text.expandtabs(4).split("\n")))
 
 

@@ -76,13 +76,13 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
         Wan at 1280 x 720, 81 frames: 21 latent frames x 3600 = 75,600; padded to 24 frames: 86,400.
         """
         degree = self.ulysses(model)
-        if self.tokens is not None:
-            return ceil(self.tokens / degree) * degree
-        per_frame = self._tokens_per_frame(model)
-        frames = self._token_frames(model)
-        if self.token_sharding == "frames":
-            return ceil(frames / degree) * degree * per_frame
-        return ceil(frames * per_frame / degree) * degree
+        if self.tokens is None and self.token_sharding == "frames":
+            return ceil(self.token_frames(model) / degree) * degree * self._tokens_per_frame(model)
+        return ceil(self.own_tokens(model) / degree) * degree
+
+    def own_tokens(self, model: Model) -> int:
+        """Image tokens of one sample without padding."""
+        return self.tokens or self.token_frames(model) * self._tokens_per_frame(model)
 
     def pixels(self) -> int:
         """Pixels of one output frame (0 when the workload gives tokens only)."""
@@ -93,6 +93,7 @@ class Workload(Struct, frozen=True, forbid_unknown_fields=True):
         _, patch_h, patch_w = model.patch
         return ((self.height or 0) // stride_h // patch_h) * ((self.width or 0) // stride_w // patch_w)
 
-    def _token_frames(self, model: Model) -> int:
+    def token_frames(self, model: Model) -> int:
+        """Latent frames of tokens: what `token_sharding = "frames"` shares out."""
         latent = ((self.frames or 1) - 1) // model.vae_stride[0] + 1
         return ceil(latent / model.patch[0])

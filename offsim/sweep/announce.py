@@ -59,7 +59,8 @@ def progress(done: float, spent: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
+    """A duration as people say it.
+
     >>> duration(95.4), duration(600), duration(90_000)
     ('95 s', '10 min', '25 h')
     """

@@ -20,7 +20,8 @@ from .panels import SAME, Panel, PanelLine, TimeRange, case_of, changes, heading
 from .row import Result, Row
 
 ANSWER_WIDTH = 110
-WINNERS = "Best by total time, of ties the least GPU memory; {compared}[interval of the unknown]"
+WINNERS = "Best by total time, of ties the least GPU memory"
+BRACKETS = "[low high]: how collectives share links with copies is not known"
 PANELS = 20
 """Tables shown; a sweep over many sizes has thousands."""
 EVERYTHING = (
@@ -57,7 +58,7 @@ def _parts(grid: Grid, results: Sequence[Result], stopped: str, folder: str) -> 
     yield grid.title or grid.name
     for panel in found[:PANELS]:
         yield f"\n{_title(panel)}"
-        yield WINNERS.format(compared=f"{' over '.join(grid.compare)} in %; " if grid.compare else "")
+        yield _heading(panel, grid.compare)
         yield _winners(panel, grid.compare)
         yield f"\n{EVERYTHING}"
         yield _everything(panel)
@@ -78,6 +79,14 @@ def _title(panel: Panel) -> str:
     nodes = {row.text("node") for line in panel.lines for row in line.entries.values()}
     node = f"node {nodes.pop()}" if len(nodes) == 1 else f"{len(nodes)} nodes"
     return f"== {panel.title} ({node})" if panel.title else f"== {node}"
+
+
+def _heading(panel: Panel, compared: Compared | None) -> str:
+    """What the first table shows, and what brackets in it are where there are any."""
+    rows = [row for line in panel.lines for row in line.entries.values() if row.ran]
+    open_ = any(span.low != span.high for row in rows for span in (steady(row), total(row)))
+    over = [f"{' over '.join(compared)} in %"] if compared else []
+    return "; ".join([WINNERS, *over, *([BRACKETS] if open_ else [])])
 
 
 def _table(*columns: str) -> FittedTable:

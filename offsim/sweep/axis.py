@@ -24,7 +24,7 @@ from .ranges import RANGE_KEYS, Number, range_values
 EMPTY = "-"
 """Label of an axis where it does not apply."""
 NOT_SET = -1
-"""Its position there."""
+"""The position on an axis that does not apply."""
 NAMED_BY = {"policy": "policy.name", "node": "node.extends", "model": "model.extends"}
 """What a section's plain name stands for."""
 LONGEST_LABEL = 100

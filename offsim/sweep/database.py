@@ -22,7 +22,7 @@ from .column import CELL_TYPES, Column
 APPLICATION = int.from_bytes(b"ofsm", "big")
 """What SQLite's header says a database is for."""
 VERSION = 2
-"""Of the format. Version 1 named neither its columns nor its application, and had no checksums."""
+"""The version of the format. Version 1 named neither its columns nor its application, and had no checksums."""
 OWN = {
     "about": (Column("key", "TEXT", False), Column("value", "TEXT", False)),
     "columns": (
@@ -103,7 +103,7 @@ def _wrong(error: Exception) -> str:
 
 
 def create(connection: sqlite3.Connection, about: Mapping[str, str], columns: Sequence[Column]) -> None:
-    """Everything but rows, at once."""
+    """Write everything but rows, at once."""
     entries = {**about, "checksum": _sealed(about, columns)}
     with transaction(connection):
         connection.execute(f"PRAGMA application_id = {APPLICATION}")

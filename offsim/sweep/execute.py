@@ -75,7 +75,7 @@ def _alike(grid: Grid, done: Iterable[int]) -> dict[int, list[int]]:
 
 
 def here(workers: int | None) -> Engine:
-    """On `workers` processes of this machine (default: one per processor); a single one is this process itself."""
+    """An engine of `workers` processes of this machine (default: one per processor); one is this process itself."""
 
     def engine(grid: Grid, numbers: Sequence[int]) -> Found:
         count = min(workers or cpu_count() or 1, len(numbers))

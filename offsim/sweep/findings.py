@@ -32,6 +32,8 @@ DEVICE = "peak_allocated_GiB"
 SHOWN_AS_ZERO = 0.05
 """Seconds that would be shown as 0.0."""
 Measure = Callable[[Row], TimeRange]
+Clause = tuple[str, str, Sequence[Case], str]
+"""What is true in some places: said at first, said later, where, and what is said behind it."""
 
 
 def findings(found: Sequence[Panel], compared: Compared | None = None) -> list[str]:
@@ -87,18 +89,29 @@ def _split(compared: Sequence[Case], measure: Measure) -> dict[int, list[Case]]:
 def _steady_step(both: Sequence[Case], compared: Compared) -> str:
     """Where the first policy's usual step is dearer, and what makes it so."""
     (ours, other), split = compared, _split(both, steady)
-    parts = [f"Steady step: {ours} is slower than {other} in {len(split[1])} of {len(both)} places"]
-    if split[1]:
-        parts[0] += f" ({_differences(split[1], steady)}), in the first: {cause(split[1][0])}"
-    if split[-1]:
-        parts.append(f"faster in {len(split[-1])} ({_differences(split[-1], steady)})")
     unsure = [case for case in split[0] if abs(change(steady(case.ours), steady(case.other))) > SAME]
-    if unsure:
-        parts.append(f"undecided in {len(unsure)} ({_differences(unsure, steady)})")
-    alike = len(split[0]) - len(unsure)
-    if alike:
-        parts.append(f"as fast (within {100 * SAME:g} %) in {alike}")
-    return "; ".join(parts) + "."
+    alike = [case for case in split[0] if case not in unsure]
+    because = f", in the first: {cause(split[1][0])}" if split[1] else ""
+    clauses = [
+        (f"{ours} is slower than {other}", "slower", split[1], f" ({_differences(split[1], steady)}){because}"),
+        (f"{ours} is faster than {other}", "faster", split[-1], f" ({_differences(split[-1], steady)})"),
+        (
+            f"which of {ours} and {other} is faster is undecided",
+            "undecided",
+            unsure,
+            f" ({_differences(unsure, steady)})",
+        ),
+        (f"{ours} is as fast as {other} (within {100 * SAME:g} %)", f"as fast (within {100 * SAME:g} %)", alike, ""),
+    ]
+    return f"Steady step: {_counted(clauses, len(both))}."
+
+
+def _counted(clauses: Iterable[Clause], places: int) -> str:
+    """What is true of how many places, the first of them at length; what is true of none is not worth a word."""
+    (said, _, where, more), *others = [clause for clause in clauses if clause[2]]
+    everywhere = {1: "in the only place", 2: "in both places"}.get(places, f"in all {places} places")
+    first = f"{said} {f'in {len(where)} of {places} places' if others else everywhere}{more}"
+    return "; ".join([first, *(f"{said} in {len(where)}{more}" for _, said, where, more in others)])
 
 
 def _differences(listed: Sequence[Case], measure: Measure) -> str:
@@ -130,17 +143,27 @@ def _loss(row: Row, category: str) -> float:
 def _total(both: Sequence[Case], compared: Compared) -> str:
     """Who wins over the whole run, and what the other policy takes besides its usual steps."""
     (ours, other), split = compared, _split(both, total)
-    parts = [f"Total: {ours} beats {other} in {len(split[-1])} of {len(both)} places"]
-    if split[-1]:
-        gains = [-100 * change(total(case.ours), total(case.other)) for case in split[-1]]
-        once = [_once(case.other) - _once(case.ours) for case in split[-1]]
-        more = f": {other} takes {_range(once)} s more besides its steady steps" if min(once) >= SHOWN_AS_ZERO else ""
-        parts[0] += f", by {_range(gains)} %{more}"
-    if split[1]:
-        parts.append(f"it loses in {len(split[1])} ({_differences(split[1], total)})")
-    if split[0]:
-        parts.append(f"undecided in {len(split[0])} ({_differences(split[0], total)})")
-    return "; ".join(parts) + "."
+    clauses = [
+        (f"{ours} beats {other}", "", split[-1], _gains(split[-1], other)),
+        (f"{ours} loses to {other}", "it loses", split[1], f" ({_differences(split[1], total)})"),
+        (
+            f"which of {ours} and {other} wins is undecided",
+            "undecided",
+            split[0],
+            f" ({_differences(split[0], total)})",
+        ),
+    ]
+    return f"Total: {_counted(clauses, len(both))}."
+
+
+def _gains(won: Sequence[Case], other: str) -> str:
+    """By how much the other loses, and what it takes once where that is something everywhere."""
+    if not won:
+        return ""
+    gains = [-100 * change(total(case.ours), total(case.other)) for case in won]
+    once = [_once(case.other) - _once(case.ours) for case in won]
+    more = f": {other} takes {_range(once)} s more besides its steady steps" if min(once) >= SHOWN_AS_ZERO else ""
+    return f", by {_range(gains)} %{more}"
 
 
 def _once(row: Row) -> float:
@@ -153,13 +176,12 @@ def _break_even(both: Sequence[Case], compared: Compared) -> str:
     found = []
     for case in _split(both, steady)[1]:
         lost = steady(case.ours).value - steady(case.other).value
-        saved = _once(case.other) - _once(case.ours)
-        if saved > 0:
-            found.append((ceil(saved / lost), case.where))
-    if not found:
-        return ""
-    listed = _listed([f"{steps} at {where}" for steps, where in sorted(found)])
-    return f"Where its steady step is faster, {compared[1]} wins in total from so many steps on: {listed}."
+        found.append((ceil((_once(case.other) - _once(case.ours)) / lost), case.where))
+    late = [f"from {steps:,} steps on at {where}" for steps, where in sorted(found) if steps > 1]
+    always = [where for steps, where in found if steps <= 1]
+    listed = [f"with any number of steps at {_listed(always)}"] if always else []
+    listed += [_listed(late)] if late else []
+    return f"Where its steady step is faster, {compared[1]} wins in total {'; '.join(listed)}." if found else ""
 
 
 def _prefetch(found: Sequence[Panel]) -> str:
@@ -169,7 +191,7 @@ def _prefetch(found: Sequence[Panel]) -> str:
         return ""
     best, worst = min(gains), max(gains)
     memory = max(gain[2] for gain in gains)
-    ends = [f"{100 * share:+.1f} % ({where})" for share, where, _ in (best, worst)]
+    ends = [f"{fixed(100 * share, 1, '+')} % ({where})" for share, where, _ in (best, worst)]
     if worst[0] - best[0] < SAME:
         ends = [f"at most {100 * max(abs(best[0]), abs(worst[0])):.1f} %"]
     return (

@@ -62,9 +62,9 @@ class Combination(NamedTuple):
     refused: str
     """Why no real system would run it; empty if one would."""
     hash: str
-    """Of the complete scenario, catalogue values included."""
+    """The hash of the complete scenario, catalogue values included."""
     node_fingerprint: str
-    """Of the complete node."""
+    """The hash of the complete node."""
 
 
 class Combinations(Sequence[Combination]):
@@ -113,7 +113,7 @@ class Grid:
     axes: tuple[Axis, ...]
     combinations: Combinations
     firsts: "array[int]"
-    """Per combination the first one with the same scenario: mostly itself."""
+    """The first combination with the same scenario, for each one: mostly itself."""
     hash: str
     """8 hexadecimal digits of the resolved grid: axes, labels and complete scenarios."""
     source: bytes = b""

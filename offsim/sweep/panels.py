@@ -35,7 +35,7 @@ class PanelLine(NamedTuple):
 
     label: str
     entries: dict[str, Row]
-    """By the policy's label; combinations that did not finish are missing."""
+    """Rows by the policy's label; combinations that did not finish are missing."""
 
     def fitting(self) -> dict[str, Row]:
         """The entries that run and fit, fastest first."""
@@ -95,7 +95,7 @@ def _span(row: Row, names: Sequence[str]) -> TimeRange:
 
 
 def order(ours: TimeRange, other: TimeRange) -> int:
-    """-1 if ours is shorter, 1 if it is longer, 0 if the intervals come closer than `SAME`."""
+    """The order of two times: -1 if ours is shorter, 1 if longer, 0 if the intervals come closer than `SAME`."""
     if ours.high < other.low * (1 - SAME):
         return -1
     return 1 if ours.low > other.high * (1 + SAME) else 0
@@ -107,7 +107,7 @@ def change(ours: TimeRange, other: TimeRange) -> float:
 
 
 def changes(ours: TimeRange, other: TimeRange) -> TimeRange:
-    """The same with the interval of what is not known."""
+    """How much longer ours is [share], with the interval of what is not known."""
     return TimeRange(change(ours, other), ours.low / other.high - 1, ours.high / other.low - 1)
 
 

@@ -30,7 +30,7 @@ class Products:
         self._firsts = [_firsts(axis) for axis in axes]
 
     def positions(self, place: Place) -> "array[int]":
-        """As many numbers per combination as there are axes, one combination after the other."""
+        """Positions of all combinations, one after the other: as many numbers for each as there are axes."""
         conditional = any(axis.conditions != ((),) for axis in self._axes)
         most = prod(len(axis) for i, axis in enumerate(self._axes) if i not in self._drawn[1:])
         if most > MOST and not conditional:

@@ -88,7 +88,7 @@ def _spread(low: Number, high: Number, count: int, scale: str, place: Place) -> 
 def point_between(low: Number, high: Number, share: float, scale: str, digits: int) -> Number:
     """The number at a share of the way from `low` to `high`; an integer if both are.
 
-    >>> between(1, 64, 0.5, "log", 6), between(0.0, 1.0, 0.25, "linear", 6)
+    >>> point_between(1, 64, 0.5, "log", 6), point_between(0.0, 1.0, 0.25, "linear", 6)
     (8, 0.25)
     """
     value = exp(log(low) + share * (log(high) - log(low))) if scale == "log" else low + share * (high - low)
@@ -112,7 +112,7 @@ def read_sample(table: Any, place: Place) -> Sample:
 
 
 def draw(sample: Sample, ranges: list[tuple[Number, Number, str]]) -> list[list[Number]]:
-    """Per range of (low, high, scale) the values of all draws."""
+    """The values of all draws, for each range of (low, high, scale)."""
     shares = _shares(sample, len(ranges))
     return [[_drawn(low, high, share[i], scale) for share in shares] for i, (low, high, scale) in enumerate(ranges)]
 

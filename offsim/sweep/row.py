@@ -49,7 +49,7 @@ class Row:
     labels: Labels
     """One per axis: a column each."""
     cells: tuple[Value, ...]
-    """In the order of `COLUMNS`; None where there is nothing to say."""
+    """Values in the order of `COLUMNS`; None where there is nothing to say."""
 
     def number(self, name: str, missing: float = 0.0) -> float:
         """The number in a column, or `missing`."""
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """ok, out_of_memory, invalid or error."""
+        """How the combination ended: ok, out_of_memory, invalid or error."""
         return self.text("status")
 
     @property

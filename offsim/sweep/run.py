@@ -33,7 +33,7 @@ class Swept(NamedTuple):
     columns: tuple[Column, ...]
     """Those of the folder."""
     results: list[Result]
-    """In the order of the grid."""
+    """Results in the order of the grid."""
     places: tuple[int, ...]
     """Where the folder's columns are in a row."""
     outcome: RunEnding
@@ -59,7 +59,7 @@ def sweep_command(
     resume: bool = False,
     engine: str = LOCAL,
 ) -> int:
-    """Exit code: 0, 130 if interrupted, 1 if a combination failed; raises ScenarioError for bad input.
+    """The exit code of a sweep: 0, 130 if interrupted, 1 if one failed; raises ScenarioError for bad input.
 
     Whatever ends it, what was finished is stored, and `resume` goes on from there.
     """

@@ -52,7 +52,7 @@ class Store:
         self._connection = connection
         written = [column.name for column in columns_of(grid.axes)]
         self.places = tuple(written.index(column.name) for column in columns)
-        """Of the folder's columns among those that a row has."""
+        """The places of the folder's columns among those that a row has."""
         self._exact = [_real if column.stored is float else column.stored for column in columns]
         """What makes a value exactly the one that SQLite will give back: it knows neither -0.0 nor NaN."""
         names = ", ".join(quoted(column.name) for column in columns)
@@ -110,13 +110,13 @@ class Store:
         return Row(tuple(values[:axes]), tuple(values[axes:]))
 
     def write_results(self, rows: Sequence[Row], answer: str) -> None:
-        """results.csv and the answer, each complete or absent."""
+        """Write results.csv and the answer, each complete or absent."""
         names = [column.name for column in self.columns]
         self._replace(TABLE, lambda file: write_csv(file, names, map(self._cells, rows)))
         self._replace(ANSWER, lambda file: file.write(answer.encode()))
 
     def write_grid(self) -> None:
-        """The grid's file as it was read."""
+        """Write the grid's file as it was read."""
         self._replace(GRID, lambda file: file.write(self.grid.source))
 
     def _replace(self, name: str, write: Callable[[BinaryIO], object]) -> None:

@@ -23,7 +23,7 @@ SIGKILL = 9
 
 
 def work() -> None:
-    """Do what comes; never returns."""
+    """Do what comes as a worker process; never returns."""
     pieces: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_receive, args=(pieces,), daemon=True).start()
     _end_amid_compiled_code()

@@ -42,7 +42,7 @@ class Workers(Executor):
                 thread.start()
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """What a worker will find; WorkerDied if it ends meanwhile."""
+        """The future of what a worker will find; WorkerDied if it ends meanwhile."""
         future: Future[T] = Future()
         self._pieces.put((future, pickle.dumps((function, args, kwargs))))
         return future

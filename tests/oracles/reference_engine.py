@@ -7,89 +7,21 @@ clock model here.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
 from math import inf
 
 from offsim.engine.collective import FabricRoutes, ends
 from offsim.engine.durations import Durations
-from offsim.engine.fabric import Fabric, FlowClass
+from offsim.engine.fabric import Fabric
 from offsim.engine.host_costs import HostCosts
 from offsim.engine.sharing import shared_rates
-from offsim.program.commands import (
-    Collective,
-    Command,
-    Compute,
-    Copy,
-    Record,
-    StreamProgram,
-    Synchronize,
-    Wait,
-    stream_of,
-)
+from offsim.program.commands import Collective, Command, Compute, Copy, Record, StreamProgram, Synchronize, Wait
+from offsim.program.passages import stream_of
 from offsim.scenario.scenario import Scenario
+
+from .reference_state import Meeting, Rank, Task, Transfer
 
 SAME = 1e-13
 """What is left when this part of the clock is left, is nothing: rounding."""
-
-
-@dataclass
-class Task:
-    """A command on its stream."""
-
-    command: Command
-    issued: float
-    awaited: "Task | None" = None
-    state: str = "new"
-    """new, queued (for an engine, multiprocessors or a kernel's end), latency, running, done."""
-    begun: float = 0.0
-    """When it came to the head of its stream."""
-    until: float = inf
-    """End of a latency."""
-    pieces: list[list[object]] = field(default_factory=list)
-    """Kernels left: [class, seconds, begin]."""
-    arrived: bool = False
-
-
-@dataclass
-class Transfer:
-    """Bytes on their way."""
-
-    flow_class: FlowClass
-    left: float
-    rate: float = 0.0
-
-
-@dataclass
-class Meeting:
-    """A collective's call: who is there, and which transfers have begun and ended."""
-
-    transfers: list[tuple[tuple[int, ...], FlowClass, float]]
-    arrived: set[int] = field(default_factory=set)
-    begun: dict[int, float] = field(default_factory=dict)
-    """Transfer -> when its bytes may flow."""
-    flowing: dict[int, Transfer] = field(default_factory=dict)
-    ended: set[int] = field(default_factory=set)
-
-
-class Rank:
-    """A host thread and a device."""
-
-    def __init__(self, number: int, program: StreamProgram) -> None:
-        self.number = number
-        self.commands = iter(program.commands())
-        self.clock = 0.0
-        self.waits: list[Task] = []
-        self.after_wait = 0.0
-        self.streams: dict[str, list[Task]] = {}
-        self.records: dict[str, Task] = {}
-        self.kernels: list[Task] = []
-        """Commands for the multiprocessors; the first one runs."""
-        self.engines: dict[str, list[Task]] = {"H2D": [], "D2H": []}
-        self.copying: dict[Task, Transfer] = {}
-        self.calls: Counter[tuple[tuple[int, ...], str]] = Counter()
-        self.meets: dict[int, tuple[Meeting, float]] = {}
-        self.finished: list[tuple[str, str, float]] = []
-        self.issuing = True
 
 
 class Reference:

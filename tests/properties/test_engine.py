@@ -25,8 +25,8 @@ from offsim.program.timeline import Timeline
 from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
+from tests.oracles.traces.instants import RELATIVE
 from tests.oracles.traces.run import differences
-from tests.oracles.traces.walk import RELATIVE
 from tests.scenario_strategies import FULL, clockless, models, small_scenarios
 from tests.strategies import OVERHEADS
 

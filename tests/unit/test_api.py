@@ -1,6 +1,8 @@
 """The front door: `import offsim`, its three functions, and what they give back."""
 
 import json
+import pickle
+import pydoc
 import subprocess
 import sys
 import tomllib
@@ -211,3 +213,17 @@ def test_a_combination_that_fails_is_a_row_and_said(tmp_path, monkeypatch):
 )
 def test_a_document_as_toml_is_read_as_it_was(document):
     assert tomllib.loads(toml_text(document)) == document
+
+
+def test_help_and_dir_show_the_front_door_by_the_names_that_it_has():
+    shown = pydoc.plain(pydoc.render_doc(offsim))
+    for line in ("predict(scenario", "find_best(scenario", "class RunResult(", "class ScenarioError("):
+        assert line in shown, line
+    for inner in ("predict_scenario", "find_best_policies", "offsim.api.", "TYPE_CHECKING", "_PLACES"):
+        assert inner not in shown, inner
+    assert {name for name in dir(offsim) if not name.startswith("__")} == {*offsim.__all__} - {"__version__"}
+
+
+@pytest.mark.parametrize("name", [name for name in offsim.__all__ if name != "__version__"])
+def test_what_is_offered_goes_to_other_processes_by_its_name(name):
+    assert pickle.loads(pickle.dumps(getattr(offsim, name))) is getattr(offsim, name)

@@ -1,6 +1,9 @@
 """`offsim best`: what is searched, what is said of it, and what of wrong input."""
 
+import ast
 import os
+import re
+import subprocess
 import tomllib
 from io import StringIO
 from unittest.mock import patch
@@ -225,6 +228,24 @@ def test_the_report_says_what_binds_what_was_pruned_and_what_to_paste(flux):
     assert "VAE activations" not in said, "those of an image are known"
 
 
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_a_shell_and_python_take_what_is_to_be_pasted_as_it_stands(flux, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    printed = render(*best_report(flux)).partition("To paste\n")[2].partition("\n\n")[0]
+    pasted = [block for block in map(str.strip, re.split("^# .*$", printed, flags=re.MULTILINE)) if block]
+    offered = [line.text for candidate, _ in flux.best for line in candidate.launch_lines]
+    longest = max(len(word) for text in offered for word in text.split())
+    assert len(offered) > 2 and max(map(len, printed.splitlines())) <= max(width, longest + len("   \\"))
+    for text, shown in zip(offered, pasted, strict=True):
+        if text.startswith("-"):
+            words = subprocess.run(
+                ["sh", "-c", f"printf '%s\\n' -- {shown}"], capture_output=True, text=True, check=True
+            )
+            assert words.stdout.split("\n")[1:-1] == text.split()
+        else:
+            assert ast.dump(ast.parse(shown)) == ast.dump(ast.parse(text))
+
+
 def answer_of(scenario: Scenario, *policies: Policy) -> Answer:
     """An answer whose best are these, in this order."""
     candidates = [found for policy in policies for found in of_policy(scenario, "", policy)]
@@ -238,8 +259,10 @@ def test_what_differs_by_less_than_the_interval_is_not_told_apart():
     choices = choices_of(answer)
     assert 0 < choices[1].prediction.total / choices[0].prediction.total - 1 < error_of("several GPUs over PCIe")
     said = list(sentences(answer, choices))
-    assert said[0].startswith("1, 2 differ by at most 0.3 %, less than their prediction intervals: they are not told")
-    assert said[0].endswith("The least GPU memory of them takes 2.")
+    assert said[0] == (
+        "Which of 1, 2 is the fastest cannot be said: their times differ by at most 0.3 %, and predictions may be off "
+        "by more. Of these, 2 takes the least GPU memory."
+    )
     assert said[1] == "1 takes 0.3 % less time than what was asked, which is within the prediction intervals."
 
 
@@ -248,7 +271,7 @@ def test_what_differs_by_more_is(flux):
     answer = answer_of(scenario, Resident(), SGLangLayerwise())
     said = list(sentences(answer, choices_of(answer)))
     assert said == [
-        "1 leads by 67.9 %, which is more than the prediction intervals.",
+        "1 is the fastest: the next takes 67.9 % longer, which is more than predictions may be off.",
         "1 takes 40.5 % less time than what was asked.",
     ]
 

@@ -137,6 +137,31 @@ def test_piped_output_has_no_colour_codes_and_fits_100_columns(small):
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
+def test_run_says_what_is_padded_and_nothing_where_nothing_is(capsys, tmp_path):
+    """21 latent frames of 3,600 tokens on 4 GPUs; 4,097 tokens on 4; 4,096 on 4."""
+    frames = 'extends = "wan2.2-4xh100-pcie-layerwise"\nworkload = { steps = 2 }\n'
+    tokens = SMALL.replace("GPUS", "4")
+    for text, words in (
+        (frames, "21 latent frames to 24 (4 GPUs share them equally): 86,400 tokens, not 75,600"),
+        (tokens.replace("4096", "4097"), "4,097 tokens to 4,100 (4 GPUs share them equally)"),
+        (tokens, ""),
+    ):
+        (tmp_path / "asked.toml").write_text(text)
+        code, out, _ = run(capsys, "run", str(tmp_path / "asked.toml"))
+        assert code == 0
+        assert (f"padded {words}" in " ".join(out.split())) if words else ("padded" not in out)
+
+
+def test_run_says_what_was_left_out_of_the_simulation_only_where_something_was(capsys, tmp_path):
+    path = tmp_path / "asked.toml"
+    path.write_text(SMALL.replace("GPUS", "1") + "simulation = { steady_state = false, block_period = false }\n")
+    _, out, _ = run(capsys, "run", str(path))
+    assert "shortcuts none: every rank, step and block was simulated" in " ".join(out.split())
+    path.write_text(SMALL.replace("GPUS", "4") + "simulation = { steady_state = false, block_period = false }\n")
+    _, out, _ = run(capsys, "run", str(path))
+    assert "shortcuts 1 of 4 ranks simulated" in [" ".join(line.split()) for line in out.splitlines()]
+
+
 def test_run_says_where_and_by_how_much_memory_runs_out(capsys, tmp_path):
     path = tmp_path / "large.toml"
     path.write_text(
@@ -187,12 +212,58 @@ def test_every_entry_can_be_shown(capsys, kind):
         assert name in out
 
 
+SHOWN_FILES = {
+    "scenario": (SMALL.replace("GPUS", "4"), ["scenario small", "tokens 4,096", "policy sglang-layerwise"]),
+    "node": ('extends = "h100-pcie"\npcie.h2d_GBps = 20\n', ["node h100-pcie", "pcie.h2d_GBps 20 GB/s given"]),
+    "model": ('extends = "flux.1-dev"\nsteps = 7\n', ["model flux.1-dev", "steps 7"]),
+    "grid": (GRID, ["grid tiny", "combinations 6", "gpus workload.gpus 1, 2, 3"]),
+    "nothing but a node": ('schema = 1\nextends = "node.toml"\n', ["pcie.h2d_GBps 20 GB/s given"]),
+    "nothing but a model": ('extends = "flux.1-dev"\n', ["model flux.1-dev"]),
+    "nothing but a scenario": ('extends = "scenario.toml"\n', ["model wan2.1-t2v-1.3b", "tokens 4,096"]),
+}
+"""Files by what they are of, and lines that are shown of each."""
+
+
+@pytest.mark.parametrize("name", SHOWN_FILES)
+def test_a_file_is_shown_by_what_it_says(capsys, tmp_path, name):
+    for other, (text, _) in SHOWN_FILES.items():
+        (tmp_path / f"{other}.toml").write_text(text)
+    code, out, err = run(capsys, "show", str(tmp_path / f"{name}.toml"))
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert [line for line in SHOWN_FILES[name][1] if line not in lines] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('extends = "nope.toml"', "extends='nope.toml': no such file"),
+        ("gpu = 1", "gpu=1: expected a table"),
+        ("a", "TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_shown_says_why(capsys, tmp_path, text, wrong):
+    (tmp_path / "wrong.toml").write_text(text)
+    code, out, err = run(capsys, "show", str(tmp_path / "wrong.toml"))
+    assert (code, out) == (2, "") and wrong in err
+
+
 def test_times_are_shown_with_the_keys_that_files_have(capsys):
     for words in (("policies",), ("show", "accelerate-sequential")):
         _, out, _ = run(capsys, *words)
         assert "hook_cost_us" in out and "empty_cache_us" in out
     _, out, _ = run(capsys, "show", "wan2.2-8xh100-nvlink-layerwise")
-    assert [line.split() for line in out.splitlines() if line.startswith("compile ")] == [["compile", "0", "s"]]
+    assert [line.split() for line in out.splitlines() if line.startswith("compile_")] == [["compile_us", "0"]]
+
+
+def test_values_of_a_node_are_named_by_the_keys_that_files_have(capsys):
+    """What is shown can be written into a file: `h2d_GBps`, not `h2d`; a time in the unit of the number beside it."""
+    _, out, _ = run(capsys, "show", "h200-x1")
+    for line in ("pcie.h2d_GBps 55.2 GB/s measured", "gpu.clock.window_ms 30.8 ms published", "pcie.duplex 1.596"):
+        assert any(" ".join(shown.split()).startswith(line) for shown in out.splitlines()), line
+    _, out, _ = run(capsys, "run", "wan2.2-4xh100-pcie-layerwise")
+    [weakest] = [line for line in out.splitlines() if line.startswith("weakest (guess)")]
+    assert weakest.split()[2] == "gpu.context_GiB,"
 
 
 def test_a_node_is_shown_with_units_origin_and_source(capsys):
@@ -278,6 +349,14 @@ def test_numbers_are_refused_with_the_words_that_files_get(capsys):
     assert err == "offsim: --workers=1.5: expected an integer from 1 to 1024\n"
     _, _, err = run(capsys, "best", "nope", "--vram=nan")
     assert err == "offsim: --vram=nan: expected a number above 0 and up to 10000\n"
+
+
+@pytest.mark.parametrize("words", [["run", "config.json"], ["show", "config.json"], ["run", "SCENARIO"]])
+def test_a_config_of_diffusers_is_refused_with_the_function_that_reads_it(capsys, tmp_path, words):
+    path = tmp_path / "with-config.toml"
+    path.write_text('extends = "flux.1-dev-rtx4090-layerwise"\nmodel = "config.json"\n')
+    code, _, err = run(capsys, *(str(path) if word == "SCENARIO" else word for word in words))
+    assert code == 2 and "config.json" in err and "offsim.scenario.diffusers.from_diffusers_config" in err
 
 
 def test_a_trace_replaces_a_trace_and_nothing_else(capsys, small, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from calibration.fit.profile import Fitted, fit_profile, fit_samples
+from calibration.fit.summary import SummaryRow, summary_table
 from calibration.probes import PROBES
 from calibration.probes.probe import Probe
 from calibration.samples.sample_file import Header, ProbeSample, read_samples
@@ -248,3 +249,9 @@ def test_a_folder_without_samples_is_one_sentence_and_exit_code_2(tmp_path, cont
     ran = subprocess.run([sys.executable, "-m", "calibration.fit", str(tmp_path)], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
     assert said in ran.stderr
+
+
+def test_a_summary_names_values_by_the_keys_of_the_profile():
+    values = {"pcie.h2d": "55.2 GBps", "pcie.duplex": "1.6", "gpu.gemm": "12 sizes", "gpu.clock": "1980 MHz at most"}
+    table = summary_table([SummaryRow(name, value, "", "", 1, "") for name, value in values.items()])
+    assert list(table.columns[0].cells) == ["pcie.h2d_GBps", "pcie.duplex", "gpu.gemm", "gpu.clock"]

@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install -e '.[libraries]'")
 pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[libraries]'")
 
+import accelerate
 import torch
+from diffusers.hooks import apply_group_offloading
 
 from calibration.live.diffusers_forwards.model import MODES, WanShape, offload
 from offsim.program.build import build
@@ -195,3 +197,35 @@ def test_components_push_each_other_out_in_accelerates_order(patched):
     ours = programmed(Scenario(model, work, load_node("h200-x1"), AccelerateModel()))
     assert [with_kernels_of(step, {}) for step in ours] == theirs
     assert [call.kind for call in theirs[2]] == ["D2H", "free", "H2D"]
+
+
+class Stack(torch.nn.Module):
+    """Blocks that do not lie at the top of a text encoder, as in transformers' T5EncoderModel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(3))
+
+
+class TextEncoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.encoder = torch.nn.Embedding(8, 4), Stack()
+
+
+def test_groups_of_blocks_bring_a_text_encoder_in_whole() -> None:
+    encoder = TextEncoder()
+    apply_group_offloading(encoder, torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1)
+    hooked = {name: module for name, module in encoder.named_modules() if hasattr(module, "_diffusers_hook")}
+    assert list(hooked) == [""], "no block has a group of its own"
+    group = encoder._diffusers_hook.get_hook("group_offloading").group
+    assert group.modules == [encoder.shared, encoder.encoder]
+    assert DiffusersGroup().text_encoder == "swap"
+
+
+def test_one_module_at_a_time_brings_a_text_encoder_in_by_its_modules() -> None:
+    encoder = TextEncoder()
+    accelerate.cpu_offload(encoder, torch.device("cpu"))
+    hooked = [name for name, module in encoder.named_modules() if getattr(module, "_hf_hook", None)]
+    assert {"shared", "encoder.block.0", "encoder.block.1", "encoder.block.2"} <= set(hooked)
+    assert AccelerateSequential().text_encoder == "sharded"

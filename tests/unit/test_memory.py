@@ -1,9 +1,11 @@
 """Levels of memory, counted by hand."""
 
 import pytest
+from msgspec.structs import replace
 
 from offsim.program.commands import COMPUTE, Allocate, Command, Copy, Free, Section, StreamProgram, Synchronize
 from offsim.program.groups import sequence_groups
+from offsim.program.load import load_scenario
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
@@ -69,3 +71,16 @@ def test_what_the_memory_of_decoding_lacks_is_said(model, size, said):
     found = [warning for warning in warnings(prediction) if warning.startswith("decoding")]
     assert found == [] if said is None else (len(found) == 1 and said in found[0])
     assert ("left out" in fit_words(prediction)) is (said is not None and "a guess" not in said)
+
+
+def test_diffusers_has_the_whole_text_encoder_on_the_device_and_sglang_two_layers_of_it():
+    """FLUX.1 dev's has 4.885 B parameters: 9.77e9 bytes in bf16, in 24 layers."""
+    encoder = load_model("flux.1-dev").text_encoder
+    assert encoder is not None and encoder.weight_bytes == pytest.approx(9.77e9, rel=1e-3)
+    scenario = load_scenario("flux.1-dev-rtx4090-layerwise")
+    peaks = {}
+    for policy in (DiffusersGroup(stream=True), SGLangLayerwise()):
+        found = predict(replace(scenario, policy=policy))
+        peaks[policy.tag] = {phase.phase: phase.allocated for phase in found.phases}
+    assert 9.77e9 < peaks["diffusers-group"]["encode"] < 10e9
+    assert peaks["sglang-layerwise"]["encode"] < 3e9

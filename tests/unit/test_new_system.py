@@ -62,5 +62,5 @@ def test_its_program_is_the_golden_text(folder):
 
 def test_a_search_offers_its_launch_line_and_says_that_it_was_never_compared(folder):
     found = answer(folder, "best", "case.toml", "--vram", "20")
-    assert "Made-up 1.0: --one-by-one 1" in found
+    assert "Made-up 1.0\n--one-by-one 1" in found
     assert "inputs only" in found

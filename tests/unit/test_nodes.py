@@ -7,8 +7,10 @@ import pytest
 from msgspec import Struct
 
 from offsim.scenario import catalogue
+from offsim.scenario.decode import normalise
 from offsim.scenario.load import load_node
-from offsim.scenario.node import Interference
+from offsim.scenario.node import Interference, Node
+from offsim.scenario.node_values import file_key, node_values
 from offsim.scenario.quantity import Curve, Quantity
 
 NODES = catalogue.names("nodes")
@@ -148,3 +150,28 @@ def test_latency_and_rate_give_back_the_measured_all_to_all(name, buffer, second
 def test_an_aggressor_that_would_have_no_effect_is_refused(victim, aggressor, said):
     with pytest.raises(ValueError, match=said):
         Interference(victim, aggressor, Quantity(0.1, "guess", "test"))
+
+
+@pytest.mark.parametrize("name", ["h100-sxm-x8", "h200-x2-host-memory"])
+def test_the_key_that_results_name_a_value_by_is_the_one_of_a_file(name):
+    """One of everything is within every range, in the usual unit: 1 GB/s, 1 us, 1 W."""
+    for key, value in node_values(load_node(name)):
+        written = file_key(key, value)
+        curve = {"points_TFLOPS": [[1, 1]], "provenance": "guess", "source": "example"}
+        one = curve if isinstance(value, Curve) and written == key else 1.0
+        assert _at(normalise(_nested(written, one), Node, None), key) is not None, written
+
+
+def _nested(key, value):
+    """A document that has a value at a dotted key; of arrays, their only entry."""
+    step, _, rest = key.partition(".")
+    name, inner = step.partition("[")[0], _nested(rest, value) if rest else value
+    return {name: [inner] if name != step else inner}
+
+
+def _at(table, key):
+    """What stands at a key of fields, in arrays in the only entry."""
+    for step in key.split("."):
+        name = step.partition("[")[0]
+        table = table[name][0] if name != step else table[name]
+    return table

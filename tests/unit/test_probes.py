@@ -19,7 +19,8 @@ from calibration.probes.writing import moved_inside
 from calibration.samples.sample_file import Configuration, ProbeSample
 from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.check import problems
-from offsim.program.commands import Collective, Command, Compute, Copy, Kernel, stream_of
+from offsim.program.commands import Collective, Command, Compute, Copy, Kernel
+from offsim.program.passages import stream_of
 from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve, Quantity
 from tests.strategies import curve, no_overheads, quantity

@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.commands import Collective, Compute, Kernel, Template
+from offsim.program.commands import Collective, Compute, Kernel
 from offsim.program.load import check_scenario
+from offsim.program.passages import Template
 from offsim.program.spans import Span
 from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.scheduled_layerwise.parameters import Placing, ScheduledLayerwise

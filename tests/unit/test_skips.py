@@ -6,19 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from offsim.engine.simulate import simulate
-from offsim.program.commands import (
-    Command,
-    HostWork,
-    Part,
-    Passage,
-    Record,
-    Section,
-    StreamProgram,
-    Synchronize,
-    Template,
-    Wait,
-    Written,
-)
+from offsim.program.commands import Command, HostWork, Record, Section, StreamProgram, Synchronize, Wait
+from offsim.program.passages import Part, Passage, Template, Written
 from offsim.program.spans import Span
 from offsim.program.systems.resident import Resident
 from offsim.program.timeline import Timeline

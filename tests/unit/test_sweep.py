@@ -521,14 +521,34 @@ def run_of(policy: str, total: float, step: float, blocks: int | None = None) ->
 @pytest.mark.parametrize(
     ("total", "said"),
     [
-        (5.0, "ours beats other in 1 of 1 places, by 20.0 %: other takes 1.0 s more besides its steady steps."),
-        (4.03, "ours beats other in 1 of 1 places, by 0.7 %."),
+        (5.0, "ours beats other in the only place, by 20.0 %: other takes 1.0 s more besides its steady steps."),
+        (4.03, "ours beats other in the only place, by 0.7 %."),
     ],
 )
 def test_what_a_policy_takes_besides_its_steps_is_said_where_it_is_something(total, said):
     rows = {"ours": run_of("a", 4.0, 1.0), "other": run_of("b", total, 1.0)}
     sentences = findings([Panel("", "gpus", [PanelLine("1", rows)])], ("ours", "other"))
     assert any(sentence.endswith(said) for sentence in sentences)
+
+
+def compared_in(*times: tuple[tuple[float, float], tuple[float, float]]) -> list[str]:
+    """What is said of two policies by their (total, steady step) in each place."""
+    lines = [PanelLine(str(i), {"ours": run_of("a", *a), "other": run_of("b", *b)}) for i, (a, b) in enumerate(times)]
+    return findings([Panel("", "gpus", lines)], ("ours", "other"))
+
+
+def test_who_never_wins_is_said_to_lose():
+    said = compared_in(((8.0, 2.0), (4.0, 1.0)), ((8.0, 2.0), (4.0, 1.0)))
+    assert "Total: ours loses to other in both places (gpus=0: +100.0 %; gpus=1: +100.0 %)." in said
+    assert not [sentence for sentence in said if " 0 of " in sentence]
+    assert "Steady step: ours is as fast as other (within 0.5 %) in the only place." in compared_in(((4, 1), (5, 1)))
+
+
+def test_what_wins_with_any_number_of_steps_has_no_number_from_which_on_it_does():
+    """Steps of 2 and 1 s; besides, the other takes nothing, and 2.5 s more."""
+    said = compared_in(((8.0, 2.0), (4.0, 1.0)), ((8.0, 2.0), (6.5, 1.0)))
+    wins = "other wins in total with any number of steps at gpus=0; from 3 steps on at gpus=1."
+    assert f"Where its steady step is faster, {wins}" in said
 
 
 def test_nothing_costs_minus_zero_seconds():

@@ -1,6 +1,7 @@
 """`offsim validate` on measurements that the engine made itself."""
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -84,6 +85,17 @@ def test_kept_thresholds_are_exit_code_0_and_broken_ones_1(cases, tmp_path, caps
     bad = write(tmp_path / "bad", [line(case, slower=1.04) for case in cases])
     assert validate_command(json=False, root=bad) == 1
     assert "broken: one GPU: median |error| 3.85 %, at most 0.80 % allowed" in capsys.readouterr().out
+
+
+def test_the_heads_of_columns_are_explained_below_the_tables(cases, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    validate_command(json=False, root=write(tmp_path, [line(case) for case in cases]))
+    tables, _, rest = capsys.readouterr().out.partition("\nn: cases.")
+    heads = re.split(r" {2,}", next(row for row in tables.splitlines() if row.startswith("class ")))
+    assert {"p95", "<=1/3/5 %", "max", "alone", "equal", "noise"} <= set(heads)
+    explained = " ".join(f"n: cases.{rest}".split())
+    assert [head for head in heads if f"{head}:" not in explained and f"{head}," not in explained] == []
+    assert "measured, predicted: the case's steady step" in explained
 
 
 def thresholds(path: Path, *bounds: tuple[str, str, float]) -> Path:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from offsim.scenario.model import Component
 from offsim.scenario.scenario import Scenario
 
-from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Template, Wait
+from ..commands import COMPUTE, Allocate, Command, Copy, Free, HostWork, Record, Wait
+from ..passages import Template
 
 EXPERT_NAMES = ("transformer", "transformer_2")
 
@@ -30,11 +31,11 @@ class Weights:
 
     @property
     def expert(self) -> float:
-        """Bytes of one whole expert."""
+        """Bytes of one whole expert's transformer."""
         return sum(b * n for b, n in zip(self.block, self.count, strict=True)) + self.other
 
     def buffer(self, expert: int, index: int, block: int) -> str:
-        """Name of a block's weights, as the module is named."""
+        """The buffer name of a block's weights, as the module is named."""
         return f"{EXPERT_NAMES[expert]}.{self.names[index]}.{block}"
 
 
@@ -52,7 +53,7 @@ def weights_of(scenario: Scenario) -> Weights:
 
 
 class PolicyProgram:
-    """The hooks, doing nothing: everything a policy doesn't override."""
+    """The hooks of a policy; those that it doesn't override issue nothing."""
 
     splits_blocks = False
     """Whether its hooks run around every module with weights: `before_module` and `after_module` are called."""
@@ -72,59 +73,59 @@ class PolicyProgram:
         return ()
 
     def load(self) -> Iterator[Command]:
-        """Before the first request: resident weights, pinned host copies, first prefetches."""
+        """Commands before the first request: resident weights, pinned host copies, first prefetches."""
         yield from ()
 
     def begin_step(self, expert: int) -> Iterator[Command]:
-        """At the start of a step, which runs `expert`."""
+        """Commands at the start of a step, which runs `expert`."""
         yield from ()
 
     def before_forward(self, expert: int) -> Iterator[Command]:
-        """The transformer's forward pre-hook."""
+        """Commands of the transformer's forward pre-hook."""
         yield from ()
 
     def after_forward(self, expert: int) -> Iterator[Command]:
-        """The transformer's forward hook."""
+        """Commands of the transformer's forward hook."""
         yield from ()
 
     def before_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
-        """The block's forward pre-hook."""
+        """Commands of the block's forward pre-hook."""
         yield from ()
 
     def stops(self, index: int, template: Template) -> Iterable[int]:
-        """Places within the blocks of list `index` where it issues something: before which of their commands."""
+        """Places within blocks of list `index` where the policy issues something: before which of their commands."""
         return ()
 
     def within_block(self, expert: int, index: int, block: int, stop: int) -> Iterator[Command]:
-        """What it issues there."""
+        """Commands that the policy issues at one of its `stops`."""
         yield from ()
 
     def after_block(self, expert: int, index: int, block: int) -> Iterator[Command]:
-        """The block's forward hook."""
+        """Commands of the block's forward hook."""
         yield from ()
 
     def before_module(self, expert: int, module: str) -> Iterator[Command]:
-        """The forward pre-hook of a module with weights of its own, named within the transformer."""
+        """Commands of the forward pre-hook of a module with weights of its own, named within the transformer."""
         yield from ()
 
     def after_module(self, expert: int, module: str) -> Iterator[Command]:
-        """Its forward hook."""
+        """Commands of the forward hook of a module with weights of its own."""
         yield from ()
 
     def finish(self) -> Iterator[Command]:
-        """After the last step."""
+        """Commands after the last step."""
         yield from ()
 
     def encode(self, component: Component) -> Iterator[Command]:
-        """Before the text is encoded."""
+        """Commands before the text is encoded."""
         yield from ()
 
     def decode(self, component: Component) -> Iterator[Command]:
-        """Before the VAE decodes."""
+        """Commands before the VAE decodes."""
         yield from ()
 
     def after_decoding(self, component: Component) -> Iterator[Command]:
-        """After it has."""
+        """Commands after the VAE has decoded."""
         yield from ()
 
     def weights(self, expert: int, index: int, block: int) -> str:
@@ -140,7 +141,7 @@ class PolicyProgram:
         return (f"{EXPERT_NAMES[expert]} other",)
 
     def hold_other_weights(self) -> Iterator[Command]:
-        """Every expert's non-block weights stay on the device."""
+        """Allocations of every expert's weights outside its blocks, which stay on the device."""
         for expert in range(self.sizes.experts):
             yield Allocate(self.other_weights(expert)[0], self.sizes.other, COMPUTE)
 

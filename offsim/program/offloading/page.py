@@ -20,7 +20,7 @@ class LaunchLine(NamedTuple):
     """How a real system is asked for a policy."""
 
     system: str
-    """Its name, and from when on it can."""
+    """The system's name, and from when on it can."""
     text: str
     """Flags or code to paste."""
 
@@ -33,10 +33,10 @@ class Page(Generic[PolicyKind]):
     listed: int = 100
     """Where it stands in lists and searches: lower numbers first, then by name."""
     replayed_as: Replayed | None = None
-    """Which measured runs its errors come from; None: it was never compared, and results say so."""
+    """The kind of runs that its predictions were compared with; None: with none, and results say so."""
 
     def program(self, scenario: Scenario, policy: PolicyKind) -> PolicyProgram:
-        """The hooks that issue its commands, in their initial state."""
+        """The hooks that issue the policy's commands, in their initial state."""
         raise NotImplementedError
 
     def refusal(self, scenario: Scenario, policy: PolicyKind) -> str:
@@ -51,7 +51,7 @@ class Page(Generic[PolicyKind]):
         yield (self.parameters(),)
 
     def launch_lines(self, scenario: Scenario, policy: PolicyKind) -> Iterator[LaunchLine]:
-        """How real systems are asked for exactly this; nothing where none is known to offer it."""
+        """How real systems are asked for this policy in this scenario; nothing where none is known to offer it."""
         yield from ()
 
     def rounding(self, policy: PolicyKind) -> str:
@@ -59,5 +59,5 @@ class Page(Generic[PolicyKind]):
         return ""
 
     def blocks_ahead(self, scenario: Scenario, policy: PolicyKind) -> int | None:
-        """How many blocks it fetches ahead, where it streams blocks."""
+        """How many blocks the policy fetches ahead, where it streams blocks."""
         return None

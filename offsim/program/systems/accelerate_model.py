@@ -24,7 +24,7 @@ class AccelerateModel(Policy, frozen=True, tag="accelerate-model"):
 
     # No placement like the others': these components move when the next one in the chain does.
     text_encoder: Literal["chain"] = "chain"  # type: ignore[assignment]
-    """In the chain of components that push each other out."""
+    """chain: components push each other out, so that one at a time is on the device."""
     vae: Literal["chain"] = "chain"  # type: ignore[assignment]
 
 
@@ -38,7 +38,7 @@ class AccelerateModelPage(Page[AccelerateModel]):
         return ModelOffloadProgram(scenario)
 
     def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
-        """One component at a time, on one GPU."""
+        """The policy without parameters, on one GPU."""
         if scenario.workload.gpus == 1:
             yield (AccelerateModel(),)
 

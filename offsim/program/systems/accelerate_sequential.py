@@ -8,7 +8,7 @@ Source: accelerate 1.15.0 hooks.py, diffusers 0.42.1 pipelines/pipeline_utils.py
 
 from collections.abc import Iterator
 
-from offsim.scenario.policy import Policy
+from offsim.scenario.policy import Placement, Policy
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import Seconds
 
@@ -26,6 +26,8 @@ class AccelerateSequential(Policy, frozen=True, tag="accelerate-sequential"):
     """Host time per tensor of emptying the allocator's cache, with what asking the driver for memory anew costs."""
     hook_cost: Seconds = 0.0
     """Host time of every hook besides its calls: what the library's own Python takes."""
+    text_encoder: Placement = "sharded"
+    """sharded, since the library's hooks are on its modules, too: one after the other is on the device."""
 
 
 class AccelerateSequentialPage(Page[AccelerateSequential]):
@@ -42,7 +44,7 @@ class AccelerateSequentialPage(Page[AccelerateSequential]):
         return why_not_by_module(scenario, "policy 'accelerate-sequential'", "'accelerate-model'")
 
     def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
-        """One module at a time, on one GPU."""
+        """The policy without parameters, on one GPU."""
         if scenario.workload.gpus == 1:
             yield (AccelerateSequential(),)
 
@@ -91,7 +93,7 @@ class SequentialProgram(PolicyProgram):
         yield from self.after_module(expert, f"{self.sizes.names[index]}.{block}")
 
     def before_module(self, expert: int, module: str) -> Iterator[Command]:
-        """AlignDevicesHook.pre_forward."""
+        """Commands of accelerate's AlignDevicesHook.pre_forward."""
         buffer, bytes_, tensors = own = self._module(expert, module)
         yield from hook_work(self.policy.hook_cost)
         if self._is_buffers(own):
@@ -102,7 +104,7 @@ class SequentialProgram(PolicyProgram):
             yield HostWork("empty cache", tensors * self.policy.empty_cache)
 
     def after_module(self, expert: int, module: str) -> Iterator[Command]:
-        """AlignDevicesHook.post_forward: the tensors become meta tensors."""
+        """Commands of accelerate's AlignDevicesHook.post_forward: the tensors become meta tensors."""
         own = self._module(expert, module)
         yield from hook_work(self.policy.hook_cost)
         if not self._is_buffers(own):

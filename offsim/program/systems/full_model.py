@@ -73,7 +73,7 @@ class FullModelProgram(PolicyProgram):
         self.background_steps = policy.background_steps
         self.on_device: int | None = None
         self.coming: tuple[int, int] | None = None
-        """Of the next expert: pieces on the device, of how many."""
+        """Pieces of the next expert that are on the device, of how many."""
         # The few tensors outside the blocks are not counted: their copies change nothing visible.
         self.tensors = sum(n * t for n, t in zip(self.sizes.count, self.sizes.tensors, strict=True))
 

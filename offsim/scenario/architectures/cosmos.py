@@ -5,7 +5,7 @@ from .pieces import Operations, Sizes, extra, feed_forward, norm, qk_norm, resid
 
 
 def cosmos(block: Sizes) -> Operations:
-    """No bias anywhere; each of three sub-blocks has a low-rank modulation of rank r = extra.modulation_rank.
+    """Cosmos: no bias anywhere; each of three sub-blocks has a low-rank modulation of rank r = extra.modulation_rank.
 
     3 (d r + 3 r d) modulation + 6 d^2 + 2 c d projections, c = text_hidden, + 4 head_dim + 2 d f (diffusers
     CosmosTransformerBlock). The learned position that 1.0 adds in every block is left out.

@@ -25,7 +25,7 @@ class _Tower(NamedTuple):
 
 
 def ltx2(block: Sizes) -> Operations:
-    """Per tower self-attention, text cross-attention, cross-attention to the other tower, FFN.
+    """LTX-2: per tower self-attention, text cross-attention, cross-attention to the other tower, FFN.
 
     An attention of width w from q to kv columns has q w + 2 kv w + w q weights, their biases (3 w + q), 2 w
     norms, and q heads + heads if extra.gated. Per tower three attentions (across towers of audio width), FFN

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from offsim.results.errors import error_of, kind_of, total_with_error
-from offsim.results.layout import GIB, Renderable, gib, new_table, pairs, seconds, spaced
+from offsim.results.layout import GIB, PastedText, Renderable, gib, new_table, pairs, seconds, spaced
 from offsim.results.predict import Prediction, leaves_decoding_out, warnings
 from offsim.results.tables import LOSS_NAMES, as_written
 from offsim.scenario.policy import Policy
@@ -98,8 +98,8 @@ def device_bytes(scenario: Scenario) -> float:
 def policy_in_short(policy: Policy) -> str:
     """A policy by its name and what is not as by default.
 
-    >>> from offsim.scenario.policy import FullModel
-    >>> words(FullModel(vae="resident"))
+    >>> from offsim.program.systems.full_model import FullModel
+    >>> policy_in_short(FullModel(vae="resident"))
     'full-model pageable, VAE resident'
     """
     name, version = policy.tag, getattr(policy, "version", "")
@@ -171,7 +171,7 @@ def sentences(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
         yield _not_told_apart(choices, same)
     elif others:
         lead = min(other.prediction.total for other in others) / first.prediction.total - 1
-        yield f"1 leads by {100 * lead:.1f} %, which is more than the prediction intervals."
+        yield f"1 is the fastest: the next takes {longer(lead)}, which is more than predictions may be off."
     if answer.asked:
         yield _against_asked(first, answer.asked)
     if answer.front and answer.front[-1][0].memory < MUCH * device_bytes(answer.scenario):
@@ -197,17 +197,29 @@ def _not_told_apart(choices: Sequence[Choice], same: Sequence[Choice]) -> str:
     least = min(same, key=lambda choice: (round(choice.candidate.memory / 2**30, 1), choices.index(choice)))
     spread = 100 * (max(times) / min(times) - 1)
     return (
-        f"{numbers} differ by at most {spread:.1f} %, less than their prediction intervals: "
-        f"they are not told apart. The least GPU memory of them takes {choices.index(least) + 1}."
+        f"Which of {numbers} is the fastest cannot be said: their times differ by at most {spread:.1f} %, and "
+        f"predictions may be off by more. Of these, {choices.index(least) + 1} takes the least GPU memory."
     )
 
 
+def longer(share: float) -> str:
+    """How much longer something takes, by a share of what it is compared with.
+
+    >>> longer(0.079), longer(3.4)
+    ('7.9 % longer', '4.4 times as long')
+    """
+    return f"{100 * share:.1f} % longer" if share < 1 else f"{1 + share:.1f} times as long"
+
+
 def _launch_lines(choices: Sequence[Choice]) -> Renderable:
-    rows = []
+    """Flags and code, below comments that say whose they are."""
+    lines = ["To paste"]
     for number, choice in enumerate(choices, 1):
-        found = [f"{recipe.system}: {recipe.text}" for recipe in choice.candidate.launch_lines]
-        rows += [(str(number), text) for text in found or ["no system is known to offer this yet"]]
-    return pairs([("To paste", ""), *rows])
+        for recipe in choice.candidate.launch_lines:
+            lines += [f"# {number}: {recipe.system}", recipe.text]
+        if not choice.candidate.launch_lines:
+            lines.append(f"# {number}: no system is known to offer this yet")
+    return PastedText("\n".join(lines))
 
 
 def _front(answer: Answer) -> Renderable:
@@ -231,7 +243,7 @@ def thinned(front: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, f
 
 
 def notes(answer: Answer, choices: Sequence[Choice]) -> Iterator[str]:
-    """What a reader must know before believing it."""
+    """What a reader must know before believing the answer."""
     if not choices:
         return
     if len(answer.front) > FRONT_SHOWN:

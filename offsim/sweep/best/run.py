@@ -31,9 +31,9 @@ class Answer(NamedTuple):
     """What a search comes to."""
 
     scenario: Scenario
-    """As it was asked."""
+    """The scenario as it was asked."""
     asked: Prediction | None
-    """Of that scenario."""
+    """The prediction of that scenario; None if no real system would run it."""
     refused: str
     """Why no real system would run it as asked; empty if one would."""
     best: list[tuple[Candidate, Prediction]]

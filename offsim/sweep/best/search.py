@@ -40,11 +40,11 @@ class Searched(NamedTuple):
     """What a search found."""
 
     times: dict[int, float]
-    """By number, of those that were timed [s]."""
+    """Times of the candidates that were timed [s], by number."""
     winners: dict[Hashable, SearchKey]
-    """By group."""
+    """The best of each group."""
     fronts: dict[Hashable, list[int]]
-    """By model, from the least memory to the least time."""
+    """The front of each model, from the least memory to the least time."""
     pruned: int
 
 
@@ -73,7 +73,7 @@ class BestSoFar:
         return best is not None and best < key and any(_dominates(other, key) for other in front)
 
     def add(self, entry: SearchEntry, key: SearchKey) -> None:
-        """A candidate's true key."""
+        """Take note of a candidate's true key."""
         self.groups[entry.group] = min(key, self.groups.get(entry.group, key))
         front = self.fronts.setdefault(entry.model, [])
         if not any(_dominates(other, key) for other in front):
@@ -81,12 +81,12 @@ class BestSoFar:
 
 
 def _dominates(one: SearchKey, other: SearchKey) -> bool:
-    """As little of both; of equal ones the first."""
+    """Whether one takes as little time and memory as another; of equal ones the first does."""
     return one[0] <= other[0] and one[1] <= other[1] and one < other
 
 
 def one_by_one(entries: Sequence[SearchEntry]) -> list[float]:
-    """Their times."""
+    """The times of entries, one after the other."""
     return [entry.time() for entry in entries]
 
 

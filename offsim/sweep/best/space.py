@@ -110,7 +110,7 @@ def _last_fitting(scenario: Scenario, change: str, between: Ladder) -> Iterator[
 
 
 def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate]:
-    """The candidate with its memory; none if no real system would run it."""
+    """A policy's candidate with its memory; none if no real system would run it."""
     found = replace(scenario, policy=policy)
     try:
         check_scenario(found)
@@ -126,7 +126,7 @@ def of_policy(scenario: Scenario, change: str, policy: Policy) -> list[Candidate
 
 
 def entry_of(candidate: Candidate) -> SearchEntry:
-    """As the search sees it: wanted is the best of each policy, with and without a system for it and rounding."""
+    """A candidate as the search sees it: wanted is the best of each policy, with and without a system and rounding."""
     scenario = candidate.scenario
     return SearchEntry(
         group=(candidate.policy, bool(candidate.launch_lines), candidate.rounding),
@@ -142,7 +142,7 @@ def entries_of(found: Sequence[Candidate]) -> list[SearchEntry]:
 
 
 def time_of(scenario: Scenario) -> float:
-    """Denoising time [s]: the sum of the steps, each as its slowest rank saw it."""
+    """Denoising time of a timeline [s]: the sum of the steps, each as its slowest rank saw it."""
     program = build(scenario)
     timeline = simulate(scenario, program)
     return sum(_slowest(timeline, timeline.recorded_section(number)) for number in program.numbers_of())

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from offsim.program.commands import Copy, Record
 
-from .walk import Done, Walk, after, near
+from .instants import Done, after, near
+from .walk import Walk
 
 
 def wrong_engines(walk: Walk) -> Iterator[str]:

@@ -12,8 +12,9 @@ from offsim.program.commands import Copy
 from offsim.scenario.node import Node
 from offsim.scenario.scenario import Scenario
 
+from .instants import near
 from .meetings import Call, calls
-from .walk import Walk, near
+from .walk import Walk
 
 TOGETHER = 24
 """Flows of one resource that are looked at together."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from offsim.program.commands import Collective, Compute
 from offsim.scenario.scenario import Scenario
 
-from .walk import Done, Walk, after, near
+from .instants import Done, after, near
+from .walk import Walk
 
 Call = dict[int, Done]
 """A collective as each of its ranks did it."""

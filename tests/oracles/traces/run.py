@@ -16,10 +16,11 @@ from offsim.scenario.scenario import Scenario, Simulation
 
 from .compare import compare_tracks, relative
 from .engines import wrong_engines
+from .instants import ABSOLUTE, RELATIVE, after, near
 from .kernels import Beside
 from .links import wrong_flows
 from .meetings import wrong_meetings
-from .walk import ABSOLUTE, RELATIVE, Walk, after, near
+from .walk import Walk
 
 SHORTCUTS = ("fold", "steady_state", "block_period")
 WITH_CLOCK = 1e-7

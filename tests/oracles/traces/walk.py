@@ -9,7 +9,7 @@ of commands add up to. The host looks at the queues a few commands at a time: up
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from offsim.program.commands import (
     WHOLE,
@@ -25,43 +25,17 @@ from offsim.program.commands import (
     StreamProgram,
     Synchronize,
     Wait,
-    passages_of,
-    stream_of,
 )
+from offsim.program.passages import passages_of, stream_of
 from offsim.program.spans import Span
 from offsim.scenario.scenario import Scenario
 
+from .instants import Done, after, near
 from .kernels import seconds_of
 
 Tracks = Mapping[tuple[int, str], list[Span]]
 Windows = Mapping[int, tuple[float, float]]
 """Of one rank: section -> when its host began and ended it."""
-RELATIVE, ABSOLUTE = 1e-9, 1e-12
-
-
-def near(one: float, other: float) -> bool:
-    """Whether two instants are the same but for rounding."""
-    return abs(one - other) <= RELATIVE * max(abs(one), abs(other)) + ABSOLUTE
-
-
-def after(one: float, other: float) -> bool:
-    """Whether an instant is not before another."""
-    return one > other or near(one, other)
-
-
-class Done(NamedTuple):
-    """A command that was done on its stream."""
-
-    command: Any
-    section: int
-    issued: float
-    ready: float
-    """Issued, and the one before it done."""
-    start: float
-    """Of a copy: when it got its engine. Of a collective: when its kernel had the multiprocessors."""
-    began: float
-    """Of a collective: when it no longer waited for others."""
-    end: float
 
 
 @dataclass

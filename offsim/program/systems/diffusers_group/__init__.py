@@ -40,7 +40,7 @@ class DiffusersGroupPage(Page[DiffusersGroup]):
         return why_not_by_module(scenario, "policy.level='leaf'", "policy.level = 'block'")
 
     def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
-        """Both levels, with a stream and what it can be told, or without in groups of blocks."""
+        """Policies of both levels, with a stream and what it can be told, or without in groups of blocks."""
         if scenario.workload.gpus > 1:
             return
         most = max(blocks.count for blocks in scenario.model.blocks)

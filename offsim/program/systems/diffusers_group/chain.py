@@ -23,13 +23,13 @@ class Chain:
         self._pin_rate = scenario.node.host.pageable_h2d.value
 
     def load(self) -> Iterator[Command]:
-        """Host copies: pinned if they are for good."""
+        """Allocations of the host copies: pinned if they are for good."""
         pinned = self.policy.stream and not self.policy.low_cpu_mem_usage
         for module in self.modules:
             yield Allocate(f"{module.buffer} on host", module.bytes, "pinned" if pinned else "pageable")
 
     def before(self, module: Module) -> Iterator[Command]:
-        """pre_forward of a group's leader."""
+        """Commands of pre_forward of a group's leader."""
         yield from hook_work(self.policy.hook_cost)
         if not self.policy.stream:
             yield from moved_in(*module)
@@ -42,7 +42,7 @@ class Chain:
             yield Synchronize("stream", self.copy_stream)
 
     def onload(self, module: Module) -> Iterator[Command]:
-        """onload_: the host waits for earlier copies, then puts this group's on the stream."""
+        """Commands of onload_: the host waits for earlier copies, then puts this group's on the stream."""
         buffer, staged = module.buffer, f"{module.buffer} staged on host"
         yield Synchronize("stream", self.copy_stream)
         if self.policy.low_cpu_mem_usage:
@@ -54,7 +54,7 @@ class Chain:
             yield Free(staged)
 
     def after(self, module: Module) -> Iterator[Command]:
-        """post_forward of a group's leader: offload_."""
+        """Commands of post_forward of a group's leader, which is offload_."""
         yield from hook_work(self.policy.hook_cost)
         if not self.policy.stream:
             yield from moved_out(*module)

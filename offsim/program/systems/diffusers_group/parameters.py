@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from offsim.scenario.policy import Policy
+from offsim.scenario.policy import Placement, Policy
 from offsim.scenario.units import Seconds
 
 
@@ -14,7 +14,7 @@ class DiffusersGroup(Policy, frozen=True, tag="diffusers-group"):
     level: Literal["block", "leaf"] = "block"
     """offload_type: block_level or leaf_level. leaf needs workload.kernels = "eager"."""
     num_blocks_per_group: Annotated[int, Meta(ge=1, le=1000)] = 1
-    """Of block level without a stream; with one the library moves single blocks."""
+    """How many blocks come together at block level without a stream; with one, the library moves single blocks."""
     stream: bool = False
     """use_stream: the next group is copied while a group runs."""
     record_stream: bool = False
@@ -23,6 +23,8 @@ class DiffusersGroup(Policy, frozen=True, tag="diffusers-group"):
     """Host copies are pinned whenever they are copied, not for good."""
     hook_cost: Seconds = 0.0
     """Host time of every hook besides its calls: what the library's own Python takes."""
+    text_encoder: Placement = "swap"
+    """swap, since the library moves it whole: it looks for blocks at the top of a model, and there are none here."""
 
     def __post_init__(self) -> None:
         if self.record_stream and not self.stream:

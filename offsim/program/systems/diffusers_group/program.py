@@ -42,7 +42,7 @@ class DiffusersGroupProgram(PolicyProgram):
         return outside_module(self.scenario, expert, buffers_twice=True), list(groups.values())
 
     def weights(self, expert: int, index: int, block: int) -> str:
-        """A group of several blocks is named for its first."""
+        """The buffer that a block's kernels read: a group of several blocks is named for its first."""
         size = self.policy.num_blocks_per_group
         return super().weights(expert, index, block // size * size)
 
@@ -61,7 +61,7 @@ class DiffusersGroupProgram(PolicyProgram):
             yield from chain.load()
 
     def before_forward(self, expert: int) -> Iterator[Command]:
-        """pre_forward of the transformer: its own group, then the first of the chain."""
+        """Commands of pre_forward of the transformer: its own group, then the first of the chain."""
         root, chain = self.roots[expert], self.chains[expert]
         if self.policy.stream and self.splits_blocks:
             yield from chain.onload(root)

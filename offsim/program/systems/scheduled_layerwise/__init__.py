@@ -19,7 +19,7 @@ from .parameters import Placing, ScheduledLayerwise
 from .program import ScheduledLayerwiseProgram
 
 CHUNKS = 8
-"""Of a block, where they are spread over the windows between exchanges."""
+"""Pieces of a block, where they are spread over the windows between exchanges."""
 LATE: tuple[Placing, ...] = ("after-first-all-to-all", "after-attention", "after-all-to-alls")
 
 
@@ -69,7 +69,7 @@ class ScheduledLayerwisePage(Page[ScheduledLayerwise]):
             )
 
     def launch_lines(self, scenario: Scenario, policy: ScheduledLayerwise) -> Iterator[LaunchLine]:
-        """vLLM-Omni shards blocks over ranks and gathers them, one block ahead; the rest nobody offers."""
+        """How vLLM-Omni shards blocks over ranks and gathers them, one block ahead; nobody offers the rest."""
         if policy == ScheduledLayerwise(sharded=True):
             yield LaunchLine(
                 "vLLM-Omni (beside its flags for the ranks)",

@@ -30,7 +30,7 @@ class ScheduledLayerwise(Policy, frozen=True, tag="scheduled-layerwise"):
     copy_streams: Annotated[int, Meta(ge=1, le=8)] = 1
     """Copies take turns on so many streams."""
     copy_priority: Literal["normal", "high"] = "normal"
-    """Of the copy streams: copy engines ignore it."""
+    """Priority of the copy streams: copy engines ignore it."""
     transfer_dtype: Literal["stored", "fp8", "int8", "int4"] = "stored"
     """What weights are copied as; if not as stored, a kernel unpacks them. What kernels read: workload.weight_dtype."""
     sharded: bool = False

@@ -6,7 +6,8 @@ after collectives are its start. A place has a command after it: of a block of o
 
 from typing import NamedTuple
 
-from ...commands import Collective, Compute, Template
+from ...commands import Collective, Compute
+from ...passages import Template
 from .parameters import Placing
 
 
@@ -39,12 +40,12 @@ def _after(kinds: list[str], kind: str) -> int:
 
 
 def collectives(template: Template) -> list[int]:
-    """The places before its collectives."""
+    """The places before a block's collectives."""
     return [i for i, command in enumerate(template.commands) if isinstance(command, Collective)]
 
 
 def windows(template: Template) -> list[ComputeWindow]:
-    """The windows between its collectives that have kernels, in order."""
+    """The windows between a block's collectives that have kernels, in order."""
     ends = [*collectives(template), len(template.commands)]
     starts = [0, *(end + 1 for end in ends[:-1])]
     return [ComputeWindow(a, _flops(template, a, b)) for a, b in zip(starts, ends, strict=True) if a < b]
@@ -60,7 +61,7 @@ def shares(chunks: int, found: list[ComputeWindow]) -> list[int]:
 
     Chunk k goes where the middle of the k-th of so many equal parts of all FLOPs lies.
 
-    >>> shares(4, [Window(0, 1.0), Window(3, 3.0)])
+    >>> shares(4, [ComputeWindow(0, 1.0), ComputeWindow(3, 3.0)])
     [0, 3, 3, 3]
     """
     total = sum(window.flops for window in found)

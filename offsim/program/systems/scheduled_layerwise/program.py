@@ -5,9 +5,10 @@ from itertools import islice
 
 from offsim.scenario.scenario import Scenario
 
-from ...commands import COMPUTE, Command, Free, Template
+from ...commands import COMPUTE, Command, Free
 from ...offloading.hooks import EXPERT_NAMES, PolicyProgram, wait_stream
 from ...offloading.layers import resident_blocks
+from ...passages import Template
 from .parameters import ScheduledLayerwise
 from .places import collectives, place_of, shares, windows
 from .transfer import Chunk, Transfer
@@ -41,9 +42,9 @@ class ScheduledLayerwiseProgram(PolicyProgram):
         self.outstanding: tuple[str, ...] = ()
         """Streams on which chunks were admitted that no collective has waited for."""
         self.places: dict[int, list[StopPlace]] = {}
-        """Per block list, where each chunk is issued."""
+        """Where each chunk is issued, by block list."""
         self.gates: dict[int, list[StopPlace]] = {}
-        """Per block list, the places before collectives, if they are gated."""
+        """The places before collectives, by block list, if they are gated."""
 
     def state(self) -> Hashable:
         coming = self.upcoming[: self.forwards + 1]
@@ -77,7 +78,7 @@ class ScheduledLayerwiseProgram(PolicyProgram):
             self.on_device.add((expert, position))
 
     def begin_step(self, expert: int) -> Iterator[Command]:
-        """At a switch the first expert's blocks go, but for the first P if they are held."""
+        """Commands of a step's start: at a switch the first expert's blocks go, but for the first P if held."""
         if self.active not in (None, expert):
             held = self.policy.prefetch if self.policy.across_switch == "held" else 0
             for block in sorted(block for block in self.on_device if block[0] == self.active and block[1] >= held):

@@ -27,7 +27,7 @@ class Chunk(NamedTuple):
     buffer: str
     """What the block's kernels read."""
     bytes: float
-    """Of the whole block as kernels read it."""
+    """Bytes of the whole block as kernels read it."""
     piece: Piece
     lane: int
     """Which copy stream it takes."""
@@ -64,7 +64,7 @@ class Transfer:
         return f"{self.arriving(buffer)} shard" if self.ranks > 1 else self.arriving(buffer)
 
     def pin(self, buffer: str, bytes_: float) -> Iterator[Command]:
-        """This rank's host copy of a block."""
+        """Allocations of this rank's host copy of a block."""
         yield Allocate(f"{self._copied(buffer)} on host", self.packing * bytes_ / self.ranks, "pinned")
 
     def bring(self, chunks: Sequence[Chunk]) -> Iterator[Command]:

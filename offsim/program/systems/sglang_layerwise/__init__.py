@@ -52,7 +52,7 @@ class SGLangLayerwisePage(Page[SGLangLayerwise]):
         return ""
 
     def candidates(self, scenario: Scenario) -> Iterator[Ladder]:
-        """Of the latest version every prefetch size and residents of either kind; earlier ones as by default."""
+        """Every prefetch size of the latest version, with residents of either kind; earlier versions as by default."""
         most = longest_list(scenario)
         ahead = [size for size in PREFETCH if 2 * size <= most] or [1]
         yield from ((SGLangLayerwise(version="v3", prefetch=size),) for size in ahead)

@@ -33,13 +33,13 @@ class Manager:
         return self.sizes.buffer(self.expert, self.index, layer)
 
     def pin(self) -> Iterator[Command]:
-        """One host copy per layer."""
+        """Allocations of the host copies, one per layer."""
         memory = "pinned" if self.policy.pinned else "pageable"
         for layer in range(self.count):
             yield Allocate(f"{self.buffer(layer)} on host", self.sizes.block[self.index], memory)
 
     def prefetch(self, layer: int, *, blocking: bool = False) -> Iterator[Command]:
-        """prefetch_layer: copy stream waits for the compute stream's tail, allocates, copies, records; idempotent."""
+        """Commands of prefetch_layer, once: the copy stream waits for the compute stream's tail, copies, records."""
         if layer in self.on_device:
             return
         bytes_ = self.sizes.block[self.index]
@@ -56,7 +56,7 @@ class Manager:
         self.on_device.add(layer)
 
     def release(self, layer: int) -> Iterator[Command]:
-        """release_layer: back to the pool at once, in host order."""
+        """Commands of release_layer: back to the pool at once, in host order."""
         kept = layer in self.residents or (self.keeps_first and layer == 0)
         if layer in self.on_device and not kept:
             self.on_device.discard(layer)
@@ -69,7 +69,7 @@ class Manager:
         self.on_device.clear()
 
     def initialize(self) -> Iterator[Command]:
-        """prepare_for_next_req(non_blocking=False): layer 0 (V0) or the first P layers, and wait for them."""
+        """Commands of prepare_for_next_req(non_blocking=False): layer 0 (V0) or the first P layers come first."""
         first = 1 if self.policy.version == "v0" else self.prefetch_size
         for layer in range(first):
             yield from self.prefetch(layer, blocking=True)
