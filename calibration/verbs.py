@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from offsim.cli_arguments import Patience
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 FlagOption = Annotated[bool, Parameter(negative="")]
 

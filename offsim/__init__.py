@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from offsim.api import BestResult, RunResult, SweepResult, run_sweep
     from offsim.api import find_best_policies as find_best
     from offsim.api import predict_scenario as predict
-    from offsim.scenario.scenario import ScenarioError
+    from offsim.scenario.faults import ScenarioError
 
     __version__: str
 

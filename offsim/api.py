@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from offsim.program.load import ScenarioSource, load_scenario
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.wording import cut, one_line
 from offsim.signals import INTERRUPTED
 

@@ -18,8 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from offsim.cli_arguments import Gibibytes, WorkerCount
 from offsim.cli_catalogue import FINE, emit, metrics, models, nodes, policies, scenarios, show, write, write_json
-from offsim.scenario.faults import Place, one_message
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import Place, ScenarioError, one_message
 from offsim.scenario.wording import one_line, visible
 from offsim.signals import INTERRUPTED, interrupted
 from offsim.sweep.announce import announced, say

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.wording import LONGEST_VALUE, shown, visible
 
 if TYPE_CHECKING:
@@ -33,15 +33,17 @@ def models() -> int:
 
 
 def nodes() -> int:
-    """List the nodes of the catalogue: GPUs, links, and how much of each profile was measured.
+    """List the nodes of the catalogue and the parts that nodes are made of, and how much of each was measured.
 
     For example:
       offsim nodes
       offsim show h100-pcie
+      offsim show rtx4090
     """
     from offsim.results import listing
+    from offsim.results.layout import spaced
 
-    return emit(listing.nodes_table())
+    return emit(*spaced([listing.nodes_table(), listing.parts_table()]))
 
 
 def policies() -> int:
@@ -95,7 +97,7 @@ def _metric_groups() -> "Mapping[str, Metrics]":
 
 
 def show(name: str, /) -> int:
-    """Show a model, node, policy, scenario or grid with every value and its source; or what a metric is.
+    """Show a model, node, part of nodes, policy, scenario or grid with every value and its source; or a metric.
 
     For example:
       offsim show h100-pcie
@@ -130,7 +132,7 @@ def _entry(name: str, kind: str) -> "list[Renderable]":
         from offsim.sweep.shown_grid import show_grid
 
         return show_grid(load_grid(name))
-    from offsim.results.listing import entry
+    from offsim.results.entry import entry
 
     return entry(name, kind)
 

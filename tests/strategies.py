@@ -7,24 +7,12 @@ no clock) is a parameter. Scenarios are in tests/scenario_strategies.py.
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from offsim.scenario.node import (
-    GPU,
-    UNPACKING,
-    Clock,
-    CollectiveKind,
-    Collectives,
-    Energy,
-    Host,
-    Interference,
-    Knee,
-    Node,
-    NVLink,
-    Overheads,
-    PCIe,
-    Socket,
-    Switch,
-)
+from offsim.scenario.gpu import GPU, Clock, Energy, Knee, usual_unpacking
+from offsim.scenario.host import Host, Overheads, Socket
+from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve, Quantity
+from offsim.scenario.wiring import CollectiveKind, Collectives, NVLink, PCIe, Switch, Wiring
+from tests.changed_nodes import Slowdown, interfering
 
 OVERHEADS = ("launch", "copy", "event", "collective", "allocation", "synchronize")
 SHAPES = ("256x768", "64x192", "5120x5120", "4x64", "4x16", "40x128", "4x64-ragged", "4x16x16", "12x128x512")
@@ -122,7 +110,7 @@ def gpus(draw: DrawFn, clock: bool = True) -> GPU:
         attention_shapes={shape: table for shape, table in measured.items() if shape not in products},
         elementwise=draw(maybe(traffic_curves(500, 4000))),
         relayout=draw(maybe(traffic_curves(300, 4000))),
-        unpack=draw(st.one_of(st.just(UNPACKING), rates(100, 1000).map(lambda rate: curve((8.0, rate.value))))),
+        unpack=draw(st.one_of(st.just(usual_unpacking()), rates(100, 1000).map(lambda rate: curve((8.0, rate.value))))),
         workspace=draw(maybe(whole(0, 2, 2.0**25))),
         clock=limit,
     )
@@ -141,29 +129,28 @@ def links(draw: DrawFn, latency: bool = True) -> PCIe:
 
 
 @st.composite
-def sockets(draw: DrawFn, count: int, number: int, alike: bool) -> tuple[Socket, ...]:
-    """GPUs in runs over sockets: equal ones of one rate, or (not alike) each with its own."""
-    length = count // number if alike else draw(st.integers(count // number, count - number + 1))
-    parts = runs(count, length)
-    found = []
-    for part in parts:
+def memories(draw: DrawFn, number: int, alike: bool) -> tuple[Socket, ...]:
+    """The memory of each socket: all of one rate, given once or for each, or (not alike) each with its own."""
+    found: list[Socket] = []
+    for _ in range(1 if alike and draw(st.booleans()) else number):
         if not found or not alike:
             read, write = draw(rates(10, 200)), draw(rates(10, 200))
             total = quantity(max(read.value, write.value) * draw(factors(1, 2)).value)
-        found.append(Socket(gpus=part, read=read, write=write, total=total))
+        found.append(Socket(read=read, write=write, total=total))
     return tuple(found)
 
 
 @st.composite
-def hosts(draw: DrawFn, count: int, number: int, alike: bool, crosses: bool) -> Host:
-    """Host memory with one or more sockets."""
+def hosts(draw: DrawFn, number: int, alike: bool, crosses: bool, free: bool) -> Host:
+    """Host memory with one or more sockets, and what commands cost (nothing if free)."""
     crossing = rates(10, 60)
     return Host(
         memory=draw(whole(64, 512, 2.0**30)),
-        sockets=draw(sockets(count, number, alike)),
+        sockets=draw(memories(number, alike)),
         pageable_h2d=draw(rates(2, 12)),
         pageable_d2h=draw(rates(2, 17)),
         fresh_d2h=draw(rates(1, 3)),
+        overheads=no_overheads() if free else draw(overheads()),
         cross_socket=draw(crossing if crosses and number > 1 else maybe(crossing)),
         pinned_rounding=draw(st.sampled_from(["power-of-two", "none"])),
     )
@@ -194,14 +181,14 @@ def no_overheads() -> Overheads:
 
 
 @st.composite
-def interferences(draw: DrawFn) -> tuple[Interference, ...]:
+def interferences(draw: DrawFn) -> list[Slowdown]:
     """Which kernels and collectives slow beside what."""
     kernels = ("gemm", "attention", "elementwise", "relayout")
     pairs = [(v, a) for v in kernels for a in ("H2D", "D2H", "collective")]
     pairs += [(v, a) for v in ("all-to-all", "all-gather") for a in ("H2D", "D2H")]
     pairs += [("all-to-all", "all-gather"), ("all-gather", "all-to-all")]
     chosen = draw(st.lists(st.sampled_from(pairs), min_size=3, max_size=9, unique=True))
-    return tuple(Interference(victim=v, aggressor=a, slowdown=draw(factors(0, 0.5))) for v, a in chosen)
+    return [(victim, aggressor, draw(factors(0, 0.5))) for victim, aggressor in chosen]
 
 
 @st.composite
@@ -246,16 +233,16 @@ def nodes(
     kinds = collective_kinds(300 if transport == "nvlink" else 40, latency)
     nvlink = st.builds(NVLink, send=rates(100, 450), receive=rates(100, 450))
     collectives = st.builds(Collectives, transport=st.just(transport), all_to_all=kinds, all_gather=kinds)
-    return Node(
-        name="node",
-        title="Node",
+    length = count // number if alike else draw(st.integers(count // number, count - number + 1))
+    on_sockets = runs(count, length)
+    wiring = Wiring(
         gpus=count,
-        gpu=draw(gpus(clock)),
+        sockets=tuple(on_sockets),
         pcie=draw(links(latency)),
-        host=draw(hosts(count, number, alike, transport != "nvlink")),
-        overheads=no_overheads() if free_host else draw(overheads()),
         switches=() if uniform else draw(switches(count, number, alike)),
         nvlink=draw(nvlink if transport == "nvlink" else maybe(nvlink)),
         collectives=draw(collectives if count > 1 or transport == "nvlink" else maybe(collectives)),
-        interference=() if draw(st.booleans()) else draw(interferences()),
     )
+    host = draw(hosts(len(on_sockets), alike, transport != "nvlink", free_host))
+    node = Node(name="node", title="Node", gpu=draw(gpus(clock)), host=host, wiring=wiring)
+    return node if draw(st.booleans()) else interfering(node, draw(interferences()))

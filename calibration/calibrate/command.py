@@ -25,8 +25,8 @@ from calibration.samples.inventory import Inventory, NoGPU, refuse_busy_gpus, ta
 from calibration.samples.sample_file import Header, SampleFile
 from offsim.cli_catalogue import write
 from offsim.results.layout import new_table, render
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import replacing
-from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name
 from offsim.signals import INTERRUPTED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calibration.samples.script import run_script
 from offsim.results.layout import render
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 from .profile import fit_profile
 from .summary import summary_table

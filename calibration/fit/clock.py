@@ -7,7 +7,7 @@ class of kernels in it (totals don't tell them apart), the clock that NVML reads
 it reads where the clock stays high (loads that memory bounds: nothing else tells energy per byte from energy per FLOP),
 and the first 150 ms of each load, where the window shows. A load's time goes with what the chip drew
 meanwhile: 710 to 790 W of a limit of 700, before a slower regulation brings the mean down. Where the energy was not
-counted that is taken as USUAL_BURST times the limit.
+counted that is taken as the usual one.
 Left out: the dip with which that regulation begins; temperature: kernels of a warm chip are 1 to 2 % slower at the same
 nominal clock; and that kernels are slower right after a gap (bursts count for less, therefore).
 """
@@ -23,16 +23,15 @@ from scipy.optimize import least_squares
 from calibration.samples.sample_file import ProbeSample
 from offsim.engine.clock import ClockState, PowerCurve
 from offsim.engine.durations import TimedKernel, kernel_energy
-from offsim.scenario.node import GPU, Clock
+from offsim.scenario.gpu import GPU, Clock
 from offsim.scenario.quantity import Quantity
+from offsim.scenario.usual import usual
 
 from .clock_parameters import Parameter, Powers, clock_of, identifiable_parameters
 from .estimate import Estimate
 from .loads import UNLIMITED, Load, duty_load, of_slowest, soak_load
 
 EARLY_WEIGHT, CLOCK_WEIGHT, CLASS_WEIGHT, GAPS_WEIGHT = 0.3, 0.3, 0.5, 0.3
-USUAL_BURST = 1.051
-"""What whole blocks draw for a moment over the limit: 1.061 on h100-x1-c, 1.041 on h100-x2-e; one class up to 1.12."""
 FEWEST_COUNTED_BLOCKS = 3
 """Blocks whose energy was counted: what they draw for a moment differs by 4 %."""
 STARTS = (1.0, 1.25, 1.5, 2.0)
@@ -72,7 +71,7 @@ def fit_clock(
     if not any(load.limited for load in fitted):
         return None
     burst = counted_burst([soak_load(s, gpu, highest) for s in alone if not s.held_out])
-    above = USUAL_BURST * powers.limit if burst is None else max(powers.limit, burst)
+    above = usual().clock.burst_of_limit.value * powers.limit if burst is None else max(powers.limit, burst)
     chip = Chip(powers._replace(burst=above), identifiable_parameters(fitted))
     best = chip.best(fitted)
     spread = chip.deviations(fitted, best)

@@ -9,10 +9,13 @@ what is a variant of another value as a multiple of that.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from offsim.scenario.node import Clock, Energy, Knee
+from offsim.scenario.gpu import Clock, Energy, Knee
 from offsim.scenario.quantity import Quantity
+from offsim.scenario.usual import usual
 
 from .loads import Load
+
+USUAL = usual().clock
 
 
 class Parameter(NamedTuple):
@@ -38,11 +41,11 @@ PARAMETERS = (
     Parameter("energy.attention", 1e-12, 1e-14, 1e-11),
     Parameter("energy.byte", 1e-10, 1e-12, 1e-9),
     Parameter("window", 0.03, 2e-3, 0.3),
-    Parameter("energy.relayout", 2e-10, 1e-12, 1e-9, 1.9, "energy.byte"),
-    Parameter("power_exponent", 3.0, 1.0, 10.0, 4.06),
-    Parameter("knee.gemm", 0.8, 0.3, 1.0, 0.808),
-    Parameter("knee.attention", 0.85, 0.3, 1.0, 0.877),
-    Parameter("knee.relayout", 0.8, 0.3, 1.0, 1.005, "knee.gemm"),
+    Parameter("energy.relayout", 2e-10, 1e-12, 1e-9, USUAL.relayout_of_byte_energy.value, "energy.byte"),
+    Parameter("power_exponent", 3.0, 1.0, 10.0, USUAL.power_exponent.value),
+    Parameter("knee.gemm", 0.8, 0.3, 1.0, USUAL.gemm_knee.value),
+    Parameter("knee.attention", 0.85, 0.3, 1.0, USUAL.attention_knee.value),
+    Parameter("knee.relayout", 0.8, 0.3, 1.0, USUAL.relayout_of_gemm_knee.value, "knee.gemm"),
 )
 
 
@@ -84,11 +87,7 @@ class Powers(NamedTuple):
     limit: float
     idle: float
     burst: float = 0.0
-    """What it may draw until the mean over AVERAGING has come to the limit; 0: not known yet."""
-
-
-AVERAGING = 0.4
-"""Seconds over which power is averaged: so a load on an idle chip has 0.8 s of burst, as on all that were watched."""
+    """What it may draw until the mean over the usual time of averaging has come to the limit; 0: not known yet."""
 
 
 def clock_of(values: Mapping[str, float], powers: Powers) -> Clock:
@@ -101,7 +100,7 @@ def clock_of(values: Mapping[str, float], powers: Powers) -> Clock:
         limit=Quantity(powers.limit, "measured", "nvidia-smi"),
         idle=Quantity(powers.idle, "derived", "fit"),
         burst=Quantity(powers.burst, "derived", "fit"),
-        averaging=Quantity(AVERAGING, "guess", "fit"),
+        averaging=Quantity(USUAL.averaging.value, "guess", "fit"),
         window=found["window"],
         energy=Energy(**energy),
         power_exponent=found["power_exponent"],

@@ -1,11 +1,14 @@
 """The clock model as a node has it: fitted values, usual ones where no load here tells, and what a chip draws."""
 
-from offsim.scenario.node import GPU, Clock, Energy, Knee
+from msgspec import structs
+
+from offsim.scenario.gpu import GPU, Clock, Energy, Knee
 from offsim.scenario.quantity import Quantity
+from offsim.scenario.usual import usual
 
 from .clock import ClockFit, fit_clock
-from .clock_parameters import AVERAGING, Powers, completed
-from .draw import COPYING, EXCHANGING, collective_power, copy_power, idle_power
+from .clock_parameters import Powers, completed
+from .draw import collective_power, copy_power, idle_power
 from .fitting import Fit
 from .summary import SummaryRow
 
@@ -21,17 +24,18 @@ def fitted_clock(fit: Fit, gpu: GPU) -> Clock | None:
         why = "no load reached the power limit, or no clock was read" if limit else "nvidia-smi tells no power limit"
         fit.rows.append(SummaryRow("gpu.clock", "none", "", "", 0, why))
         return None
-    burst = Quantity(found.powers.burst, "guess", "as far above the limit as two H100")
+    known = usual().clock
+    burst = structs.replace(known.burst_of_limit, value=found.powers.burst)
     if found.burst_counted:
         burst = Quantity(found.powers.burst, "measured", "energy counter")
     copying, exchanging = copy_power(fit, idle), collective_power(fit, idle)
     clock = Clock(
         limit=Quantity(limit, "measured", "nvidia-smi, power.limit"),
         burst=burst,
-        averaging=Quantity(AVERAGING, "guess", "bursts of 0.8 s on all chips"),
-        idle=_power(idle if idle_source else None, idle_source, idle, "as one of 2 x H100 drew"),
-        collective=_power(exchanging, "energy counter", EXCHANGING, "as on two of 2 x H100"),
-        copy=_power(copying, "energy counter", COPYING, "as on one of 2 x H100"),
+        averaging=known.averaging,
+        idle=_power(idle if idle_source else None, idle_source, known.idle),
+        collective=_power(exchanging, "energy counter", known.collective),
+        copy=_power(copying, "energy counter", known.copy),
         power_exponent=_value(fit, found, Clock, "power_exponent"),
         window=_value(fit, found, Clock, "window"),
         energy=Energy(**_values(fit, found, Energy, "energy")),
@@ -41,9 +45,9 @@ def fitted_clock(fit: Fit, gpu: GPU) -> Clock | None:
     return clock
 
 
-def _power(watts: float | None, source: str, usual: float, otherwise: str) -> Quantity:
-    """A power that was measured, or the usual one as a guess."""
-    return Quantity(usual, "guess", otherwise) if watts is None else Quantity(watts, "measured", source)
+def _power(watts: float | None, source: str, otherwise: Quantity) -> Quantity:
+    """A power that was measured, or the usual one."""
+    return otherwise if watts is None else Quantity(watts, "measured", source)
 
 
 def _values(fit: Fit, found: ClockFit, part: type[Energy] | type[Knee], group: str) -> dict[str, Quantity]:
@@ -56,7 +60,7 @@ def _value(fit: Fit, found: ClockFit, part: type[Clock] | type[Energy] | type[Kn
     """A parameter as it was fitted, noted in the summary, or the usual one where these loads don't tell it."""
     if name in found.values:
         return fit.measured(f"gpu.clock.{name}", part, found.values[name], "soak and duty probes")
-    return Quantity(_completed(found)[name], "guess", "no load here tells it by itself: median of five H100 SXM")
+    return structs.replace(usual().clock.power_exponent, value=_completed(found)[name])
 
 
 def _completed(found: ClockFit) -> dict[str, float]:

@@ -1,23 +1,18 @@
 """What the chip draws where none of our kernels runs, off the counter of energy while it idles, copies or exchanges."""
 
 from calibration.samples.sample_file import ProbeSample
+from offsim.scenario.usual import usual
 
 from .fitting import Fit
 from .loads import drawn
 
 STEADY = (0.5, 9e9)
-IDLE_POWER = 124.5
-"""Watts of a chip in use but idle, as one of 2 x H100 drew (h100-x2-e); an H200 right after a load 120."""
-EXCHANGING = 228.0
-"""Watts above idle during all-to-alls over NVLink: 218 and 238 on two of 2 x H100 (h100-x2-d, h100-x2-e)."""
-COPYING = 12.4
-"""Watts above idle while a copy runs, as on h100-x2-e."""
 
 
 def idle_power(fit: Fit) -> tuple[float, str]:
     """Watts of an idle chip, and the source of that; the source is empty if it was not measured."""
     found = _mean([s for s in fit.of("draw") if s.config["load"] == "idle"])
-    return (IDLE_POWER, "") if found is None else (found, "energy counter while idle")
+    return (usual().clock.idle.value, "") if found is None else (found, "energy counter while idle")
 
 
 def copy_power(fit: Fit, idle: float) -> float | None:

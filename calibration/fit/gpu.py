@@ -6,8 +6,9 @@ from typing import NamedTuple
 from msgspec import structs
 
 from calibration.samples.sample_file import ProbeSample
-from offsim.scenario.node import GPU, UNPACKING
+from offsim.scenario.gpu import GPU, usual_unpacking
 from offsim.scenario.quantity import Curve, Quantity
+from offsim.scenario.usual import usual
 
 from .clock_values import fitted_clock
 from .fitting import Fit, bytes_of, note_table
@@ -28,8 +29,6 @@ from .tables import (
 
 LARGE = 2e9
 """Bytes of an elementwise kernel that no cache serves."""
-WORKSPACE = 2.0**25
-"""Bytes of cuBLAS's workspace on Hopper, where the samples don't say."""
 
 
 class ShapedKernels(NamedTuple):
@@ -69,7 +68,7 @@ def fit_gpu(fit: Fit) -> GPU:
     gpu = GPU(
         name=fit.inventory.gpu_name,
         memory=Quantity(fit.inventory.memory_bytes, "measured", "nvidia-smi, memory.total"),
-        context=Quantity(0.9 * 2**30, "guess", "CUDA context, NCCL buffers"),
+        context=usual().gpu.context,
         gemm=max(products.values(), key=Curve.highest),
         attention={"default": _usual_attention(attentions)},
         # Smaller kernels are served by the cache.
@@ -78,8 +77,8 @@ def fit_gpu(fit: Fit) -> GPU:
         attention_shapes=attentions,
         elementwise=elementwise,
         relayout=curve(relayouts, source) if relayouts else None,
-        unpack=curve(unpacked, source) if unpacked else UNPACKING,
-        workspace=Quantity(_workspace(fit), "measured", "allocated by the first product"),
+        unpack=curve(unpacked, source) if unpacked else usual_unpacking(),
+        workspace=_workspace(fit),
     )
     _note_tables(fit, gpu)
     return structs.replace(gpu, clock=fitted_clock(fit, gpu))
@@ -91,8 +90,13 @@ def _usual_attention(tables: dict[str, Curve]) -> Curve:
     return tables[max(whole or tables, key=lambda key: int(key.split("x")[0]))]
 
 
-def _workspace(fit: Fit) -> float:
-    return max((s.state.get("workspace_bytes", 0.0) for s in fit.samples), default=0.0) or WORKSPACE
+def _workspace(fit: Fit) -> Quantity:
+    """What the first product allocated, or, in a calibration that did not look, what it does on other nodes."""
+    found, otherwise = (
+        max((s.state.get("workspace_bytes", 0.0) for s in fit.samples), default=0.0),
+        usual().gpu.workspace,
+    )
+    return structs.replace(otherwise, value=found) if found else otherwise
 
 
 def _note_tables(fit: Fit, gpu: GPU) -> None:

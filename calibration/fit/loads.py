@@ -15,7 +15,7 @@ from calibration.probes.power import load_kernels
 from calibration.samples.sample_file import ProbeSample
 from offsim.engine.durations import kernel_duration
 from offsim.program.commands import Kernel
-from offsim.scenario.node import GPU
+from offsim.scenario.gpu import GPU
 
 SETTLED_WINDOW = (0.15, 0.7)
 """Seconds of a soak in which the clock has settled and the slower regulation has not begun."""

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple, get_args
 
 from msgspec import NODEFAULT, Struct, structs
 
-from offsim.scenario.node import Clock, Node, Overheads
+from offsim.scenario.gpu import Clock
+from offsim.scenario.host import Overheads
+from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve, Quantity
+from offsim.scenario.schema_1 import SCHEMA
 from offsim.scenario.units import SUFFIXES, dimension_of
 
 OTHER_UNITS = {"workspace": "MiB", "window": "ms", "averaging": "ms"}
@@ -65,7 +68,7 @@ def six_digits(value: float) -> str:
 
 def node_toml(node: Node) -> str:
     """The profile of a node, which offsim loads as any node file."""
-    return "\n".join(["schema = 1", *_lines(node, "")]) + "\n"
+    return "\n".join([f"schema = {SCHEMA}", *_lines(node, "")]) + "\n"
 
 
 def _lines(part: Struct, path: str) -> Iterator[str]:

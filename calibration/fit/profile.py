@@ -6,13 +6,17 @@ slowest of them, so the profile is the node's slower GPU.
 
 from pathlib import Path
 
+from msgspec import structs
+
 from calibration.samples.sample_file import Header, ProbeSample, read_samples
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.node import Node
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.wiring import Wiring
+from offsim.scenario.wording import LONGEST_VALUE, cut
 
 from .fitting import Fit, Fitted
 from .gpu import fit_gpu
-from .links import fit_links, fit_overheads
+from .links import fit_links
 from .node_toml import node_toml
 from .sharing import fit_collectives, fit_interference, nvlink_of
 
@@ -37,6 +41,8 @@ def fit_samples(headers: list[Header], samples: list[ProbeSample], name: str) ->
         node = _node(fit, name)
     except ValueError as error:  # a part of a node refuses what no machine has
         raise ScenarioError(f"samples that no node has: {error}") from error
+    except KeyError as error:  # a sample's configuration or its readings are not those of its probe
+        raise ScenarioError(f"a sample lacks {cut(str(error), LONGEST_VALUE)}; measure it again") from None
     return Fitted(node_toml(node), fit.rows)
 
 
@@ -44,18 +50,15 @@ def _node(fit: Fit, name: str) -> Node:
     """The fitted node, put together part by part in the order of the summary."""
     gpu = fit_gpu(fit)
     pcie, host = fit_links(fit)
-    overheads, collectives, interference = fit_overheads(fit), fit_collectives(fit), fit_interference(fit)
+    collectives, beside = fit_collectives(fit), fit_interference(fit)
+    gpus = fit.inventory.gpus
+    wiring = Wiring(gpus, (tuple(range(gpus)),), pcie, nvlink=nvlink_of(fit), collectives=beside.of_kinds(collectives))
     return Node(
         name=name,
         title=_title(fit),
-        gpus=fit.inventory.gpus,
-        gpu=gpu,
-        pcie=pcie,
+        gpu=structs.replace(gpu, interference=beside.of_kernels()),
         host=host,
-        overheads=overheads,
-        nvlink=nvlink_of(fit),
-        collectives=collectives,
-        interference=interference,
+        wiring=wiring,
         fingerprint=fit.header.fingerprint,
         notes=f"Calibrated {fit.header.date[:10]}: driver {fit.inventory.driver}, {fit.inventory.cpu}.",
     )

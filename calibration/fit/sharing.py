@@ -1,15 +1,18 @@
 """Collectives, their share of links, and interference: a node profile's part for what runs at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from msgspec import structs
 
 from calibration.samples.sample_file import ProbeSample
-from offsim.scenario.node import CollectiveKind, Collectives, Interference, NVLink, Transport
+from offsim.scenario.faults import ScenarioError
+from offsim.scenario.interference import Interference, KernelInterference
 from offsim.scenario.quantity import Curve, Quantity
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.usual import usual
+from offsim.scenario.wiring import CollectiveKind, Collectives, NVLink, Transport
 
 from .copies import link, together
 from .estimate import Estimate
@@ -17,13 +20,9 @@ from .fitting import Fit, bytes_of, note_table
 from .pairs import link_cost, mutual, slowdown, weight
 from .tables import curve, merged_points
 
-USUAL_BESIDE = {
-    "nvlink": {"all-to-all": 0.83, "all-gather": 0.36},
-    "host-memory": {"all-to-all": 2.3, "all-gather": 0.16},
-}
-"""How much longer a collective takes beside the other kind, where that was not measured."""
+COPY_FIELDS = {"H2D": "h2d", "D2H": "d2h"}
+"""What copies are called where a node says what they slow; anything else is a collective."""
 BESIDE_H2D = "back-to-back collectives beside H2D"
-UNSHARED = Quantity(0.3, "guess", "not identified: copies and collectives share no link, or this was not measured")
 FEWEST_RATED_BYTES = 1e6
 """Bytes from which a call's rate says something."""
 
@@ -32,7 +31,7 @@ def nvlink_of(fit: Fit) -> NVLink | None:
     """A GPU's side of NVLink, as published, where collectives go over it."""
     if fit.inventory.gpus == 1 or fit.inventory.transport != "nvlink":
         return None
-    side = Quantity(450e9, "published", "datasheet: 18 links of 25 GB/s each way")
+    side = usual().wiring.nvlink
     return NVLink(send=side, receive=side)
 
 
@@ -45,7 +44,7 @@ def fit_collectives(fit: Fit) -> Collectives | None:
 
 
 def _collective(fit: Fit, kind: str) -> CollectiveKind:
-    samples, key = fit.of(kind), f"collectives.{kind.replace('-', '_')}"
+    samples, key = fit.of(kind), f"wiring.collectives.{kind.replace('-', '_')}"
     if not samples:
         raise ScenarioError(f"too little measured for a profile: no samples of {kind}")
     latency = _latency(samples)
@@ -56,7 +55,7 @@ def _collective(fit: Fit, kind: str) -> CollectiveKind:
     found = CollectiveKind(
         rate=rate,
         latency=fit.measured(f"{key}.latency", CollectiveKind, latency, "shortest call"),
-        weight=fit.measured_or(f"{key}.weight", CollectiveKind, share, BESIDE_H2D, UNSHARED),
+        weight=fit.measured_or(f"{key}.weight", CollectiveKind, share, BESIDE_H2D, usual().wiring.weight),
     )
     cost = _link_cost(fit, kind, latency.value) if shared else None
     if cost is None:
@@ -97,13 +96,41 @@ def _latency(samples: list[ProbeSample]) -> Estimate:
     return Estimate(value, (min(min(times) - moving, value), max(max(times) - moving, value)), len(times))
 
 
-def fit_interference(fit: Fit) -> tuple[Interference, ...]:
+@dataclass(frozen=True)
+class Slowdowns:
+    """How much longer each victim takes beside each aggressor, as fitted: both by the words of probes."""
+
+    by_victim: Mapping[str, Mapping[str, Quantity]]
+
+    def of_kernels(self) -> KernelInterference:
+        """What a GPU's kernels suffer."""
+        victims = [victim for victim in KernelInterference.__struct_fields__ if victim in self.by_victim]
+        return KernelInterference(**{victim: self._of(victim) for victim in victims})
+
+    def of_kinds(self, collectives: Collectives | None) -> Collectives | None:
+        """The collectives with what each kind of them suffers."""
+        if collectives is None:
+            return None
+        kinds = {"all_to_all": "all-to-all", "all_gather": "all-gather"}
+        found = {f: structs.replace(getattr(collectives, f), interference=self._of(v)) for f, v in kinds.items()}
+        return structs.replace(collectives, **found)
+
+    def _of(self, victim: str) -> Interference:
+        by = self.by_victim.get(victim, {})
+        return Interference(
+            **{COPY_FIELDS.get(aggressor, "collective"): slowdown for aggressor, slowdown in by.items()}
+        )
+
+
+def fit_interference(fit: Fit) -> Slowdowns:
     """How much longer kernels, and over NVLink collectives, take beside copies and collectives."""
-    entries = [
-        _entry(fit, victim, aggressor, slowdown(samples, _fixed(fit, victim)))
-        for (victim, aggressor), samples in _kernels_and_copies(fit).items()
-    ]
-    return (*entries, *(_collectives_beside(fit) if fit.inventory.gpus > 1 else ()))
+    found: dict[str, dict[str, Quantity]] = {}
+    for (victim, aggressor), samples in _kernels_and_copies(fit).items():
+        estimate = slowdown(samples, _fixed(fit, victim))
+        found.setdefault(victim, {})[aggressor] = _noted(fit, victim, aggressor, estimate)
+    for victim, aggressor, quantity in _collectives_beside(fit) if fit.inventory.gpus > 1 else ():
+        found.setdefault(victim, {})[aggressor] = quantity
+    return Slowdowns(found)
 
 
 def _fixed(fit: Fit, victim: str) -> float:
@@ -128,23 +155,24 @@ def _kernels_and_copies(fit: Fit) -> dict[tuple[str, str], list[ProbeSample]]:
     return merged
 
 
-def _collectives_beside(fit: Fit) -> Iterator[Interference]:
+def _collectives_beside(fit: Fit) -> Iterator[tuple[str, str, Quantity]]:
     """How much longer each kind of collective takes while the other one runs."""
-    usual = USUAL_BESIDE["nvlink" if fit.inventory.transport == "nvlink" else "host-memory"]
+    wiring = usual().wiring
+    beside = wiring.beside_nvlink if fit.inventory.transport == "nvlink" else wiring.beside_host_memory
     for victim, aggressor, readings in (("all-to-all", "all-gather", ""), ("all-gather", "all-to-all", "collective_")):
         if fit.of("collective-pair"):
             found = mutual(fit.of("collective-pair"), readings, _latency(fit.of(victim)).value)
-            yield _entry(fit, victim, aggressor, found)
+            yield victim, aggressor, _noted(fit, victim, aggressor, found)
         else:
-            guess = Quantity(usual[victim], "guess", "not measured: as on h100-x2-c")
-            yield Interference(victim, aggressor, guess)  # type: ignore[arg-type]
+            yield victim, aggressor, getattr(beside, victim.replace("-", "_"))
 
 
-def _entry(fit: Fit, victim: str, aggressor: str, found: Estimate) -> Interference:
+def _noted(fit: Fit, victim: str, aggressor: str, found: Estimate) -> Quantity:
     """How much one thing slows another, noted in the summary."""
-    key = f"interference.{victim} by {aggressor}.slowdown"
-    quantity = fit.measured(key, Interference, found, "alone and beside, in turns")
-    return Interference(victim, aggressor, quantity)  # type: ignore[arg-type]
+    field = COPY_FIELDS.get(aggressor, "collective")
+    owner = "wiring.collectives" if victim.startswith("all-") else "gpu.interference"
+    key = f"{owner}.{victim.replace('-', '_')}.{'interference.' if victim.startswith('all-') else ''}{field}"
+    return fit.measured(key, Interference, found, "alone and beside, in turns")
 
 
 def _beside(sample: ProbeSample, kind: str, direction: str) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from calibration.probes.kernels_time import packed_bytes
 from calibration.samples.sample_file import ProbeSample
 from offsim.engine.durations import KEY_TILE
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.quantity import Curve
-from offsim.scenario.scenario import ScenarioError
 
 RatePoint = tuple[float, float]
 LONGEST_AT_FULL_CLOCK = 0.03

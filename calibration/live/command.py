@@ -20,8 +20,9 @@ from offsim.results.metrics import LOSSES, STEP_METRICS, UNIT_FACTORS, TimedStep
 from offsim.results.predict import Prediction, predict
 from offsim.results.steps import UseRow, step_rows
 from offsim.results.tables import LOSS_NAMES
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import replacing
-from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.wording import file_name, shown
 
 from .session import Session, close_session, merged, open_session

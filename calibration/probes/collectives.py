@@ -44,7 +44,7 @@ class AllToAll(CollectiveSweep):
     """All-to-alls, which Ulysses exchanges, by size."""
 
     key, title = "all-to-all", "all-to-all by size"
-    identifies = ("collectives.all_to_all.rate", "collectives.all_to_all.latency")
+    identifies = ("wiring.collectives.all_to_all.rate", "wiring.collectives.all_to_all.latency")
     kind = "all-to-all"
     sizes = (
         64_000, 256_000, 1_000_000, 2_500_000, 5_120_000, 10_485_760, 15_360_000, 21_000_000, 30_720_000, 41_943_040,
@@ -58,7 +58,7 @@ class AllGather(CollectiveSweep):
     """All-gathers, which FSDP gathers with, by size."""
 
     key, title = "all-gather", "all-gather by size"
-    identifies = ("collectives.all_gather.rate", "collectives.all_gather.latency")
+    identifies = ("wiring.collectives.all_gather.rate", "wiring.collectives.all_gather.latency")
     kind = "all-gather"
     sizes = (64_000, 1_000_000, 16_000_000, 64_000_000, 96_000_000, 175_000_000, 351_394_304)
     quick_sizes = (64_000, 1_000_000, 64_000_000, 96_000_000, 351_394_304)

@@ -59,7 +59,7 @@ def foreground_kernels(name: str) -> tuple[Kernel, ...]:
 class KernelCopy(Probe):
     """A class of kernels with and without copies beside them."""
 
-    key, title, identifies = "kernel-copy", "kernels beside copies", ("interference",)
+    key, title, identifies = "kernel-copy", "kernels beside copies", ("gpu.interference",)
     rounds = (3, 6)
     usual_seconds = 1.8
 
@@ -110,11 +110,12 @@ class CopyCollective(Probe):
 
     key, title = "copy-collective", "collectives beside copies"
     identifies: ClassVar[tuple[str, ...]] = (
-        "collectives.all_to_all.weight",
-        "collectives.all_gather.weight",
-        "collectives.all_to_all.link_cost",
-        "collectives.all_gather.link_cost",
-        "interference",
+        "wiring.collectives.all_to_all.weight",
+        "wiring.collectives.all_gather.weight",
+        "wiring.collectives.all_to_all.link_cost",
+        "wiring.collectives.all_gather.link_cost",
+        "wiring.collectives.all_to_all.interference",
+        "wiring.collectives.all_gather.interference",
     )
     several_gpus = True
     rounds = (3, 5)
@@ -222,7 +223,7 @@ class CopyCollective(Probe):
 class KernelCollective(Probe):
     """Products while an all-gather runs on another stream, as FSDP's do."""
 
-    key, title, identifies = "kernel-collective", "kernels beside collectives", ("interference",)
+    key, title, identifies = "kernel-collective", "kernels beside collectives", ("gpu.interference",)
     several_gpus = True
     rounds = (3, 5)
     usual_seconds = 3.0
@@ -241,7 +242,8 @@ class KernelCollective(Probe):
 class CollectivePair(Probe):
     """All-to-alls while all-gathers run on another stream, as under FSDP with Ulysses: two communicators at once."""
 
-    key, title, identifies = "collective-pair", "all-to-alls beside all-gathers", ("interference",)
+    key, title = "collective-pair", "all-to-alls beside all-gathers"
+    identifies = ("wiring.collectives.all_to_all.interference", "wiring.collectives.all_gather.interference")
     several_gpus = True
     rounds = (3, 5)
     usual_seconds = 2.0

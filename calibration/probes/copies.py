@@ -49,21 +49,21 @@ class CopySweep(Probe):
 class H2DSweep(CopySweep):
     """Pinned copies to the device, back to back, by size."""
 
-    key, title, identifies = "h2d", "H2D by size", ("pcie.h2d", "pcie.latency")
+    key, title, identifies = "h2d", "H2D by size", ("wiring.pcie.h2d", "wiring.pcie.latency")
     direction = "H2D"
 
 
 class D2HSweep(CopySweep):
     """Pinned copies from the device, back to back, by size."""
 
-    key, title, identifies = "d2h", "D2H by size", ("pcie.d2h", "pcie.latency")
+    key, title, identifies = "d2h", "D2H by size", ("wiring.pcie.d2h", "wiring.pcie.latency")
     direction = "D2H"
 
 
 class Chunks(Probe):
     """One transfer of a block in one call, in 27 and in 100."""
 
-    key, title, identifies = "chunks", "one block in 1, 27 and 100 calls", ("pcie.further_call",)
+    key, title, identifies = "chunks", "one block in 1, 27 and 100 calls", ("wiring.pcie.further_call",)
     rounds = (3, 7)
     usual_seconds = 0.35
 
@@ -115,7 +115,7 @@ class Pageable(Probe):
 class Bidirectional(Probe):
     """Copies of one direction while the other one runs too."""
 
-    key, title, identifies = "bidirectional", "H2D and D2H at once", ("pcie.duplex",)
+    key, title, identifies = "bidirectional", "H2D and D2H at once", ("wiring.pcie.duplex",)
     rounds = (5, 11)
     usual_seconds = 0.5
 

@@ -16,7 +16,7 @@ class CommandOverheads(Probe):
     """The host's time of many equal commands, kind by kind."""
 
     key, title = "overheads", "host time of one command"
-    identifies = tuple(f"overheads.{kind}" for kind in HOST_COST_KEYS)
+    identifies = tuple(f"host.overheads.{kind}" for kind in HOST_COST_KEYS)
     rounds = (7, 15)
     usual_seconds = 0.4
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 QUERY = "index,uuid,name,driver_version,power.limit,memory.total,compute_cap"
 NVIDIA_SMI_TIMEOUT = 20.0

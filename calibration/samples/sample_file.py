@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import check_own, check_replaceable, read_within
-from offsim.scenario.scenario import ScenarioError
 from offsim.sweep.database import connect
 
 from .inventory import Inventory

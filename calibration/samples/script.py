@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from offsim.scenario.faults import one_message
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError, one_message
 from offsim.sweep.announce import say
 
 

@@ -155,7 +155,7 @@ def with_launch_cost(node: Node, record: ForwardRecord) -> Node:
     step = program.sections[program.step_number(PREDICTED_FORWARDS - 1)]
     kernels = sum(len(command.kernels) for command in step.commands if isinstance(command, Compute))
     launch = Quantity(median(seconds[1:]) / kernels, "measured", "forwards of a small model")
-    return structs.replace(node, overheads=structs.replace(node.overheads, launch=launch))
+    return node.with_overheads(structs.replace(node.host.overheads, launch=launch))
 
 
 def with_elementwise_rate(node: Node, record: ForwardRecord) -> Node:

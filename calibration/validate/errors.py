@@ -105,7 +105,7 @@ def resident_step(reference: Scenario, record: ReplayRecord) -> float:
 def with_host_read(scenario: Scenario, read: float) -> Scenario:
     """The scenario on a node of one socket whose GPUs together read `read` bytes/s; its total in proportion."""
     sockets = scenario.node.host.sockets
-    if len(sockets) > 1:
+    if len(scenario.node.wiring.sockets) > 1:
         return scenario
     factor, source = read / sockets[0].read.value, "read beside the replay"
     changed = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from calibration.samples.script import run_script
 from offsim.program.build import build
 from offsim.results.errors import ERRORS, kind_of
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 from .diffusers_prediction import ForwardError, forward_error
 from .diffusers_records import ForwardRecord, read_forwards

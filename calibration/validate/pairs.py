@@ -18,8 +18,8 @@ from calibration.probes import PROBES
 from calibration.samples.sample_file import ProbeSample, read_samples
 from calibration.samples.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_node
-from offsim.scenario.scenario import ScenarioError
 
 from .records import profile_of
 from .simulated_bench import SimulatedBench

@@ -19,7 +19,8 @@ from calibration.samples.json_lines import lines_in
 from calibration.samples.script import run_script
 from offsim.results.layout import Renderable, new_table, render, spaced
 from offsim.results.predict import predict
-from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.faults import ScenarioError
+from offsim.scenario.scenario import Scenario
 
 from .records import profile_of
 

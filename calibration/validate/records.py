@@ -14,8 +14,7 @@ import msgspec
 
 from calibration.replays.cases import ReplayCase, replay_case
 from calibration.samples.json_lines import lines_in
-from offsim.scenario.faults import Place
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import Place, ScenarioError
 from offsim.scenario.wording import shown
 
 NODES = Path(__file__).parents[1] / "nodes"

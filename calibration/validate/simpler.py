@@ -44,18 +44,18 @@ def sums_of(scenario: Scenario, index: int) -> Sums:
 
 
 def _collective(node: Node, command: Collective) -> float:
-    if node.collectives is None:
+    kinds = node.wiring.collectives
+    if kinds is None:
         return 0.0
-    kinds = node.collectives
     kind = kinds.all_to_all if command.kind == "all-to-all" else kinds.all_gather
     return kind.latency.value + command.bytes / kind.rate.at(max(command.bytes, 1.0))
 
 
 def _copy(node: Node, command: Copy) -> float:
-    pinned = node.pcie.h2d if command.direction == "H2D" else node.pcie.d2h
+    pinned = node.wiring.pcie.h2d if command.direction == "H2D" else node.wiring.pcie.d2h
     pageable = node.host.pageable_h2d if command.direction == "H2D" else node.host.fresh_d2h
     rate = pinned if command.host_memory == "pinned" else pageable
-    return node.pcie.latency.value + command.bytes / rate.value
+    return node.wiring.pcie.latency.value + command.bytes / rate.value
 
 
 def without_contention(scenario: Scenario) -> Scenario:
@@ -65,15 +65,12 @@ def without_contention(scenario: Scenario) -> Scenario:
 
 def with_equal_shares(scenario: Scenario) -> Scenario:
     """The scenario with collectives and copies of the same weight on a link."""
-    node = scenario.node
-    if node.collectives is None:
+    collectives = scenario.node.wiring.collectives
+    if collectives is None:
         return scenario
     one = Quantity(1.0, "guess", "equal shares")
-    kinds = {
-        name: structs.replace(getattr(node.collectives, name), weight=one) for name in ("all_to_all", "all_gather")
-    }
-    changed = structs.replace(node, collectives=structs.replace(node.collectives, **kinds))
-    return structs.replace(scenario, node=changed)
+    kinds = {name: structs.replace(getattr(collectives, name), weight=one) for name in ("all_to_all", "all_gather")}
+    return structs.replace(scenario, node=scenario.node.rewired(collectives=structs.replace(collectives, **kinds)))
 
 
 def steady_step_seconds(scenario: Scenario, indices: list[int]) -> float:

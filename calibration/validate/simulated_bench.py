@@ -20,9 +20,10 @@ from offsim.engine.host_costs import HostCosts
 from offsim.engine.simulate import simulate
 from offsim.program.commands import Collective, Command, StreamProgram
 from offsim.program.systems.resident import Resident
+from offsim.scenario.host import Overheads
 from offsim.scenario.load import load_model
 from offsim.scenario.model import Model
-from offsim.scenario.node import Node, Overheads
+from offsim.scenario.node import Node
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 
@@ -40,7 +41,7 @@ class SimulatedBench:
         self.ranks = node.gpus
         self.transport = self.node.transport
         self._issuing = node
-        self._gated = structs.replace(node, overheads=_no_overheads(node.overheads))
+        self._gated = node.with_overheads(_no_overheads(node.host.overheads))
         self._noise, self._random = noise, Random(seed)
 
     def run(
@@ -69,7 +70,7 @@ class SimulatedBench:
 
     def _issue_seconds(self, program: StreamProgram) -> float:
         """Host time of the probed commands where nothing blocks the host."""
-        costs = HostCosts(self._issuing.overheads)
+        costs = HostCosts(self._issuing.host.overheads)
         return sum(costs.of(command) for command in program.sections[PROBED_SECTION].commands)
 
     def _noisy(self, instants: dict[tuple[int, str], float]) -> dict[tuple[int, str], float]:
@@ -116,7 +117,7 @@ def _sample(
 
 def inventory_of(node: Node) -> Inventory:
     """The inventory that a node profile tells of its machine; it says nothing of software and processor."""
-    clock = node.gpu.clock
+    clock, collectives = node.gpu.clock, node.wiring.collectives
     return Inventory(
         gpu_name=node.gpu.name,
         gpus=node.gpus,
@@ -128,7 +129,7 @@ def inventory_of(node: Node) -> Inventory:
         cores=0,
         host_memory_bytes=node.host.memory.value,
         fingerprint=f"simulated {node.name}",
-        transport=node.collectives.transport if node.gpus > 1 and node.collectives is not None else "none",
+        transport=collectives.transport if node.gpus > 1 and collectives is not None else "none",
     )
 
 

@@ -176,9 +176,9 @@ def cells(topology: str) -> list[Cell]:
 def node_of(topology: str, name: str) -> Node:
     """A catalogue node with the topology's transport."""
     node = load_node(name)
-    if not TOPOLOGIES[topology].through_host or node.collectives is None:
+    if not TOPOLOGIES[topology].through_host or node.wiring.collectives is None:
         return node
-    return structs.replace(node, collectives=structs.replace(node.collectives, transport="host-memory"))
+    return node.rewired(collectives=structs.replace(node.wiring.collectives, transport="host-memory"))
 
 
 def scenario_of(cell: Cell, idea: Idea, gpus: int | None = None) -> Scenario:
@@ -195,7 +195,7 @@ def scenario_of(cell: Cell, idea: Idea, gpus: int | None = None) -> Scenario:
         frames=81,
         steps=STEPS,
         flow_shift=12.0,
-        compute_efficiency=EFFICIENCY[node.nvlink is not None],
+        compute_efficiency=EFFICIENCY[node.wiring.nvlink is not None],
         **own,
     )
     scenario = Scenario(load_model(MODEL), work, node, idea.policy, name=idea.name)

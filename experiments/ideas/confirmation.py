@@ -62,7 +62,7 @@ def nodes_of(kind: str) -> list[tuple[str, str]]:
     found = [(name, name) for name in CATALOGUE[kind]]
     for path in sorted(NODES.glob("*/profile.toml")):
         node = load_node(str(path))
-        transport = node.collectives.transport if node.collectives is not None else ""
+        transport = node.wiring.collectives.transport if node.wiring.collectives is not None else ""
         if node.gpus == GPUS[kind] and kind.endswith(transport):
             found.append((f"{path.parent.name}, calibrated", str(path)))
     return found

@@ -47,7 +47,7 @@ def scenario(node: str) -> Scenario:
     """The measured machine; model and workload only give the block's operations."""
     return parse_scenario(
         {
-            "schema": 1,
+            "schema": 2,
             "model": "wan2.2-t2v-a14b",
             "node": node,
             "policy": "resident",
@@ -95,7 +95,7 @@ def predicted(node: str, layerwise: bool, *, contention: bool = True) -> float:
     if not contention:
         asked = parse_scenario(
             {
-                "schema": 1,
+                "schema": 2,
                 "model": "wan2.2-t2v-a14b",
                 "node": node,
                 "policy": "resident",
@@ -149,16 +149,16 @@ def predicted_parts(node: str, resident: dict[str, float], sent: float) -> dict[
     """The same block with a copy beside it: only the resident parts' times and the node's sharing go in."""
     asked = scenario(node)
     gpu = asked.node.gpu
-    rate, relayout = asked.node.collectives, 2 * 221.2e6 / gpu.relayout_bandwidth.value  # type: ignore[union-attr]
+    rate, relayout = asked.node.wiring.collectives, 2 * 221.2e6 / gpu.relayout_bandwidth.value  # type: ignore[union-attr]
     assert rate is not None
     alone = {name: resident[name] / 1e3 - relayout - rate.all_to_all.latency.value for name in ("q", "k", "v", "out")}
     speed = statistics.mean(sent / seconds for seconds in alone.values())
     asked = parse_scenario(
         {
-            "schema": 1,
+            "schema": 2,
             "model": "wan2.2-t2v-a14b",
             "policy": "resident",
-            "node": {"extends": node, "collectives": {"all_to_all": {"rate_GBps": speed / 1e9}}},
+            "node": {"extends": node, "wiring": {"collectives": {"all_to_all": {"rate_GBps": speed / 1e9}}}},
             "workload": {"gpus": 2, "tokens": 2 * ROWS, "steps": 1},
         },
         HERE / "share.py",

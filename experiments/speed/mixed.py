@@ -14,11 +14,12 @@ from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.predict import predict
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_model, load_node
 from offsim.scenario.model import Model
 from offsim.scenario.node import Node
 from offsim.scenario.policy import Policy
-from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from offsim.sweep.workers import Workers
 
@@ -73,12 +74,11 @@ def load_model_once(name: str) -> Model:
 def node_of(gpus: int, *, nvlink: bool) -> Node:
     """A catalogue node with so many GPUs: two per switch where there are switches, on as many sockets."""
     node = load_node("h100-sxm-x8" if nvlink else "h100-pcie-switch")
-    share = max(1, gpus // len(node.host.sockets))
+    share = max(1, gpus // len(node.wiring.sockets))
     runs = [tuple(range(start, min(gpus, start + share))) for start in range(0, gpus, share)]
-    sockets = tuple(replace(node.host.sockets[0], gpus=run) for run in runs)
     pairs = [tuple(range(start, min(gpus, start + 2))) for start in range(0, gpus, 2)]
-    switches = tuple(replace(node.switches[0], gpus=pair) for pair in pairs) if node.switches else ()
-    return replace(node, gpus=gpus, host=replace(node.host, sockets=sockets), switches=switches)
+    switches = tuple(replace(node.wiring.switches[0], gpus=pair) for pair in pairs) if node.wiring.switches else ()
+    return node.rewired(gpus=gpus, sockets=tuple(runs), switches=switches)
 
 
 def predict_chunk(seed: int, count: int) -> int:

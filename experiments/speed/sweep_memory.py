@@ -22,7 +22,7 @@ from offsim.sweep.run import sweep_command
 from .measure import peak_memory
 
 GRID = """
-schema = 1
+schema = 2
 name = "many"
 
 [scenario]

@@ -24,20 +24,13 @@ from offsim.program.groups import sequence_groups
 from offsim.program.passages import Part, Passage, Template, Written
 from offsim.program.systems.resident import Resident
 from offsim.program.uses import LOADING, Use
+from offsim.scenario.gpu import GPU
+from offsim.scenario.host import Host, Overheads, Socket
 from offsim.scenario.load import load_model
-from offsim.scenario.node import (
-    GPU,
-    CollectiveKind,
-    Collectives,
-    Host,
-    Node,
-    Overheads,
-    PCIe,
-    Socket,
-    Switch,
-)
+from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve, Quantity
 from offsim.scenario.scenario import Scenario
+from offsim.scenario.wiring import CollectiveKind, Collectives, PCIe, Switch, Wiring
 from offsim.scenario.workload import Workload
 
 LAYERS, FORWARDS, STEPS = 40, 2, 27
@@ -88,14 +81,13 @@ def node(gpus: int, *, distinct: bool = False) -> Node:
         for i in numbers
     ]
     memory = _quantity(MEMORY)
-    socket = Socket(gpus=tuple(range(gpus)), read=memory, write=memory, total=_quantity(PLENTY))
+    socket = Socket(read=memory, write=memory, total=_quantity(PLENTY))
     # The weight is a rank's, over all its peers.
     nothing, weight = _quantity(0.0), _quantity(max(1.0, gpus - 1.0))
     kind = CollectiveKind(rate=_curve(PLENTY), latency=nothing, weight=weight)
     return Node(
         name=f"{gpus} GPUs",
         title="for comparing engines",
-        gpus=gpus,
         gpu=GPU(
             name="GPU",
             memory=_quantity(80e9),
@@ -104,15 +96,27 @@ def node(gpus: int, *, distinct: bool = False) -> Node:
             attention={"default": _curve(1e15)},
             memory_bandwidth=_quantity(1.0),
         ),
-        # Duplex 2: both directions of a link are independent.
-        pcie=PCIe(h2d=_quantity(LINK), d2h=_quantity(LINK), duplex=_quantity(2.0), latency=nothing),
-        host=Host(
-            memory=_quantity(1e15),
-            sockets=(socket,),
-            pageable_h2d=memory,
-            pageable_d2h=memory,
-            fresh_d2h=memory,
+        host=_host(socket),
+        wiring=Wiring(
+            gpus=gpus,
+            sockets=(tuple(range(gpus)),),
+            # Duplex 2: both directions of a link are independent.
+            pcie=PCIe(h2d=_quantity(LINK), d2h=_quantity(LINK), duplex=_quantity(2.0), latency=nothing),
+            switches=tuple(switches),
+            collectives=Collectives(transport="host-memory", all_to_all=kind, all_gather=kind),
         ),
+    )
+
+
+def _host(socket: Socket) -> Host:
+    """A host whose thread issues for nothing."""
+    memory, nothing = _quantity(MEMORY), _quantity(0.0)
+    return Host(
+        memory=_quantity(1e15),
+        sockets=(socket,),
+        pageable_h2d=memory,
+        pageable_d2h=memory,
+        fresh_d2h=memory,
         overheads=Overheads(
             launch=nothing,
             copy=nothing,
@@ -122,8 +126,6 @@ def node(gpus: int, *, distinct: bool = False) -> Node:
             synchronize=nothing,
             queue_depth=1000,
         ),
-        switches=tuple(switches),
-        collectives=Collectives(transport="host-memory", all_to_all=kind, all_gather=kind),
     )
 
 

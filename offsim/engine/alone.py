@@ -157,7 +157,7 @@ class Alone:
         if isinstance(command, Copy):
             cap = self.fabric.copy_class(rank, command.direction, command.host_memory).cap
             slowest = max(slowest, command.bytes / cap)
-            return self.fabric.values.number(self.scenario.node.pcie.latency) + slowest
+            return self.fabric.values.number(self.scenario.node.wiring.pcie.latency) + slowest
         return self.fabric.latency(command.kind) + slowest
 
     def _own_load(self, command: Copy | Collective, rank: int) -> dict[int, float]:

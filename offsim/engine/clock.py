@@ -17,14 +17,15 @@ second and, fainter, another one 0.95 s later; temperature; differences between 
 from collections.abc import Iterable, Sequence
 from math import exp, log
 
-from offsim.scenario.node import Clock
+from offsim.scenario.gpu import Clock
+from offsim.scenario.usual import lowest_clock
 
 from .values_in_use import ValuesInUse
 
 SLICES = 4
 """A running kernel's clock is looked at again after this part of the window: the mean moves by a fifth at most."""
-LOWEST = 0.17
-"""No load brings the clock further down: an H100 has 345 of 1980 MHz at least."""
+LOWEST = lowest_clock()
+"""No load brings the clock further down."""
 SETTLED = 1e-3
 """What a difference of a mean counts when states are compared: see ClockState.look."""
 REACHED = 1e-3

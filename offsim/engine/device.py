@@ -31,7 +31,7 @@ class Device:
     ) -> None:
         self.index = index
         scenario = prepared.scenario
-        self._values, self._pcie = prepared.values, scenario.node.pcie
+        self._values, self._pcie = prepared.values, scenario.node.wiring.pcie
         self._setup: dict[int, float] = {}
         """Fixed seconds of copies, by their calls."""
         self._fabric = fabric

@@ -7,7 +7,7 @@ of a packed value.
 from typing import NamedTuple
 
 from offsim.program.commands import Compute, Kernel
-from offsim.scenario.node import GPU, Clock
+from offsim.scenario.gpu import GPU, Clock
 from offsim.scenario.scenario import Scenario
 
 from .values_in_use import ValuesInUse

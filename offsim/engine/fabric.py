@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from offsim.program.commands import CollectiveName, Direction, HostMemory
 from offsim.program.groups import ParallelGroups
-from offsim.scenario.node import CollectiveKind, Node
+from offsim.scenario.node import Node
+from offsim.scenario.wiring import CollectiveKind
 
 from .interference import collective_slowdowns
 from .values_in_use import ValuesInUse
@@ -73,8 +74,8 @@ class Fabric:
         self._bundles: dict[tuple[str, float], tuple[float, tuple[tuple[str, float], ...]]] = {}
         """What a rank's kernels move and what slows them, by kind of collective and bytes."""
         self.ranks = list(range(self.groups.ranks))
-        self._socket = {gpu: i for i, socket in enumerate(self.node.host.sockets) for gpu in socket.gpus}
-        self._switch = {gpu: i for i, switch in enumerate(self.node.switches) for gpu in switch.gpus}
+        self._socket = {gpu: i for i, gpus in enumerate(self.node.wiring.sockets) for gpu in gpus}
+        self._switch = {gpu: i for i, switch in enumerate(self.node.wiring.switches) for gpu in switch.gpus}
 
     def switch_of(self, rank: int) -> int | None:
         """The PCIe switch that a GPU is behind, if any."""
@@ -101,7 +102,7 @@ class Fabric:
 
     def _use_link(self, usage: Usage, direction: Direction, gpu: int, cost: float = 1.0) -> None:
         """A GPU's own link in one direction (`cost` bytes of it a byte), and what both directions share."""
-        pcie = self.node.pcie
+        pcie = self.node.wiring.pcie
         rate = pcie.h2d if direction == "H2D" else pcie.d2h
         bound, gamma = self.values.number(rate), self.values.number(pcie.duplex)
         owner: LinkOwner = ("rank", gpu)
@@ -113,7 +114,7 @@ class Fabric:
         """The link between a GPU's switch and the host, if it is behind one."""
         number = self._switch.get(gpu)
         if number is not None:
-            switch = self.node.switches[number]
+            switch = self.node.wiring.switches[number]
             rate = switch.h2d if direction == "H2D" else switch.d2h
             name, bound = f"{direction} uplink of switch {number}", self.values.number(rate)
             _add(usage, self._row(name, f"{direction} uplink", bound, ("switch", number)), cost)
@@ -131,7 +132,7 @@ class Fabric:
 
     def _use_host(self, usage: Usage, socket: int, *directions: str) -> None:
         """Host memory reads and writes; both count in the total."""
-        memory, owner = self.node.host.sockets[socket], ("socket", socket)
+        memory, owner = self.node.host.socket(socket), ("socket", socket)
         for direction in directions:
             bound = self.values.number(memory.read if direction == "read" else memory.write)
             _add(usage, self._row(f"host {direction} {socket}", f"host {direction}", bound, owner))
@@ -151,7 +152,7 @@ class Fabric:
         return self._class_index[key]
 
     def _copy_cap(self, direction: Direction, memory: HostMemory) -> float:
-        host, pcie = self.node.host, self.node.pcie
+        host, pcie = self.node.host, self.node.wiring.pcie
         if memory == "pinned":
             rate = pcie.h2d if direction == "H2D" else pcie.d2h
         elif direction == "H2D":
@@ -179,8 +180,9 @@ class Fabric:
 
     def kind(self, name: CollectiveName) -> CollectiveKind:
         """The node's figures for a kind of collective; all-reduce rings go at all-gather's rate."""
-        assert self.node.collectives is not None
-        return self.node.collectives.all_to_all if name == "all-to-all" else self.node.collectives.all_gather
+        kinds = self.node.wiring.collectives
+        assert kinds is not None
+        return kinds.all_to_all if name == "all-to-all" else kinds.all_gather
 
     def latency(self, name: CollectiveName) -> float:
         """Fixed part of a collective [s]."""
@@ -247,7 +249,7 @@ class Fabric:
         """What one rank's collective kernels send (or receive) in all, less while others interfere."""
         if (name, bytes_) not in self._bundles:
             rate = self.values.at(self.kind(name).rate, max(bytes_, 1.0))
-            slowdowns = collective_slowdowns(self.node.interference, name, self.values)
+            slowdowns = collective_slowdowns(self.kind(name).interference, name, self.values)
             self._bundles[name, bytes_] = (rate, slowdowns)
         bound, slowdowns = self._bundles[name, bytes_]
         size = f"({bytes_:.0f} B)"
@@ -256,11 +258,12 @@ class Fabric:
 
     def _use_transport(self, usage: Usage, name: CollectiveName, i: int, j: int) -> None:
         """The route of a collective's transfer: NVLink, a common switch, or host memory at the receiver."""
-        assert self.node.collectives is not None
-        transport = self.node.collectives.transport
+        assert self.node.wiring.collectives is not None
+        transport = self.node.wiring.collectives.transport
         if transport == "nvlink":
-            assert self.node.nvlink is not None
-            send, receive = self.values.number(self.node.nvlink.send), self.values.number(self.node.nvlink.receive)
+            nvlink = self.node.wiring.nvlink
+            assert nvlink is not None
+            send, receive = self.values.number(nvlink.send), self.values.number(nvlink.receive)
             _add(usage, self._row(f"NVLink send of gpu {i}", "NVLink send", send, ("rank", i)))
             _add(usage, self._row(f"NVLink receive of gpu {j}", "NVLink receive", receive, ("rank", j)))
         elif transport == "pcie" and self._switch.get(i, -1) == self._switch.get(j, -2):

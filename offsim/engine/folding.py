@@ -196,14 +196,14 @@ def fold(fabric: Fabric, symmetry: Symmetry) -> FoldedFabric | None:
 
 def _count_together(fabric: Fabric, symmetry: Symmetry) -> None:
     """What is read of one switch or socket counts of all that look alike: their ranks do the same."""
-    switches, sockets = fabric.node.switches, fabric.node.host.sockets
+    switches, memory = fabric.node.wiring.switches, fabric.node.host.socket
     for numbers in alike(symmetry.switches):
         fabric.values.count_together([switches[i].h2d for i in numbers])
         fabric.values.count_together([switches[i].d2h for i in numbers])
     for numbers in alike(symmetry.sockets):
-        fabric.values.count_together([sockets[i].read for i in numbers])
-        fabric.values.count_together([sockets[i].write for i in numbers])
-        fabric.values.count_together([sockets[i].total for i in numbers])
+        fabric.values.count_together([memory(i).read for i in numbers])
+        fabric.values.count_together([memory(i).write for i in numbers])
+        fabric.values.count_together([memory(i).total for i in numbers])
 
 
 def alike(colours: Mapping[int, int]) -> list[list[int]]:

@@ -49,10 +49,9 @@ class Multiprocessors:
         self._clock_factor = 1.0
         self._drawn_beside = 0.0
         """Watts of the copies and collectives that are active, where there is a clock."""
-        entries = node.interference if simulation.contention else ()
-        self.slowdowns = kernel_slowdowns(entries, values)
+        self.slowdowns = kernel_slowdowns(node.gpu.interference, values) if simulation.contention else {}
         self.active: dict[str, int] = {}
-        self._aggressors: frozenset[str] = frozenset([entry.aggressor for entry in entries])
+        self._aggressors: frozenset[str] = frozenset([aggressor for by in self.slowdowns.values() for aggressor in by])
         self._bits = {aggressor: 1 << i for i, aggressor in enumerate(sorted(self._aggressors))}
         self._active_bits = 0
         """Which aggressors are active."""

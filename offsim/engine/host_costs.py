@@ -12,7 +12,7 @@ from offsim.program.commands import (
     Synchronize,
     Wait,
 )
-from offsim.scenario.node import Overheads
+from offsim.scenario.host import Overheads
 from offsim.scenario.quantity import Quantity
 
 from .values_in_use import ValuesInUse

@@ -1,18 +1,17 @@
-"""How much longer kernels and collectives take beside what, from a node's entries of interference.
+"""How much longer kernels and collectives take beside what, from what a node says of their interference.
 
-An entry counts as in use once its victim has run while its aggressor was active.
+A slowdown counts as in use once its victim has run while its aggressor was active.
 """
 
-from collections.abc import Iterable
-
 from offsim.program.commands import CollectiveName
-from offsim.scenario.node import Interference
+from offsim.scenario.interference import Interference, KernelInterference
+from offsim.scenario.quantity import Quantity
 
 from .durations import Pieces
 from .values_in_use import ValuesInUse
 
-SLOWED_LINKS = ("all-to-all", "all-gather")
-"""Victims that are collectives: what slows is the rows of the fabric that they use."""
+OTHER_KIND = {"all-to-all": "all-gather", "all-gather": "all-to-all"}
+"""The collective that a kind of collective meets on its way."""
 LossShares = tuple[tuple[str, float], ...]
 """(culprit, part of the time lost)."""
 UNSLOWED: tuple[float, LossShares] = (1.0, ())
@@ -23,24 +22,32 @@ def beside(victim: str, aggressor: str) -> str:
     return f"{victim} beside {aggressor}"
 
 
-def kernel_slowdowns(entries: Iterable[Interference], values: ValuesInUse) -> dict[str, dict[str, float]]:
+def kernel_slowdowns(interference: KernelInterference, values: ValuesInUse) -> dict[str, dict[str, float]]:
     """Relative slowdowns of kernels, by class and aggressor: {"gemm": {"H2D": 0.09}} makes products 9 % longer."""
     found: dict[str, dict[str, float]] = {}
-    for entry in entries:
-        if entry.victim not in SLOWED_LINKS:
-            found.setdefault(entry.victim, {})[entry.aggressor] = _slowdown(entry, values)
+    for kernel_class in interference.__struct_fields__:
+        by = _slowdowns(getattr(interference, kernel_class), "collective")
+        if by:
+            found[kernel_class] = {
+                aggressor: values.number_about(slowdown, beside(kernel_class, aggressor)) for aggressor, slowdown in by
+            }
     return found
 
 
 def collective_slowdowns(
-    entries: Iterable[Interference], kind: CollectiveName, values: ValuesInUse
+    interference: Interference, kind: CollectiveName, values: ValuesInUse
 ) -> tuple[tuple[str, float], ...]:
     """Slowdowns of a kind of collective as (aggressor, relative slowdown), in alphabetical order."""
-    return tuple(sorted((entry.aggressor, _slowdown(entry, values)) for entry in entries if entry.victim == kind))
+    by = _slowdowns(interference, OTHER_KIND[kind]) if kind in OTHER_KIND else ()
+    return tuple(
+        sorted((aggressor, values.number_about(slowdown, beside(kind, aggressor))) for aggressor, slowdown in by)
+    )
 
 
-def _slowdown(entry: Interference, values: ValuesInUse) -> float:
-    return values.number_about(entry.slowdown, beside(entry.victim, entry.aggressor))
+def _slowdowns(interference: Interference, collective: str) -> list[tuple[str, Quantity]]:
+    """(aggressor, slowdown) of a victim; `collective` is what a collective beside it is called."""
+    named = (("H2D", interference.h2d), ("D2H", interference.d2h), (collective, interference.collective))
+    return [(aggressor, slowdown) for aggressor, slowdown in named if slowdown is not None]
 
 
 class Surroundings:

@@ -17,7 +17,7 @@ class Prepared:
 
     def __init__(self, scenario: Scenario, program: StreamProgram) -> None:
         self.scenario, self.program = scenario, program
-        overheads = scenario.node.overheads
+        overheads = scenario.node.host.overheads
         self.values = ValuesInUse()
         """What of the node runs and bounds have read."""
         self.durations = Durations(scenario, self.values)

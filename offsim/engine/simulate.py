@@ -71,7 +71,7 @@ def _run(
     for index in simulated:
         rank = Rank(env, index, prepared, used, network, collectives, timeline)
         _join_groups(rank, program, simulated)
-        hosts.append(HostThread(env, rank, program, plans, scenario.node.overheads.queue_depth))
+        hosts.append(HostThread(env, rank, program, plans, scenario.node.host.overheads.queue_depth))
     steps = scenario.simulation.steady_state
     watch.begin(hosts, len(hosts) * plans.commands(program))
     if steps or skip_blocks:

@@ -71,12 +71,13 @@ class Around(NamedTuple):
 def find_symmetry(fabric: Fabric, program: StreamProgram) -> Symmetry:
     """The coarsest symmetry found; every rank its own colour where that cannot be used."""
     node, calls = fabric.node, collective_calls(program)
+    memories = [node.host.socket(i) for i in range(len(node.wiring.sockets))]
     around = Around(
         tuple((name, fabric.groups[name]) for name in sorted({name for _, name in calls})),
         tuple((rank, fabric.switch_of(rank)) for rank in fabric.ranks),
         tuple((rank, fabric.socket_of(rank)) for rank in fabric.ranks),
-        tuple((switch.h2d.value, switch.d2h.value) for switch in node.switches),
-        tuple((socket.read.value, socket.write.value, socket.total.value) for socket in node.host.sockets),
+        tuple((switch.h2d.value, switch.d2h.value) for switch in node.wiring.switches),
+        tuple((memory.read.value, memory.write.value, memory.total.value) for memory in memories),
         frozenset(_ring_use(fabric, calls).items()),
     )
     return _symmetry_of(around)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from offsim.scenario.documents import plain_document
-from offsim.scenario.faults import Place
+from offsim.scenario.faults import Place, ScenarioError
 from offsim.scenario.load import (
     MAPPING,
     SECTION_TYPES,
@@ -17,7 +17,7 @@ from offsim.scenario.load import (
     scenario_tables,
     section_table,
 )
-from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, check_layout, refuse
+from offsim.scenario.scenario import RefusedScenario, Scenario, check_layout, refuse
 from offsim.scenario.wording import file_name
 
 from .pages import as_declared, decodable, page_of, policy_types

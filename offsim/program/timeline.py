@@ -7,7 +7,7 @@ record holds the step (or blocks of it) once with how often it repeats; `step_se
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 from .commands import StreamProgram
 from .host_track import HostTrack

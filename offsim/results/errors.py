@@ -39,7 +39,7 @@ def kind_of(scenario: Scenario, program: StreamProgram) -> str:
         return "pageable copies"
     if replayed_as == "library":
         return "diffusers library"
-    collectives = scenario.node.collectives
+    collectives = scenario.node.wiring.collectives
     if program.ranks == 1 or collectives is None:
         return "one GPU"
     return "several GPUs over NVLink" if collectives.transport == "nvlink" else "several GPUs over PCIe"

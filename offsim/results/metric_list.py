@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .entry import list_table
 from .layout import Renderable, pairs
-from .listing import list_table
 from .metrics import PHASE_METRICS, PREDICTION_METRICS, SCENARIO_METRICS, STALL_METRICS, STEP_METRICS, Metric
 
 Metrics = tuple[Metric[Any], ...]

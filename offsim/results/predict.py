@@ -134,7 +134,7 @@ def two_weights(scenario: Scenario, program: StreamProgram) -> bool:
     node, group = scenario.node, max(len(group) for group in scenario.groups())
     if _gathers(program):
         group = scenario.workload.gpus
-    shared = node.collectives is not None and node.collectives.transport != "nvlink"
+    shared = node.wiring.collectives is not None and node.wiring.collectives.transport != "nvlink"
     return group > 2 and shared and _copies_ahead(program)
 
 

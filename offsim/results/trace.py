@@ -17,8 +17,9 @@ import msgspec
 from offsim.program.commands import COMPUTE, Allocate, Free, Section, StreamProgram
 from offsim.program.spans import Span
 from offsim.program.timeline import Timeline
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import check_replaceable, replacing
-from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.wording import file_name
 
 from .memory import Levels

@@ -60,7 +60,9 @@ def members(kind: Any) -> list[Any]:
 
 def limits(annotation: Any) -> Meta:
     """Bounds of a number, quantity or curve: its own, else those of its dimension."""
-    metas = peel(annotation)[1]
+    kind, metas = peel(annotation)
+    if _is_union(kind) and len(members(kind)) == 1:
+        return limits(members(kind)[0])
     for meta in metas:
         if meta.extra and "within" in meta.extra:
             within: Meta = meta.extra["within"]

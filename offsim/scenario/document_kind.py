@@ -1,4 +1,4 @@
-"""What a file is of, told by its keys: a scenario, a model, a node or a grid."""
+"""What a file is of, told by its keys: a scenario, a model, a node, a part of nodes or a grid."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ from . import catalogue
 from .decode import known_keys
 from .documents import read_toml
 from .load import CATALOGUE_KIND, LONGEST_CHAIN, SECTION_TYPES, SECTIONS, read_document
+from .parts import PARTS
+from .schema_1 import WIRED
 
 ENTRIES = {kind: known_keys(SECTION_TYPES[section]) for section, kind in CATALOGUE_KIND.items()}
 """The keys of what scenarios name, by the folder of the catalogue that it stands in."""
@@ -25,10 +27,13 @@ def _kind(raw: dict[str, Any], path: Path, further: int) -> str:
         return "grids"
     if raw.keys() & {*SECTIONS}:
         return "scenarios"
+    if raw.keys() & {*PARTS} or ("name" in raw and raw.keys() & {*WIRED}):
+        return "nodes"  # in schema 1 its wiring stood beside its name
     common = set.intersection(*(set(keys) for keys in ENTRIES.values()))
     known = {kind: len(raw.keys() & (keys.keys() - common)) for kind, keys in ENTRIES.items()}
     most = max(known, key=lambda kind: known[kind])
-    return most if known[most] else _parents_kind(raw.get("extends"), path, further)
+    extended = _parents_kind(raw["extends"], path, further) if "extends" in raw else "scenarios"
+    return most if known[most] and extended not in ENTRIES else extended
 
 
 def _parents_kind(parent: Any, path: Path, further: int) -> str:

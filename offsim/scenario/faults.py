@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .scenario import ScenarioError
 from .wording import LONGEST_MESSAGE, cut, file_name, first_lower, one_line, shown
 
 LONGEST_KEY = 80
 ABSENT: Any = object()
+
+
+class ScenarioError(Exception):
+    """Bad input: one line that names the file, the key, the value and what is allowed."""
 
 
 def one_message(error: Exception) -> str:

@@ -17,19 +17,27 @@ from . import catalogue
 from .decode import describe, normalise
 from .documents import MOST_BYTES, read_toml
 from .faults import Place, reason
+from .gpu import GPU
+from .host import Host
 from .model import Model
 from .node import Node
+from .parts import PARTS, WholeTable, first_gpus, inherited_by, is_named, named
 from .scenario import Scenario, Simulation
+from .schema_1 import READABLE, SCHEMA, grid_of_schema_1, node_of_schema_1, scenario_of_schema_1
+from .wiring import Wiring
 from .wording import choices
 from .workload import Workload
 
 SECTIONS = ("model", "workload", "node", "policy", "simulation")
 Kinds = Mapping[str, Any]
 """The type of every section; what a policy may be is known where policies are, and handed in."""
-SECTION_TYPES: Kinds = {"model": Model, "workload": Workload, "node": Node, "simulation": Simulation}
-"""Of the sections that are known here."""
-CATALOGUE_KIND = {"model": "models", "node": "nodes"}
-SCHEMA = 1
+PART_TYPES: Kinds = {"gpu": GPU, "host": Host, "wiring": Wiring}
+"""The type of every part of a node."""
+SECTION_TYPES: Kinds = {"model": Model, "workload": Workload, "node": Node, "simulation": Simulation, **PART_TYPES}
+"""The type of every section that is known here, and of every part of a node."""
+CATALOGUE_KIND = {"model": "models", "node": "nodes", "gpu": "gpus", "host": "hosts", "wiring": "wirings"}
+CONVERTERS = {"scenario": scenario_of_schema_1, "node": node_of_schema_1, "grid": grid_of_schema_1}
+"""What makes schema 2 of an older document, by what it is of; others did not change."""
 MAPPING = Path("mapping")
 """Stands in messages where a file's name would."""
 FROM_CONFIG = "of a diffusers config.json, offsim.scenario.diffusers.from_diffusers_config makes a model in Python"
@@ -42,6 +50,16 @@ def read_document(name_or_path: str, kind: str) -> tuple[dict[str, Any], Path]:
     """The TOML document of a catalogue entry or a file as it stands, and where it was found."""
     path = _find(name_or_path, kind, Place(None, kind.removesuffix("s")))
     return read_toml(path), path
+
+
+def current(raw: dict[str, Any], section: str, place: Place) -> dict[str, Any]:
+    """A document of a scenario, a section or a grid as this version writes it, without its schema."""
+    own = dict(raw)
+    schema = own.pop("schema", min(READABLE))
+    if type(schema) is not int or schema not in READABLE:
+        raise place.child("schema").fault(f"this version reads schema = {SCHEMA}, and {min(READABLE)}", schema)
+    converter = CONVERTERS.get(section)
+    return converter(own) if converter and schema < SCHEMA else own
 
 
 def section_table(value: Any, section: str, inherited: Any, path: Path, kinds: Kinds) -> dict[str, Any]:
@@ -57,6 +75,12 @@ def load_model(name_or_path: str) -> Model:
 def load_node(name_or_path: str) -> Node:
     """A node of the catalogue or of a file."""
     return _load_entry(name_or_path, "node", Node)
+
+
+def load_part(name_or_path: str, part: str) -> GPU | Host | Wiring:
+    """A part of nodes (`gpu`, `host` or `wiring`), of the catalogue or of a file."""
+    found: GPU | Host | Wiring = _load_entry(name_or_path, part, PART_TYPES[part])
+    return found
 
 
 def _load_entry(name_or_path: str, section: str, kind: type[Decoded]) -> Decoded:
@@ -84,19 +108,10 @@ def _find(name: str, kind: str, place: Place) -> Path:
     return path
 
 
-def _own(raw: dict[str, Any], place: Place) -> dict[str, Any]:
-    """A document without its schema, which must be the one that this version reads."""
-    own = dict(raw)
-    schema = own.pop("schema", SCHEMA)
-    if type(schema) is not int or schema != SCHEMA:
-        raise place.child("schema").fault(f"this version reads schema = {SCHEMA}", schema)
-    return own
-
-
 def scenario_tables(raw: dict[str, Any], path: Path, kinds: Kinds, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A scenario document in SI with every `extends` and catalogue name resolved; `seen`: the files that extend it."""
     seen, tables = (*seen, path.resolve()), dict[str, Any]()
-    own = _own(raw, Place(path))
+    own = current(raw, "scenario", Place(path))
     if "extends" in own:
         parent = _parent(own.pop("extends"), "scenarios", Place(path, "extends"), seen)
         inherited = scenario_tables(read_toml(parent), parent, kinds, seen)
@@ -112,7 +127,10 @@ def scenario_tables(raw: dict[str, Any], path: Path, kinds: Kinds, seen: tuple[P
 def _section(
     value: Any, section: str, inherited: Any, place: Place, seen: tuple[Path, ...], kinds: Kinds
 ) -> dict[str, Any]:
-    """One table of a scenario: a name or a table with `extends` replaces an inherited one, others merge."""
+    """One table of a scenario, or a part of its node.
+
+    A name or a table with `extends` replaces an inherited one, others merge.
+    """
     if isinstance(value, str) and section in CATALOGUE_KIND:
         path = _find(value, CATALOGUE_KIND[section], place)
         whole = _entry_table(path, section, seen)
@@ -132,21 +150,34 @@ def _over(inherited: dict[str, Any], value: dict[str, Any], section: str, place:
     """A table over the one it inherits; another policy replaces it, since the parameters differ."""
     if section == "policy":
         value = {"name": inherited["name"], **value}
-    own = normalise(value, kinds[section], place.path, place.key)
+    own = _normalised(dict(value), section, place, (), kinds)
+    if section == "node":
+        return named(_merge(inherited_by(inherited, own), own))
     return own if own.get("name") != inherited.get("name") and section == "policy" else _merge(inherited, own)
+
+
+def _normalised(
+    own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...], kinds: Kinds, allowed: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A table in SI. A node's parts may be named or extend others: they become whole."""
+    parts = [part for part in PARTS if section == "node" and is_named(own.get(part))]
+    whole = {
+        part: WholeTable(_section(own.pop(part), part, None, place.child(part), seen, SECTION_TYPES)) for part in parts
+    }
+    return normalise(own, kinds[section], place.path, place.key, allowed) | whole
 
 
 def _entry_table(path: Path, section: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A model or node file in SI, its `extends` resolved."""
     if not seen and path.is_relative_to(catalogue.ROOT):
         return _catalogue_table(path, section)
-    return _extended(_own(read_toml(path), Place(path)), section, Place(path), (*seen, path.resolve()))
+    return _extended(current(read_toml(path), section, Place(path)), section, Place(path), (*seen, path.resolve()))
 
 
 @cache
 def _catalogue_table(path: Path, section: str) -> dict[str, Any]:
     """A catalogue entry in SI, read once: sweeps name the same few again and again. Never written to."""
-    return _extended(_own(read_toml(path), Place(path)), section, Place(path), (path.resolve(),))
+    return _extended(current(read_toml(path), section, Place(path)), section, Place(path), (path.resolve(),))
 
 
 def _extended(
@@ -156,12 +187,35 @@ def _extended(
     at = place.child("extends")
     if "extends" not in own:
         allowed = ("extends",) if section in CATALOGUE_KIND else ()
-        return normalise(own, kinds[section], place.path, place.key, allowed)
+        return _complete(_normalised(dict(own), section, place, seen, kinds, allowed), section)
     if section not in CATALOGUE_KIND:
         raise at.fault("only model, node and whole scenarios can extend another", own["extends"])
+    own = dict(own)
     parent = _parent(own.pop("extends"), CATALOGUE_KIND[section], at, seen)
-    table = normalise(own, kinds[section], place.path, place.key, ("extends",))
-    return _merge(_entry_table(parent, section, seen), table)
+    table = _normalised(own, section, place, seen, kinds, ("extends",))
+    base = _entry_table(parent, section, seen)
+    _check_parent(base, section, parent)
+    return _complete(_merge(_inherited(base, table, section), table), section)
+
+
+def _inherited(base: dict[str, Any], table: dict[str, Any], section: str) -> dict[str, Any]:
+    """What a table inherits of the one that it extends."""
+    if section == "wiring":
+        return first_gpus({"wiring": base}, table["gpus"])["wiring"] if "gpus" in table else base
+    return inherited_by(base, table) if section == "node" else base
+
+
+def _complete(table: dict[str, Any], section: str) -> dict[str, Any]:
+    return named(table) if section == "node" else table
+
+
+def _check_parent(base: dict[str, Any], section: str, path: Path) -> None:
+    """Find what is wrong in a file that others extend, which may lack keys, where it can be named: in that file."""
+    try:
+        msgspec.convert(base, SECTION_TYPES[section])
+    except msgspec.ValidationError as error:
+        if "missing required field" not in str(error):
+            raise Place(path).fault(describe(str(error), base, SECTION_TYPES[section])) from None
 
 
 def _parent(value: Any, kind: str, place: Place, seen: tuple[Path, ...]) -> Path:
@@ -179,11 +233,13 @@ def _parent(value: Any, kind: str, place: Place, seen: tuple[Path, ...]) -> Path
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`: tables merge deeply, everything else (quantities too) replaces."""
+    """`over` on top of `base`: tables merge deeply, everything else (quantities and whole parts too) replaces."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, WholeTable):
+            value = _merge(old, value)
+        merged[key] = value
     return merged
 
 

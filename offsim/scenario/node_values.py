@@ -15,7 +15,7 @@ Keyed = tuple[str, Quantity | Curve]
 def node_values(node: Node) -> list[Keyed]:
     """Every value and curve of a node as (key, value), in the order in which they stand there.
 
-    Keys are made of field names: `pcie.h2d`, `host.sockets[0].read`, `gpu.attention.default`. See `file_key`.
+    Keys are made of field names: `wiring.pcie.h2d`, `host.sockets[0].read`, `gpu.attention.default`. See `file_key`.
     """
     found: list[Keyed] = []
     for field in node.__struct_fields__:
@@ -30,21 +30,21 @@ def shown_as_quantity(value: Quantity | Curve) -> Quantity:
     return Quantity(value.highest(), value.provenance, value.source, value.condition)
 
 
-def file_key(key: str, value: Quantity | Curve) -> str:
-    """The key that a file has for a value of a node, with its unit.
+def file_key(key: str, value: Quantity | Curve, kind: type[Struct] = Node) -> str:
+    """The key that a file has for a value of a node (or of a part of one), with its unit.
 
-    >>> file_key("pcie.h2d", Quantity(55e9, "guess", "example"))
-    'pcie.h2d_GBps'
+    >>> file_key("wiring.pcie.h2d", Quantity(55e9, "guess", "example"))
+    'wiring.pcie.h2d_GBps'
     >>> file_key("gpu.attention.default", Curve(((1.0, 6e14),), "guess", "its unit stands with its points"))
     'gpu.attention.default'
     """
-    dimension = _dimension(key)
+    dimension = _dimension(key, kind)
     return key if dimension is None else f"{key}_{usual_unit(dimension, shown_as_quantity(value).value)[0]}"
 
 
 @cache
-def _dimension(key: str) -> str | None:
-    return dimension_of(place_in_file(key, Node)[1])
+def _dimension(key: str, kind: type[Struct]) -> str | None:
+    return dimension_of(place_in_file(key, kind)[1])
 
 
 def _collect(path: str, value: object, found: list[Keyed]) -> None:

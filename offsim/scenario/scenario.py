@@ -2,21 +2,19 @@
 
 from msgspec import Struct
 
+from .faults import ScenarioError
 from .model import DTYPE_BYTES, Model
 from .node import Node
 from .policy import (
     Policy,
 )
 from .schedule import experts
+from .schema_1 import SCHEMA
 from .units import Name
 from .wording import choices, cut, one_line, shown
 from .workload import Workload
 
 LONGEST_REASON = 250
-
-
-class ScenarioError(Exception):
-    """Bad input: one line that names the file, the key, the value and what is allowed."""
 
 
 class RefusedScenario(ScenarioError):
@@ -56,7 +54,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     policy: Policy
     name: Name = ""
     title: str = ""
-    schema: int = 1
+    schema: int = SCHEMA
     simulation: Simulation = Simulation()
 
     @property
@@ -174,8 +172,8 @@ def _kernels_problem(scenario: Scenario) -> str | None:
 
 
 def _engine_problem(scenario: Scenario) -> str | None:
-    if scenario.schema != 1:
-        return f"schema={scenario.schema}: this version reads schema 1"
+    if scenario.schema != SCHEMA:
+        return f"schema={scenario.schema}: this version reads schema {SCHEMA}"
     form = scenario.simulation.collective_form
     if form not in ("pairs", "aggregated"):
         return f"simulation.collective_form={shown(form)}: allowed are pairs, aggregated"

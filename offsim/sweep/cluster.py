@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.version import offsim_version
 
 from .execute import AT_ONCE, Engine, EngineLost, Found

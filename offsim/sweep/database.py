@@ -14,7 +14,7 @@ from zlib import crc32
 
 from msgspec.msgpack import Encoder
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.wording import LONGEST_LIST, LONGEST_VALUE, cut, file_name, one_line
 
 from .column import CELL_TYPES, Column

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import check_replaceable, replacing
-from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name, one_line
 
 from .column import Column

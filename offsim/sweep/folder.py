@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import PART, check_own, check_possible
-from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name
 
 from .database import connect

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,7 +19,7 @@ from offsim.scenario.decode import normalise
 from offsim.scenario.documents import MOST_BYTES, plain_document, toml_text
 from offsim.scenario.faults import Place
 from offsim.scenario.files import read_within
-from offsim.scenario.load import MAPPING, SECTIONS, read_document
+from offsim.scenario.load import MAPPING, SECTIONS, current, read_document
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.wording import choices
 
@@ -48,7 +48,6 @@ class GridFile(Struct, frozen=True, forbid_unknown_fields=True):
     """What a reader must know: which values were fitted on what. Printed below the answer."""
     compare: Compared | None = None
     """Labels of two policies: the answer says how the first does against the second."""
-    schema: Literal[1] = 1
     scenario: dict[str, Any] = {}
     sample: dict[str, Any] | None = None
     """How to draw the values of ranges that have no steps."""
@@ -150,7 +149,7 @@ def parse_grid(raw: dict[str, Any], path: Path) -> Grid:
 
 
 def _grid_file(table: dict[str, Any], place: Place) -> GridFile:
-    fields = normalise(table, GridFile, place.path, place.key)
+    fields = normalise(current(table, "grid", place), GridFile, place.path, place.key)
     for field in msgspec.structs.fields(GridFile):
         if field.required and field.name not in fields:
             raise place.child(field.name).fault("missing")

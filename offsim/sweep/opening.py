@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.wording import file_name, one_line
 from offsim.version import offsim_version
 

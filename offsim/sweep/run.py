@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from offsim.results.metrics import Value
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.wording import one_line
 
 from .answer import ANSWER_WIDTH, answer_text, terminal_width

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from offsim.program.load import check_scenario, inherited_tables, parse_scenario, parse_section, section_kinds
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import SECTIONS
-from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError, Simulation
+from offsim.scenario.scenario import RefusedScenario, Scenario, Simulation
 
 from .axis import Axis
 from .overlay import Table, overlay

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.files import replacing
-from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import file_name
 
 from .column import Column, columns_of

@@ -17,6 +17,8 @@ PROGRESS = re.compile(r"^offsim: [a-z]+: .* after \d+ s(, up to about [\d.,]+ (s
 RAISED = re.compile(r"^(?:\w+\.)*(\w+)(?=: |$)", re.MULTILINE)
 """The line of a traceback that names its error."""
 FRAME = re.compile(r'File "[^"]*?((?:offsim|calibration)/[^"]+)", line \d+, in (\S+)')
+SAYS_MORE = {"--version", "--help", "-h"}
+"""Options that are answered instead of the question, --json or not."""
 NO_NUMBER = re.compile(r"(?<![\w.'\"-])[+-]?(nan|inf|infinity)(?![\w.'\"-])", re.IGNORECASE)
 PERCENT = re.compile(r" (\d+\.\d)%")
 ABOVE = 1 + 1e-9
@@ -84,7 +86,7 @@ def _success(case: Case, out: str, err: str) -> Iterator[str]:
         yield f"warning: {_plain(err)[:100]}"
     if NO_NUMBER.search(out):
         yield "nan or inf on stdout"
-    if "--json" not in case.arguments or "--version" in case.arguments or case.stdout != "pipe":
+    if "--json" not in case.arguments or SAYS_MORE.intersection(case.arguments) or case.stdout != "pipe":
         if case.entry == "offsim" and "run" in case.arguments and _over_hundred(out):
             yield "law: a share above 100 %"
         return

@@ -20,7 +20,7 @@ from random import Random
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 from typing import NamedTuple
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.sweep.run import sweep_command
 from offsim.sweep.store import DATABASE
 
@@ -28,7 +28,7 @@ from .struck import POLLING, Blow, Moment, Process, Struck, command, faults, str
 from .verbs import strike_verbs
 
 GRID = """
-schema = 1
+schema = 2
 name = "kills"
 title = "Killed sweeps"
 

@@ -28,8 +28,8 @@ REQUIRED_IN_MODEL = _set_of(
     "name title blocks other_parameters parameters count architecture hidden heads head_dim ffn"
 )
 OPTIONAL_IN_NODE = _set_of(
-    "notes fingerprint condition interval switches nvlink collectives interference cross_socket_GBps default "
-    "pinned_rounding relayout_bandwidth_GBps queue_depth weight_growth"
+    "notes fingerprint condition interval switches nvlink collectives interference gemm collective cross_socket_GBps "
+    "default pinned_rounding relayout_bandwidth_GBps queue_depth weight_growth"
 )
 FREE_TEXT = _set_of("checkpoint notes fingerprint condition")
 ENUMERATIONS = _set_of(
@@ -38,7 +38,7 @@ ENUMERATIONS = _set_of(
 )
 MAY_BE_ZERO = _set_of(
     "other_parameters text_tokens boundary_ratio workspace_per_pixel parameters prefetch resident_layers "
-    "slowdown interval compile_s communicator_start_ms hook_cost_us context_GiB latency_us launch_us copy_us "
+    "collective interval compile_s communicator_start_ms hook_cost_us context_GiB latency_us launch_us copy_us "
     "event_us collective_us allocation_us synchronize_us"
 )
 
@@ -138,7 +138,9 @@ def _required(steps: Steps) -> bool:
         return steps[0] in TABLES
     if steps[0] == "model":
         return steps[-1] in REQUIRED_IN_MODEL or steps == ("model", "source")
-    return steps[0] == "node" and steps[-1] not in OPTIONAL_IN_NODE
+    # A node without a name is called by its GPUs.
+    named = steps in (("node", "name"), ("node", "title"))
+    return steps[0] == "node" and steps[-1] not in OPTIONAL_IN_NODE and not named
 
 
 def _bad_units(steps: Steps, value: Any) -> Iterator[Malformed]:
@@ -161,7 +163,7 @@ def _bad_units(steps: Steps, value: Any) -> Iterator[Malformed]:
 def _bad_arrays(steps: Steps, array: list[Any]) -> Iterator[Malformed]:
     others = {"text for an array": "text", "a number for an array": 7, "a table for an array": {"x": 1}}
     yield from _replaced(steps, others)
-    if steps not in (("node", "switches"), ("node", "interference")):
+    if steps not in (("node", "wiring", "switches"),):
         yield from _replaced(steps, {"an empty array": []})
     if not isinstance(array[0], dict):
         yield from _replaced(steps, {"text in an array": ["text", *array[1:]]})
@@ -184,7 +186,11 @@ def _bad_numbers(steps: Steps, value: float) -> Iterator[Malformed]:
     yield from _replaced(steps, {"not a number": float("nan"), "infinity": float("inf")})
     if key != "interval":
         yield from _replaced(steps, {"a negative number": -value or -1, "minus infinity": float("-inf")})
-    if key not in MAY_BE_ZERO and not (key == "gpus" and isinstance(steps[-1], int)) and value != 0:
+    if (
+        key not in MAY_BE_ZERO
+        and not (isinstance(steps[-1], int) and {"gpus", "sockets"}.intersection(steps))
+        and value != 0
+    ):
         yield from _replaced(steps, {"zero": 0})
     if isinstance(value, int):
         yield from _replaced(steps, {"a fraction for an integer": value + 1.5})

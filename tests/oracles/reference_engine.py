@@ -17,6 +17,7 @@ from offsim.engine.sharing import shared_rates
 from offsim.program.commands import Collective, Command, Compute, Copy, Record, StreamProgram, Synchronize, Wait
 from offsim.program.passages import stream_of
 from offsim.scenario.scenario import Scenario
+from tests.changed_nodes import slowdowns
 
 from .reference_state import Meeting, Rank, Task, Transfer
 
@@ -32,7 +33,7 @@ class Reference:
         self.node = scenario.node
         self.fabric = Fabric(self.node, program.groups)
         self.routes = FabricRoutes(self.fabric, aggregated=False)
-        self.durations, self.costs = Durations(scenario), HostCosts(self.node.overheads)
+        self.durations, self.costs = Durations(scenario), HostCosts(self.node.host.overheads)
         self.ranks = [Rank(number, program) for number in range(program.ranks)]
         self.meetings: dict[object, Meeting] = {}
         self.now = 0.0
@@ -75,7 +76,7 @@ class Reference:
 
     def _issue(self, rank: Rank, command: Command) -> None:
         if isinstance(command, Synchronize):
-            rank.waits, rank.after_wait = self._awaited(rank, command), self.node.overheads.synchronize.value
+            rank.waits, rank.after_wait = self._awaited(rank, command), self.node.host.overheads.synchronize.value
             if not rank.waits:
                 rank.clock += rank.after_wait
             return
@@ -149,7 +150,7 @@ class Reference:
                 task.state = "done"
 
     def _copy(self, rank: Rank, name: str, task: Task, command: Copy) -> None:
-        engine, pcie = rank.engines[command.direction], self.node.pcie
+        engine, pcie = rank.engines[command.direction], self.node.wiring.pcie
         if task.state == "new":
             if task not in engine:
                 engine.append(task)
@@ -241,9 +242,9 @@ class Reference:
         beside = {name for transfer in rank.copying.values() for _, name in transfer.flow_class.active_as}
         beside |= {"collective"} if rank.meets else set()
         factor = 1.0
-        for entry in self.node.interference:
-            if entry.victim == kernel_class and entry.aggressor in beside:
-                factor *= 1 + entry.slowdown.value
+        for (victim, aggressor), slowdown in slowdowns(self.node).items():
+            if victim == kernel_class and aggressor in beside:
+                factor *= 1 + slowdown
         return factor
 
     def _running(self, rank: Rank) -> list[object] | None:

@@ -163,7 +163,7 @@ def link_time(scenario: Scenario) -> float:
     """Seconds of one block's copy on a node of one GPU."""
     node, blocks = scenario.node, scenario.model.blocks[0]
     socket = node.host.sockets[0]
-    rate = min(node.pcie.h2d.value, socket.read.value, socket.total.value)
+    rate = min(node.wiring.pcie.h2d.value, socket.read.value, socket.total.value)
     return blocks.parameters * scenario.weight_bytes_per_parameter / rate
 
 
@@ -222,7 +222,7 @@ def scaled_node(node: Node, factor: float) -> Node:
         found = {name: up(getattr(struct, name), name in by_bytes.split()) for name in fields.split()}
         return replace(struct, **found)
 
-    collectives = node.collectives
+    collectives = node.wiring.collectives
     if collectives is not None:
         kinds = {name: up_all(getattr(collectives, name), "rate", "rate") for name in ("all_to_all", "all_gather")}
         collectives = replace(collectives, **kinds)
@@ -234,10 +234,13 @@ def scaled_node(node: Node, factor: float) -> Node:
         node,
         gpu=up_all(node.gpu, f"{tables} elementwise relayout", "elementwise relayout"),
         host=up_all(replace(node.host, sockets=sockets), "pageable_h2d pageable_d2h fresh_d2h cross_socket"),
-        pcie=up_all(node.pcie, "h2d d2h"),
-        switches=tuple(up_all(switch, "h2d d2h") for switch in node.switches),
-        nvlink=up_all(node.nvlink, "send receive"),
-        collectives=collectives,
+        wiring=replace(
+            node.wiring,
+            pcie=up_all(node.wiring.pcie, "h2d d2h"),
+            switches=tuple(up_all(switch, "h2d d2h") for switch in node.wiring.switches),
+            nvlink=up_all(node.wiring.nvlink, "send receive"),
+            collectives=collectives,
+        ),
     )
 
 
@@ -261,12 +264,12 @@ def without_ties(scenario: Scenario) -> Scenario:
 
     Rounding decides ties, and a tie may decide a step: whether a queue is full at the very instant that it empties.
     """
-    overheads, uneven = scenario.node.overheads, {}
+    overheads, uneven = scenario.node.host.overheads, {}
     for i, name in enumerate(OVERHEADS):
         cost = getattr(overheads, name)
         uneven[name] = replace(cost, value=cost.value * (1 + 0.01 * sqrt(2 + i)))
     overheads = replace(overheads, queue_depth=10**9, **uneven)
-    return replace(scenario, node=replace(scenario.node, overheads=overheads))
+    return replace(scenario, node=scenario.node.with_overheads(overheads))
 
 
 @QUICK

@@ -20,8 +20,8 @@ SLOW = settings(max_examples=120, deadline=None, derandomize=True, phases=[Phase
 
 def roomy(scenario: Scenario) -> Scenario:
     """The same with queues that never fill."""
-    overheads = replace(scenario.node.overheads, queue_depth=100_000)
-    return replace(scenario, node=replace(scenario.node, overheads=overheads))
+    overheads = replace(scenario.node.host.overheads, queue_depth=100_000)
+    return replace(scenario, node=scenario.node.with_overheads(overheads))
 
 
 def ends(timeline: Timeline, rank: int) -> dict[str, list[float]]:

@@ -1,18 +1,11 @@
 """Nodes whose every value is a round number, so that what a probe reads can be checked in the head."""
 
-from offsim.scenario.node import (
-    GPU,
-    UNPACKING,
-    CollectiveKind,
-    Collectives,
-    Host,
-    Interference,
-    Node,
-    NVLink,
-    PCIe,
-    Socket,
-)
+from offsim.scenario.gpu import GPU, usual_unpacking
+from offsim.scenario.host import Host, Socket
+from offsim.scenario.node import Node
 from offsim.scenario.quantity import Curve
+from offsim.scenario.wiring import CollectiveKind, Collectives, NVLink, PCIe, Wiring
+from tests.changed_nodes import Slowdown, interfering
 from tests.strategies import curve, no_overheads, quantity
 
 TERA = 1e12
@@ -20,7 +13,7 @@ WIDE = quantity(1e15)
 NONE = quantity(0.0)
 
 
-def gpu(unpack: Curve = UNPACKING) -> GPU:
+def gpu(unpack: Curve | None = None) -> GPU:
     """Products at 500 TFLOP/s, attention at 400, device memory at 4 TB/s, relayouts at half of that."""
     return GPU(
         name="round",
@@ -30,7 +23,7 @@ def gpu(unpack: Curve = UNPACKING) -> GPU:
         attention={"default": curve((1.0, 400 * TERA))},
         memory_bandwidth=quantity(4 * TERA),
         relayout_bandwidth=quantity(2 * TERA),
-        unpack=unpack,
+        unpack=unpack or usual_unpacking(),
     )
 
 
@@ -41,25 +34,25 @@ def link(latency: float = 0.0, duplex: float = 2.0, further_call: float | None =
     return PCIe(h2d=rate, d2h=rate, duplex=quantity(duplex), latency=quantity(latency), further_call=further)
 
 
-def host(gpus: int, read: float = 1e15) -> Host:
+def host(read: float = 1e15) -> Host:
     """Pageable copies at 5 and 10 GB/s, into fresh memory at 1 GB/s."""
-    sockets = (Socket(gpus=tuple(range(gpus)), read=quantity(read), write=WIDE, total=WIDE),)
+    sockets = (Socket(read=quantity(read), write=WIDE, total=WIDE),)
     slow, touched, fresh = quantity(5e9), quantity(10e9), quantity(1e9)
-    return Host(memory=WIDE, sockets=sockets, pageable_h2d=slow, pageable_d2h=touched, fresh_d2h=fresh)
-
-
-def one_gpu(pcie: PCIe | None = None, interference: tuple[Interference, ...] = (), unpack: Curve = UNPACKING) -> Node:
-    """One GPU, issuing for nothing."""
-    return Node(
-        name="probed",
-        title="round numbers",
-        gpus=1,
-        gpu=gpu(unpack),
-        pcie=pcie or link(),
-        host=host(1),
+    return Host(
+        memory=WIDE,
+        sockets=sockets,
+        pageable_h2d=slow,
+        pageable_d2h=touched,
+        fresh_d2h=fresh,
         overheads=no_overheads(),
-        interference=interference,
     )
+
+
+def one_gpu(pcie: PCIe | None = None, interference: tuple[Slowdown, ...] = (), unpack: Curve | None = None) -> Node:
+    """One GPU, issuing for nothing."""
+    wiring = Wiring(gpus=1, sockets=((0,),), pcie=pcie or link())
+    node = Node(name="probed", title="round numbers", gpu=gpu(unpack), host=host(), wiring=wiring)
+    return interfering(node, interference)
 
 
 def two_gpus(
@@ -68,25 +61,22 @@ def two_gpus(
     weight: float = 1.0,
     latency: float = 0.0,
     read: float = 1e15,
-    interference: tuple[Interference, ...] = (),
+    interference: tuple[Slowdown, ...] = (),
 ) -> Node:
     """Two GPUs; collectives reach 20 GB/s through host memory, 200 GB/s over NVLink."""
     rate = curve((1.0, 200e9 if nvlink else 20e9))
     kind = CollectiveKind(rate=rate, latency=quantity(latency), weight=quantity(weight))
-    return Node(
-        name="probed-x2",
-        title="round numbers, twice",
+    wiring = Wiring(
         gpus=2,
-        gpu=gpu(),
+        sockets=((0, 1),),
         pcie=link(),
-        host=host(2, read),
-        overheads=no_overheads(),
         nvlink=NVLink(send=quantity(400e9), receive=quantity(400e9)) if nvlink else None,
         collectives=Collectives(transport="nvlink" if nvlink else "host-memory", all_to_all=kind, all_gather=kind),
-        interference=interference,
     )
+    node = Node(name="probed-x2", title="round numbers, twice", gpu=gpu(), host=host(read), wiring=wiring)
+    return interfering(node, interference)
 
 
-def slowed(victim: str, aggressor: str, slowdown: float) -> tuple[Interference, ...]:
-    """One entry of a node's interference."""
-    return (Interference(victim, aggressor, quantity(slowdown)),)  # type: ignore[arg-type]
+def slowed(victim: str, aggressor: str, slowdown: float) -> tuple[Slowdown, ...]:
+    """One thing that slows another."""
+    return ((victim, aggressor, quantity(slowdown)),)

@@ -25,7 +25,7 @@ from calibration.samples.inventory import (
 )
 from calibration.samples.sample_file import Header, SampleFile
 from offsim.cli import dispatch
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")

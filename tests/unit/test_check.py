@@ -28,8 +28,9 @@ from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.uses import LOADING, Use
 from offsim.scenario import catalogue
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.scenario import Scenario, ScenarioError
+from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_program
 

@@ -22,7 +22,7 @@ SCENARIOS = catalogue.names("scenarios")
 HEAVY = ("numpy", "scipy", "pandas", "simpy", "networkx")
 VERBS = ("run", "program", "models", "nodes", "policies", "scenarios", "metrics", "show", "sweep", "best", "export")
 SMALL = """
-schema = 1
+schema = 2
 name = "small"
 model = "wan2.1-t2v-1.3b"
 node = "h100-pcie"
@@ -214,10 +214,13 @@ def test_every_entry_can_be_shown(capsys, kind):
 
 SHOWN_FILES = {
     "scenario": (SMALL.replace("GPUS", "4"), ["scenario small", "tokens 4,096", "policy sglang-layerwise"]),
-    "node": ('extends = "h100-pcie"\npcie.h2d_GBps = 20\n', ["node h100-pcie", "pcie.h2d_GBps 20 GB/s given"]),
+    "node": (
+        'extends = "h100-pcie"\nwiring.pcie.h2d_GBps = 20\n',
+        ["node h100-pcie", "wiring.pcie.h2d_GBps 20 GB/s given"],
+    ),
     "model": ('extends = "flux.1-dev"\nsteps = 7\n', ["model flux.1-dev", "steps 7"]),
     "grid": (GRID, ["grid tiny", "combinations 6", "gpus workload.gpus 1, 2, 3"]),
-    "nothing but a node": ('schema = 1\nextends = "node.toml"\n', ["pcie.h2d_GBps 20 GB/s given"]),
+    "nothing but a node": ('schema = 1\nextends = "node.toml"\n', ["wiring.pcie.h2d_GBps 20 GB/s given"]),
     "nothing but a model": ('extends = "flux.1-dev"\n', ["model flux.1-dev"]),
     "nothing but a scenario": ('extends = "scenario.toml"\n', ["model wan2.1-t2v-1.3b", "tokens 4,096"]),
 }
@@ -259,7 +262,11 @@ def test_times_are_shown_with_the_keys_that_files_have(capsys):
 def test_values_of_a_node_are_named_by_the_keys_that_files_have(capsys):
     """What is shown can be written into a file: `h2d_GBps`, not `h2d`; a time in the unit of the number beside it."""
     _, out, _ = run(capsys, "show", "h200-x1")
-    for line in ("pcie.h2d_GBps 55.2 GB/s measured", "gpu.clock.window_ms 30.8 ms published", "pcie.duplex 1.596"):
+    for line in (
+        "wiring.pcie.h2d_GBps 55.2 GB/s measured",
+        "gpu.clock.window_ms 30.8 ms published",
+        "wiring.pcie.duplex 1.596",
+    ):
         assert any(" ".join(shown.split()).startswith(line) for shown in out.splitlines()), line
     _, out, _ = run(capsys, "run", "wan2.2-4xh100-pcie-layerwise")
     [weakest] = [line for line in out.splitlines() if line.startswith("weakest (guess)")]

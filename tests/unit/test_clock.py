@@ -14,8 +14,9 @@ from offsim.program.groups import sequence_groups
 from offsim.program.systems.resident import Resident
 from offsim.program.uses import Use
 from offsim.results.predict import predict, warnings
+from offsim.scenario.gpu import Clock, Energy, Knee
 from offsim.scenario.load import load_node
-from offsim.scenario.node import Clock, Energy, Knee, Node
+from offsim.scenario.node import Node
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.workload import Workload

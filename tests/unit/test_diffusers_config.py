@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from offsim.scenario.diffusers import from_diffusers_config
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_model
-from offsim.scenario.scenario import ScenarioError
 from offsim.scenario.wording import shown
 
 Config = dict[str, Any]

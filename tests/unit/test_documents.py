@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from offsim.scenario import catalogue
 from offsim.scenario.documents import DEEPEST, MOST_BYTES, read_json, read_toml
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 SECONDS = 10.0
 """Far above what any of these takes on an idle machine, far below what it took without a bound."""

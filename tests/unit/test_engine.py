@@ -25,24 +25,15 @@ from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.timeline import Timeline
 from offsim.program.uses import Use
+from offsim.scenario.faults import ScenarioError
+from offsim.scenario.gpu import GPU, Clock, Energy, Knee
+from offsim.scenario.host import Host, Socket
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.node import (
-    GPU,
-    Clock,
-    CollectiveKind,
-    Collectives,
-    Energy,
-    Host,
-    Interference,
-    Knee,
-    Node,
-    NVLink,
-    PCIe,
-    Socket,
-    Switch,
-)
-from offsim.scenario.scenario import Scenario, ScenarioError, Simulation
+from offsim.scenario.node import Node
+from offsim.scenario.scenario import Scenario, Simulation
+from offsim.scenario.wiring import CollectiveKind, Collectives, NVLink, PCIe, Switch, Wiring
 from offsim.scenario.workload import Workload
+from tests.changed_nodes import interfering
 from tests.golden.tiny import tiny_scenario
 from tests.strategies import curve, no_overheads, quantity
 
@@ -53,7 +44,6 @@ COLLECTIVE = CollectiveKind(rate=curve((1.0, 100.0)), latency=NOW, weight=quanti
 NODE = Node(
     name="hundred",
     title="100 B/s links",
-    gpus=2,
     gpu=GPU(
         name="GPU",
         memory=WIDE,
@@ -62,17 +52,21 @@ NODE = Node(
         attention={"default": curve((1.0, 100.0))},
         memory_bandwidth=LINK,
     ),
-    pcie=PCIe(h2d=LINK, d2h=LINK, duplex=quantity(2.0), latency=NOW),
     host=Host(
         memory=WIDE,
-        sockets=(Socket(gpus=(0, 1), read=WIDE, write=WIDE, total=WIDE),),
+        sockets=(Socket(read=WIDE, write=WIDE, total=WIDE),),
         pageable_h2d=quantity(10.0),
         pageable_d2h=quantity(10.0),
         fresh_d2h=quantity(5.0),
+        overheads=no_overheads(),
     ),
-    overheads=no_overheads(),
-    nvlink=NVLink(send=LINK, receive=LINK),
-    collectives=Collectives(transport="nvlink", all_to_all=COLLECTIVE, all_gather=COLLECTIVE),
+    wiring=Wiring(
+        gpus=2,
+        sockets=((0, 1),),
+        pcie=PCIe(h2d=LINK, d2h=LINK, duplex=quantity(2.0), latency=NOW),
+        nvlink=NVLink(send=LINK, receive=LINK),
+        collectives=Collectives(transport="nvlink", all_to_all=COLLECTIVE, all_gather=COLLECTIVE),
+    ),
 )
 ONE, TWO = sequence_groups((0,)), sequence_groups((0, 1))
 PER_RANK = Simulation(fold=False)
@@ -158,7 +152,7 @@ def test_both_directions_run_at_once():
 
 
 def test_a_link_without_duplex_halves_both_directions():
-    node = replace(NODE, pcie=replace(NODE.pcie, duplex=quantity(1.0)))
+    node = NODE.rewired(pcie=replace(NODE.wiring.pcie, duplex=quantity(1.0)))
     timeline = run(h2d("down"), d2h("up"), node=node)
     assert on(timeline, "H2D engine") == [("down", 0, 2)]
     assert on(timeline, "D2H engine") == [("up", 0, 2)]
@@ -166,7 +160,7 @@ def test_a_link_without_duplex_halves_both_directions():
 
 def test_what_one_flow_leaves_speeds_up_the_other():
     """50 B/s each until the small one ends at 2; then 100 B/s for the other's last 200 bytes."""
-    node = replace(NODE, pcie=replace(NODE.pcie, duplex=quantity(1.0)))
+    node = NODE.rewired(pcie=replace(NODE.wiring.pcie, duplex=quantity(1.0)))
     timeline = run(h2d("down", 300), d2h("up", 100), node=node)
     assert on(timeline, "H2D engine") == [("down", 0, 4)]
     assert on(timeline, "D2H engine") == [("up", 0, 2)]
@@ -178,7 +172,7 @@ def test_copies_of_one_stream_in_a_row_keep_the_engine():
 
 
 def test_copy_latency_comes_before_the_bytes():
-    node = replace(NODE, pcie=replace(NODE.pcie, latency=quantity(0.5)))
+    node = NODE.rewired(pcie=replace(NODE.wiring.pcie, latency=quantity(0.5)))
     assert on(run(h2d("copy"), node=node), "H2D engine") == [("copy", 0, 1.5)]
 
 
@@ -200,7 +194,7 @@ def test_a_copy_into_fresh_memory_goes_at_the_rate_of_page_faults():
 
 def test_a_full_queue_blocks_the_host():
     """Two places: the third kernel goes in when the first one ends, at 1; then the host is free."""
-    node = replace(NODE, overheads=replace(no_overheads(), queue_depth=2))
+    node = NODE.with_overheads(replace(no_overheads(), queue_depth=2))
     timeline = run(kernels(1), kernels(1), kernels(1), HostWork("next", 1), node=node)
     full = "queue of compute full"
     assert on(timeline, "host") == [(full, 0, 1), ("next", 1, 2)]
@@ -211,7 +205,7 @@ def test_the_host_runs_ahead_while_the_queue_has_room():
 
 
 def test_slow_launches_leave_gaps():
-    node = replace(NODE, overheads=replace(no_overheads(), launch=quantity(2.0)))
+    node = NODE.with_overheads(replace(no_overheads(), launch=quantity(2.0)))
     timeline = run(kernels(1, name="a"), kernels(1, name="b"), node=node)
     assert on(timeline, "compute") == [("a", 2, 3), ("b", 4, 5)]
 
@@ -254,7 +248,7 @@ def test_an_all_to_all_ends_together_on_ranks_that_are_alike():
 
 def test_a_collective_waits_for_the_last_rank():
     """GPU 1 sits behind an uplink of half the rate, so its copy takes 2 s and rank 0 waits for it."""
-    node = replace(NODE, switches=(Switch(gpus=(1,), h2d=quantity(50.0), d2h=LINK),))
+    node = NODE.rewired(switches=(Switch(gpus=(1,), h2d=quantity(50.0), d2h=LINK),))
     exchange = Collective("compute", "exchange", "all-to-all", 100.0)
     timeline = run(h2d("compute"), exchange, node=node, groups=TWO)
     assert on(timeline, "compute", 0) == [("compute", 0, 1), ("exchange", 1, 2), ("exchange", 2, 3)]
@@ -287,12 +281,8 @@ def test_a_kernel_that_speeds_up_meanwhile_lets_collectives_in_earlier():
 
 
 def test_only_an_active_aggressor_is_charged():
-    entries = [
-        Interference(victim="all-to-all", aggressor="H2D", slowdown=quantity(1.0)),
-        Interference(victim="all-to-all", aggressor="D2H", slowdown=quantity(0.2)),
-    ]
-    node = replace(NODE, interference=tuple(entries), nvlink=NVLink(send=LINK, receive=LINK))
-    node = replace(node, collectives=replace(NODE.collectives, transport="nvlink"))
+    entries = [("all-to-all", "H2D", quantity(1.0)), ("all-to-all", "D2H", quantity(0.2))]
+    node = interfering(NODE, entries)
     timeline = run(h2d("copy", 1000), Collective("compute", "exchange", "all-to-all", 100.0), node=node, groups=TWO)
     [exchange] = [span for span in timeline.spans if span.kind == "collective" and span.rank == 0]
     assert dict(exchange.delays) == {"H2D interference": pytest.approx(1.0)}
@@ -307,12 +297,8 @@ def test_a_host_that_waits_for_a_copy_names_its_stream(scope):
 
 def test_two_kinds_of_collectives_at_once_slow_each_other_on_the_ranks_that_they_occupy():
     """All-to-alls of 100 bytes take 1 s alone and 3 beside the all-gather, which takes 4 alone and 6 beside them."""
-    entries = (
-        Interference(victim="all-to-all", aggressor="all-gather", slowdown=quantity(2.0)),
-        Interference(victim="all-gather", aggressor="all-to-all", slowdown=quantity(0.5)),
-    )
-    node = replace(NODE, interference=entries, nvlink=NVLink(send=LINK, receive=LINK))
-    node = replace(node, collectives=replace(NODE.collectives, transport="nvlink"))
+    entries = [("all-to-all", "all-gather", quantity(2.0)), ("all-gather", "all-to-all", quantity(0.5))]
+    node = interfering(NODE, entries)
     gather = Collective("gathers", "gather", "all-gather", 400.0)
     exchange = Collective("compute", "exchange", "all-to-all", 100.0)
     timeline = run(gather, exchange, exchange, node=node, groups=TWO)
@@ -326,8 +312,7 @@ def test_two_kinds_of_collectives_at_once_slow_each_other_on_the_ranks_that_they
 
 def slowed(victim: str, aggressor: str, by: float) -> Node:
     """The node with one interference."""
-    entry = Interference(victim=victim, aggressor=aggressor, slowdown=quantity(by))
-    return replace(NODE, interference=(entry,))
+    return interfering(NODE, [(victim, aggressor, quantity(by))])
 
 
 def test_a_copy_slows_kernels_while_it_runs():
@@ -435,7 +420,7 @@ def test_repeated_steps_keep_the_span_that_begins_with_them():
 def test_a_step_that_began_otherwise_is_not_taken_as_repeated():
     """Step 2 begins with 5 s of step 1 still to do, steps 3 to 5 don't: 1 s each."""
     synchronised = (kernels(1), Synchronize("stream", "compute"))
-    node = replace(NODE, overheads=replace(no_overheads(), launch=quantity(0.01)))
+    node = NODE.with_overheads(replace(no_overheads(), launch=quantity(0.01)))
     timeline = run_steps(synchronised, (kernels(5),), *[synchronised] * 4, node=node)
     start, end = timeline.step_bounds(0, timeline.recorded_section(4))
     assert end - start == pytest.approx(1.01)

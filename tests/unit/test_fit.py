@@ -15,8 +15,9 @@ from calibration.samples.sample_file import Header, ProbeSample, read_samples
 from calibration.validate.records import NODES, read_records
 from calibration.validate.simulated_bench import SimulatedBench, inventory_of, simulated_samples
 from offsim.program.offloading.hooks import weights_of
+from offsim.scenario.gpu import usual_unpacking
 from offsim.scenario.load import load_node
-from offsim.scenario.node import UNPACKING, Node
+from offsim.scenario.node import Node
 from tests.strategies import curve
 from tests.unit import probed_nodes
 
@@ -71,11 +72,11 @@ def test_a_calibration_inside_the_simulator_returns_the_links_that_went_in():
     node = probed_nodes.one_gpu(probed_nodes.link(latency=10e-6, duplex=1.5, further_call=5e-6))
     found = values(calibrated(node))
     for key, expected in {
-        "pcie.h2d": 50.0,
-        "pcie.d2h": 50.0,
-        "pcie.latency": 10.0,
-        "pcie.duplex": 1.5,
-        "pcie.further_call": 5.0,
+        "wiring.pcie.h2d": 50.0,
+        "wiring.pcie.d2h": 50.0,
+        "wiring.pcie.latency": 10.0,
+        "wiring.pcie.duplex": 1.5,
+        "wiring.pcie.further_call": 5.0,
         "host.pageable_h2d": 5.0,
         "host.pageable_d2h": 10.0,
         "host.fresh_d2h": 1.0,
@@ -85,8 +86,8 @@ def test_a_calibration_inside_the_simulator_returns_the_links_that_went_in():
 
 def test_a_calibration_inside_the_simulator_returns_how_collectives_share_a_link():
     found = values(calibrated(probed_nodes.two_gpus(weight=0.3, latency=40e-6)))
-    assert_comes_back(found, "collectives.all_to_all.weight", 0.3)
-    assert_comes_back(found, "collectives.all_to_all.latency", 40.0)
+    assert_comes_back(found, "wiring.collectives.all_to_all.weight", 0.3)
+    assert_comes_back(found, "wiring.collectives.all_to_all.latency", 40.0)
 
 
 def test_a_calibration_inside_the_simulator_returns_how_two_kinds_of_collectives_slow_each_other():
@@ -94,8 +95,8 @@ def test_a_calibration_inside_the_simulator_returns_how_two_kinds_of_collectives
         "all-gather", "all-to-all", 0.2
     )
     found = values(calibrated(probed_nodes.two_gpus(interference=entries)))
-    assert_comes_back(found, "interference.all-to-all by all-gather.slowdown", 2.0)
-    assert_comes_back(found, "interference.all-gather by all-to-all.slowdown", 0.2)
+    assert_comes_back(found, "wiring.collectives.all_to_all.interference.collective", 2.0)
+    assert_comes_back(found, "wiring.collectives.all_gather.interference.collective", 0.2)
 
 
 def test_the_profile_loads_as_a_node_and_kernels_take_what_was_measured(tmp_path: Path):
@@ -103,7 +104,7 @@ def test_the_profile_loads_as_a_node_and_kernels_take_what_was_measured(tmp_path
     path = tmp_path / "profile.toml"
     path.write_text(fitted.toml)
     node = load_node(str(path))
-    assert node.pcie.h2d.provenance == "measured"
+    assert node.wiring.pcie.h2d.provenance == "measured"
     rate = next(iter(node.gpu.gemm_shapes.values())).highest()
     assert rate == pytest.approx(500e12, rel=0.03)
 
@@ -126,7 +127,7 @@ def test_a_calibration_inside_the_simulator_returns_how_fast_weights_are_unpacke
 def test_weights_are_unpacked_as_fast_as_on_the_machine_that_measured_it():
     measured = load_node("calibration/nodes/h100-x2-e-nvlink/profile.toml").gpu.unpack
     assert measured.provenance == "measured"
-    assert UNPACKING.points == tuple((bits, pytest.approx(measured.at(bits), rel=1e-3)) for bits in (4, 8))
+    assert usual_unpacking().points == tuple((bits, pytest.approx(measured.at(bits), rel=1e-3)) for bits in (4, 8))
 
 
 def test_a_step_that_unpacks_takes_no_longer_than_the_kernels_alone_would_add():
@@ -134,7 +135,7 @@ def test_a_step_that_unpacks_takes_no_longer_than_the_kernels_alone_would_add():
     records = {r.case.name: r for r in read_records()[0] if r.node == "h100-x2-b-nvlink"}
     unpacked, native = (records[f"x2-nvlink-wan-14b-12000-int8-{form}"] for form in ("unpacked", "native"))
     block = weights_of(unpacked.case.scenario(str(unpacked.profile))).block[0]
-    alone = sum(unpacked.case.blocks) * 1.5 * block / UNPACKING.at(8)
+    alone = sum(unpacked.case.blocks) * 1.5 * block / usual_unpacking().at(8)
     assert 0.7 * alone < unpacked.policy() - native.policy() < alone
 
 
@@ -151,9 +152,9 @@ class Throttling(SimulatedBench):
 def test_a_mechanism_that_the_fit_does_not_know_is_named_and_not_averaged_away():
     node = probed_nodes.one_gpu(probed_nodes.link(latency=10e-6))
     rows = {row.parameter: row for row in calibrated(node, Throttling(node, NOISE, seed=3)).summary}
-    assert "not explained" in rows["pcie.h2d"].note
+    assert "not explained" in rows["wiring.pcie.h2d"].note
     honest = {row.parameter: row for row in calibrated(node).summary}
-    assert "not explained" not in honest["pcie.h2d"].note
+    assert "not explained" not in honest["wiring.pcie.h2d"].note
 
 
 def test_held_out_sizes_change_the_error_and_nothing_else():
@@ -170,7 +171,7 @@ def test_held_out_sizes_change_the_error_and_nothing_else():
     ]
     first, second = (fit_samples([header], some, "x") for some in (samples, wrong))
     assert first.toml == second.toml
-    errors = [next(r.held_out_error for r in f.summary if r.parameter == "pcie.h2d") for f in (first, second)]
+    errors = [next(r.held_out_error for r in f.summary if r.parameter == "wiring.pcie.h2d") for f in (first, second)]
     assert errors == ["0.0 %", "50.0 %"]
 
 
@@ -236,9 +237,9 @@ def test_a_cost_that_noise_makes_negative_is_zero_and_the_profile_loads(tmp_path
     fitted = fit_samples(headers, noisy, "noisy")
     path = tmp_path / "profile.toml"
     path.write_text(fitted.toml)
-    further = load_node(str(path)).pcie.further_call
+    further = load_node(str(path)).wiring.pcie.further_call
     assert further is not None and further.value == 0
-    notes = [row.note for row in fitted.summary if row.parameter == "pcie.further_call"]
+    notes = [row.note for row in fitted.summary if row.parameter == "wiring.pcie.further_call"]
     assert notes == ["not told from 0; not identified"]
 
 

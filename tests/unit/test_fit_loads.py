@@ -5,7 +5,7 @@ from msgspec import structs
 
 from calibration.fit.clock import Chip, at_first, continuous, settled_seconds_by_class, while_drawing
 from calibration.fit.clock_parameters import Powers, clock_of, completed, identifiable_parameters
-from calibration.fit.draw import COPYING, EXCHANGING, IDLE_POWER, collective_power, copy_power, idle_power
+from calibration.fit.draw import collective_power, copy_power, idle_power
 from calibration.fit.fitting import Fit
 from calibration.fit.loads import Load, drawn, soak_load
 from calibration.probes.bench import ProbeReading
@@ -13,9 +13,11 @@ from calibration.probes.power import keep_classes, load_kernels
 from calibration.samples.sample_file import Header, ProbeSample, read_samples
 from calibration.validate.records import NODES, nodes_under
 from offsim.engine.durations import kernel_duration, kernel_energy
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_node
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.usual import usual
 
+USUAL = usual().clock
 POWERS = Powers(limit=700.0, idle=120.0, burst=740.0)
 
 
@@ -110,21 +112,21 @@ def test_idle_copies_and_collectives_are_what_was_drawn_less_idle():
 
 def test_a_node_that_was_not_asked_has_the_guesses():
     fit = fit_of([])
-    assert idle_power(fit) == (IDLE_POWER, "")
-    assert (copy_power(fit, IDLE_POWER), collective_power(fit, IDLE_POWER)) == (None, None)
+    assert idle_power(fit) == (USUAL.idle.value, "")
+    assert (copy_power(fit, USUAL.idle.value), collective_power(fit, USUAL.idle.value)) == (None, None)
 
 
 def test_the_power_of_collectives_elsewhere_is_what_the_committed_sample_shows():
     files = [NODES / f"h100-x2-{node}-nvlink" / "samples-nvlink.jsonl" for node in "de"]
-    found = [collective_power(fit_of(read_samples([file])[1]), IDLE_POWER) for file in files]
-    assert sum(watts or 0.0 for watts in found) / 2 == pytest.approx(EXCHANGING, abs=1.0)
+    found = [collective_power(fit_of(read_samples([file])[1]), USUAL.idle.value) for file in files]
+    assert sum(watts or 0.0 for watts in found) / 2 == pytest.approx(USUAL.collective.value, abs=1.0)
 
 
 def test_the_powers_of_an_idle_chip_and_of_copies_elsewhere_are_what_the_committed_samples_show():
     _, samples = read_samples([NODES / "h100-x2-e-nvlink" / "samples-1-gpu.jsonl"])
     idle, source = idle_power(fit_of(samples))
-    assert (idle, source) == (pytest.approx(IDLE_POWER, abs=0.1), "energy counter while idle")
-    assert copy_power(fit_of(samples), idle) == pytest.approx(COPYING, abs=0.1)
+    assert (idle, source) == (pytest.approx(USUAL.idle.value, abs=0.1), "energy counter while idle")
+    assert copy_power(fit_of(samples), idle) == pytest.approx(USUAL.copy.value, abs=0.1)
 
 
 def test_a_node_without_a_profile_of_its_own_has_the_one_that_it_names(tmp_path):

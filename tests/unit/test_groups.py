@@ -16,8 +16,9 @@ from offsim.program.systems.resident import Resident
 from offsim.program.text import format_program
 from offsim.program.uses import Use
 from offsim.scenario.load import load_model
-from offsim.scenario.node import Node, Switch
+from offsim.scenario.node import Node
 from offsim.scenario.scenario import Scenario, Simulation
+from offsim.scenario.wiring import Switch
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_program, tiny_scenario
 from tests.oracles.reference_engine import Reference
@@ -27,7 +28,7 @@ from tests.unit.test_engine import LINK, NODE, on
 PAIRS, ACROSS = ((0, 1), (2, 3)), ((0, 2), (1, 3))
 GRID = ParallelGroups(4, {"sequence": ACROSS, "tp": PAIRS})
 """Tensor parallel in pairs, the tokens over the pairs."""
-FOUR = replace(NODE, gpus=4, host=replace(NODE.host, sockets=(replace(NODE.host.sockets[0], gpus=(0, 1, 2, 3)),)))
+FOUR = NODE.rewired(gpus=4, sockets=((0, 1, 2, 3),))
 REDUCE = Collective("compute", "reduce", "all-reduce", 100.0, "tp")
 EXCHANGE = Collective("compute", "exchange", "all-to-all", 200.0)
 
@@ -120,7 +121,7 @@ def test_a_rank_alone_in_its_group_goes_on():
 
 def test_ranks_are_not_alike_where_no_two_could_meet_in_the_groups_of_both_partitions():
     """GPUs 0 and 3 are behind switches: each meets one that is not, in either partition, but 1 and 2 never both."""
-    node = replace(FOUR, switches=(Switch(gpus=(0,), h2d=LINK, d2h=LINK), Switch(gpus=(3,), h2d=LINK, d2h=LINK)))
+    node = FOUR.rewired(switches=(Switch(gpus=(0,), h2d=LINK, d2h=LINK), Switch(gpus=(3,), h2d=LINK, d2h=LINK)))
     for partition, expected in (({"sequence": ACROSS}, {0: 2, 2: 2}), ({"sequence": ACROSS, "tp": PAIRS}, None)):
         groups = ParallelGroups(4, partition)
         program = step_of(*([REDUCE] if "tp" in groups else []), EXCHANGE, groups=groups)
@@ -133,8 +134,8 @@ def test_ranks_are_not_alike_where_no_two_could_meet_in_the_groups_of_both_parti
 def test_the_engine_and_the_slow_one_agree_on_nested_groups_behind_unequal_links(fold):
     """Pairs within the sequence's four ranks, two of which share an uplink of half the rate."""
     uplink = Switch(gpus=(2, 3), h2d=quantity(50.0), d2h=quantity(50.0))
-    kinds = replace(FOUR.collectives, transport="host-memory")
-    node = replace(FOUR, switches=(uplink,), nvlink=None, collectives=kinds)
+    kinds = replace(FOUR.wiring.collectives, transport="host-memory")
+    node = FOUR.rewired(switches=(uplink,), nvlink=None, collectives=kinds)
     groups = ParallelGroups(4, {"sequence": ((0, 1, 2, 3),), "tp": PAIRS}, {"tp": "sequence"})
     program, scenario = step_of(REDUCE, EXCHANGE, REDUCE, groups=groups), on_node(node, fold=fold)
     timeline = simulate(scenario, program)

@@ -225,7 +225,7 @@ def few_tokens(cases: list[ReplayCase]) -> list[ReplayCase]:
 
 
 TINY = """
-schema = 1
+schema = 2
 name = "tiny"
 node = "h200-x1"
 policy = "sglang-layerwise"

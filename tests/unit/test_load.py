@@ -54,14 +54,14 @@ def test_catalogue_names_stand_for_their_files(write: Load) -> None:
 
 def test_units_become_si(write: Load) -> None:
     node = write("[node]\npcie.h2d_GBps = 55.2\npcie.d2h_MBps = 50\nhost.memory_GB = 488\ngpu.memory_GiB = 80\n").node
-    assert node.pcie.h2d.value == 55.2e9
-    assert node.pcie.d2h.value == 50e6
+    assert node.wiring.pcie.h2d.value == 55.2e9
+    assert node.wiring.pcie.d2h.value == 50e6
     assert node.host.memory.value == 488_000_000_000
     assert node.gpu.memory.value == 80 * 2**30
-    assert node.overheads.launch.value == 5e-6
+    assert node.host.overheads.launch.value == 5e-6
     assert node.gpu.gemm.at(4096) == 500e12
     assert node.gpu.attention["default"].at(512) == 250e12
-    assert node.pcie.h2d.interval is None
+    assert node.wiring.pcie.h2d.interval is None
 
 
 def test_every_unit_of_a_kind_means_the_same(write: Load) -> None:
@@ -72,39 +72,39 @@ def test_every_unit_of_a_kind_means_the_same(write: Load) -> None:
 
 
 def test_an_interval_has_the_unit_of_its_value() -> None:
-    h2d = load_scenario(GOOD).node.pcie.h2d
+    h2d = load_scenario(GOOD).node.wiring.pcie.h2d
     assert h2d == Quantity(50e9, "guess", "made up", "700 MB", (49e9, 51e9))
 
 
 def test_a_plain_number_is_given_by_its_file(write: Load) -> None:
-    node = write("[node.pcie]\nlatency_us = 12\n").node
-    assert node.collectives
-    assert node.pcie.latency == Quantity(12e-6, "given", "mine.toml")
-    assert node.collectives.all_gather.rate == Curve(((1.0, 250e9),), "given", "good.toml")
+    node = write("[node.wiring.pcie]\nlatency_us = 12\n").node
+    assert node.wiring.collectives
+    assert node.wiring.pcie.latency == Quantity(12e-6, "given", "mine.toml")
+    assert node.wiring.collectives.all_gather.rate == Curve(((1.0, 250e9),), "given", "good.toml")
 
 
 def test_a_plain_number_drops_the_interval_of_what_it_replaces(write: Load) -> None:
-    assert write("[node.pcie]\nh2d_GBps = 30\n").node.pcie.h2d == Quantity(30e9, "given", "mine.toml")
+    assert write("[node.wiring.pcie]\nh2d_GBps = 30\n").node.wiring.pcie.h2d == Quantity(30e9, "given", "mine.toml")
 
 
 def test_another_unit_replaces_the_inherited_value(write: Load) -> None:
-    assert write("[node.pcie]\nh2d_TBps = 0.05\n").node.pcie.h2d.value == 50e9
+    assert write("[node.wiring.pcie]\nh2d_TBps = 0.05\n").node.wiring.pcie.h2d.value == 50e9
 
 
 def test_tables_merge_deeply(write: Load) -> None:
     good = load_scenario(GOOD)
-    scenario = write("[workload]\nsteps = 7\n[node.collectives.all_to_all]\nweight = 0.5\n")
-    assert good.node.collectives and scenario.node.collectives
+    scenario = write("[workload]\nsteps = 7\n[node.wiring.collectives.all_to_all]\nweight = 0.5\n")
+    assert good.node.wiring.collectives and scenario.node.wiring.collectives
     assert (scenario.workload.steps, scenario.workload.frames) == (7, good.workload.frames)
-    assert scenario.node.collectives.all_to_all.weight.value == 0.5
-    assert scenario.node.collectives.all_to_all.rate == good.node.collectives.all_to_all.rate
-    assert scenario.node.collectives.all_gather == good.node.collectives.all_gather
+    assert scenario.node.wiring.collectives.all_to_all.weight.value == 0.5
+    assert scenario.node.wiring.collectives.all_to_all.rate == good.node.wiring.collectives.all_to_all.rate
+    assert scenario.node.wiring.collectives.all_gather == good.node.wiring.collectives.all_gather
     assert scenario.model == good.model
 
 
 def test_arrays_replace(write: Load) -> None:
-    scenario = write("[node]\nswitches = []\ninterference = []\n[model]\npatch = [1, 1, 1]\n")
-    assert (scenario.node.switches, scenario.node.interference) == ((), ())
+    scenario = write("[node.wiring]\nswitches = []\n[model]\npatch = [1, 1, 1]\n")
+    assert scenario.node.wiring.switches == ()
     assert scenario.model.patch == (1, 1, 1)
 
 
@@ -116,18 +116,18 @@ def test_a_named_table_replaces_the_inherited_one(write: Load) -> None:
 
 
 def test_a_table_may_extend_a_catalogue_entry(write: Load) -> None:
-    node = write('[node]\nextends = "h100-pcie"\nname = "mine"\npcie.duplex = 2\n').node
+    node = write('[node]\nextends = "h100-pcie"\nname = "mine"\nwiring.pcie.duplex = 2\n').node
     original = load_node("h100-pcie")
-    assert (node.name, node.pcie.duplex.value) == ("mine", 2)
-    assert (node.gpus, node.pcie.h2d, node.host) == (8, original.pcie.h2d, original.host)
+    assert (node.name, node.wiring.pcie.duplex.value) == ("mine", 2)
+    assert (node.gpus, node.wiring.pcie.h2d, node.host) == (8, original.wiring.pcie.h2d, original.host)
 
 
 def test_paths_are_relative_to_the_file_they_stand_in(write: Load, tmp_path: Path) -> None:
     (tmp_path / "nodes").mkdir()
-    (tmp_path / "nodes" / "slow.toml").write_text('extends = "base.toml"\npcie.h2d_GBps = 10\n')
+    (tmp_path / "nodes" / "slow.toml").write_text('extends = "base.toml"\nwiring.pcie.h2d_GBps = 10\n')
     (tmp_path / "nodes" / "base.toml").write_text('extends = "h100-pcie"\nname = "base"\n')
     scenario = write('extends = "../good.toml"\nnode = "../nodes/slow.toml"\n', "deeper/mine.toml", good=False)
-    assert scenario.node.pcie.h2d == Quantity(10e9, "given", "slow.toml")
+    assert scenario.node.wiring.pcie.h2d == Quantity(10e9, "given", "slow.toml")
     assert (scenario.node.name, scenario.node.gpus) == ("base", 8)
 
 

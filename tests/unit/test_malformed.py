@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from offsim.program.load import load_scenario, parse_scenario
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_model, load_node
-from offsim.scenario.scenario import ScenarioError
 from tests.malformed.mutations import FOLDER, GOOD, Malformed, good, mutations, toml
 
 HAND_MADE = sorted(FOLDER.glob("*.toml"))
@@ -19,7 +19,7 @@ ALLOWED = ("expected", "allowed are", "missing", "must be", "needs", "given twic
 """One of these introduces what would have been right."""
 COMMAND_LINE = [
     "not-toml",
-    "schema-two",
+    "schema-three",
     "without-policy",
     "unknown-key-close",
     "extends-itself",

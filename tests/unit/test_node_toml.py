@@ -5,9 +5,10 @@ from msgspec import structs
 
 from calibration.fit.node_toml import node_toml, unit_of
 from calibration.validate.records import NODES
+from offsim.scenario.gpu import GPU, Clock
 from offsim.scenario.load import load_node
-from offsim.scenario.node import GPU, Clock, PCIe
 from offsim.scenario.quantity import Quantity
+from offsim.scenario.wiring import PCIe
 
 
 @pytest.mark.parametrize("path", sorted(NODES.glob("*/profile.toml")), ids=lambda path: path.parent.name)
@@ -25,8 +26,8 @@ def test_units_are_those_of_the_fields_dimensions_and_plain_numbers_have_none():
 @pytest.mark.parametrize(("interval", "written"), [((49e9, 51e9), True), ((50.1e9, 51e9), False)])
 def test_an_interval_that_its_value_lies_outside_of_is_left_out(interval, written):
     node = load_node("h200-x1")
-    pcie = structs.replace(node.pcie, h2d=Quantity(50e9, "measured", "here", "noisy", interval))
-    lines = node_toml(structs.replace(node, pcie=pcie)).splitlines()
+    pcie = structs.replace(node.wiring.pcie, h2d=Quantity(50e9, "measured", "here", "noisy", interval))
+    lines = node_toml(node.rewired(pcie=pcie)).splitlines()
     shown = ", interval = [49, 51]" if written else ""
     expected = 'h2d_GBps = { value = 50, provenance = "measured", source = "here", condition = "noisy"'
     assert f"{expected}{shown} }}" in lines

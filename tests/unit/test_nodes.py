@@ -9,7 +9,7 @@ from msgspec import Struct
 from offsim.scenario import catalogue
 from offsim.scenario.decode import normalise
 from offsim.scenario.load import load_node
-from offsim.scenario.node import Interference, Node
+from offsim.scenario.node import Node
 from offsim.scenario.node_values import file_key, node_values
 from offsim.scenario.quantity import Curve, Quantity
 
@@ -67,17 +67,19 @@ def test_only_nodes_that_were_measured_say_measured(name):
 def test_no_copy_is_faster_than_the_raw_pcie_link(name):
     node = load_node(name)
     raw = RAW_PCIE[PARTS[node.gpu.name][0]]
-    links = [node.pcie, *node.switches]
+    links = [node.wiring.pcie, *node.wiring.switches]
     copies = [rate.value for link in links for rate in (link.h2d, link.d2h)]
     copies += [node.host.pageable_h2d.value, node.host.pageable_d2h.value, node.host.fresh_d2h.value]
-    if node.collectives is not None and node.collectives.transport != "nvlink":
-        copies += [kind.rate.highest() for kind in (node.collectives.all_to_all, node.collectives.all_gather)]
+    if node.wiring.collectives is not None and node.wiring.collectives.transport != "nvlink":
+        copies += [
+            kind.rate.highest() for kind in (node.wiring.collectives.all_to_all, node.wiring.collectives.all_gather)
+        ]
     assert max(copies) <= raw
 
 
 @pytest.mark.parametrize("name", NODES)
 def test_both_directions_reach_between_one_and_two_links(name):
-    assert 1 <= load_node(name).pcie.duplex.value <= 2
+    assert 1 <= load_node(name).wiring.pcie.duplex.value <= 2
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -92,11 +94,11 @@ def test_more_rows_never_slow_a_matrix_product(name):
     assert all(slow <= fast for (_, slow), (_, fast) in pairwise(load_node(name).gpu.gemm.points))
 
 
-@pytest.mark.parametrize("name", [n for n in NODES if load_node(n).nvlink is not None])
+@pytest.mark.parametrize("name", [n for n in NODES if load_node(n).wiring.nvlink is not None])
 def test_no_collective_is_faster_than_the_nvlink_side(name):
     node = load_node(name)
-    fastest = max(node.collectives.all_to_all.rate.highest(), node.collectives.all_gather.rate.highest())
-    assert fastest <= node.nvlink.send.value
+    fastest = max(node.wiring.collectives.all_to_all.rate.highest(), node.wiring.collectives.all_gather.rate.highest())
+    assert fastest <= node.wiring.nvlink.send.value
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -108,13 +110,13 @@ def test_host_memory_in_total_lies_between_one_direction_and_both(name):
 
 def test_derived_numbers_of_the_measured_nodes_follow_from_the_measurements():
     nvlink, host_memory, single = (load_node(n) for n in ("h200-x2-nvlink", "h200-x2-host-memory", "h200-x1"))
-    assert nvlink.pcie.duplex.value == pytest.approx(35.1 / 55.2 + 35.1 / 53.65, abs=0.005)  # 1.29
-    assert single.pcie.duplex.value == pytest.approx(44 / 55.2 + 44 / 55.1, abs=0.0005)  # 1.596
+    assert nvlink.wiring.pcie.duplex.value == pytest.approx(35.1 / 55.2 + 35.1 / 53.65, abs=0.005)  # 1.29
+    assert single.wiring.pcie.duplex.value == pytest.approx(44 / 55.2 + 44 / 55.1, abs=0.0005)  # 1.596
     assert nvlink.host.sockets[0].read.value == 2 * 53.7e9
     # 580 MB buffer, 290 MB cross in 20.7 ms, the last 3.3 ms of them alone at 23.4 GB/s (= MB/ms).
     shared_all_to_all = (290 - 23.4 * 3.3) / (20.7 - 3.3)
     assert shared_all_to_all == pytest.approx(12.2, abs=0.05)
-    weight = host_memory.collectives.all_to_all.weight.value
+    weight = host_memory.wiring.collectives.all_to_all.weight.value
     assert weight == pytest.approx(12.2 / 40.3, abs=0.0005)  # 0.303
     # With that weight, half the host's read rate splits as it was measured.
     copy = 53.7 / (1 + weight)
@@ -134,22 +136,9 @@ def test_derived_numbers_of_the_measured_nodes_follow_from_the_measurements():
     ],
 )
 def test_latency_and_rate_give_back_the_measured_all_to_all(name, buffer, seconds):
-    kind = load_node(name).collectives.all_to_all
+    kind = load_node(name).wiring.collectives.all_to_all
     sent = buffer / 2
     assert kind.latency.value + sent / kind.rate.at(sent) == pytest.approx(seconds, rel=0.005)
-
-
-@pytest.mark.parametrize(
-    ("victim", "aggressor", "said"),
-    [
-        ("gemm", "all-gather", "use one of H2D, D2H, collective"),
-        ("all-to-all", "all-to-all", "use one of H2D, D2H, all-gather"),
-        ("all-gather", "collective", "use one of H2D, D2H, all-to-all"),
-    ],
-)
-def test_an_aggressor_that_would_have_no_effect_is_refused(victim, aggressor, said):
-    with pytest.raises(ValueError, match=said):
-        Interference(victim, aggressor, Quantity(0.1, "guess", "test"))
 
 
 @pytest.mark.parametrize("name", ["h100-sxm-x8", "h200-x2-host-memory"])

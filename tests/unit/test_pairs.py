@@ -9,8 +9,8 @@ from calibration.validate.pairs import PAIRED, READ, compared_pairs, pair_tables
 from calibration.validate.records import NODES, PROFILE_POINTER
 from calibration.validate.simulated_bench import SimulatedBench, simulated_samples
 from offsim.results.layout import render
+from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_node
-from offsim.scenario.scenario import ScenarioError
 
 MEASURED = NODES / "h100-x2-e-host-memory"
 

@@ -9,7 +9,7 @@ from offsim.program.spans import Span
 from offsim.program.systems.fsdp import FSDP
 from offsim.program.timeline import Timeline
 from offsim.results.layout import render
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from tests.golden.tiny import tiny_scenario
 
 

@@ -53,14 +53,14 @@ def only(values: list[float]) -> float:
 
 def test_overheads_read_the_host_time_of_each_command():
     costs = {"launch": 5e-6, "copy": 6e-6, "event": 2e-6, "synchronize": 10e-6, "collective": 25e-6}
-    node = replace(two_gpus(), overheads=replace(no_overheads(), **{k: quantity(v) for k, v in costs.items()}))
+    node = two_gpus().with_overheads(replace(no_overheads(), **{k: quantity(v) for k, v in costs.items()}))
     for command, seconds in costs.items():
         assert only(read(node, "overheads", command=command)["seconds"]) == approx(seconds)
 
 
 def test_the_allocation_probe_reads_the_allocation_and_a_fiftieth_of_a_record():
     overheads = replace(no_overheads(), allocation=quantity(4e-6), event=quantity(5e-6))
-    node = replace(one_gpu(), overheads=overheads)
+    node = one_gpu().with_overheads(overheads)
     assert only(read(node, "overheads", command="allocation")["seconds"]) == approx(4.1e-6)
 
 
@@ -466,10 +466,10 @@ NOT_PROBED = {
     "gpu.clock.averaging": "the same on all chips that were watched",
     "host.memory": "read from the kernel",
     "host.cross_socket": "needs two sockets",
-    "switches.h2d": "needs a switch",
-    "switches.d2h": "needs a switch",
-    "nvlink.send": "a collective's rate is below it",
-    "nvlink.receive": "a collective's rate is below it",
+    "wiring.switches.h2d": "needs a switch",
+    "wiring.switches.d2h": "needs a switch",
+    "wiring.nvlink.send": "a collective's rate is below it",
+    "wiring.nvlink.receive": "a collective's rate is below it",
 }
 
 

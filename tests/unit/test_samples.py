@@ -11,7 +11,7 @@ from msgspec import structs
 
 from calibration.samples.inventory import Inventory
 from calibration.samples.sample_file import Header, ProbeSample, SampleFile
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 MACHINE = Inventory("H200", 1, "9.0", 1e11, "580", 700.0, "a processor", 16, 1e11, "abc")
 

@@ -88,7 +88,7 @@ def on_host(timeline: Timeline) -> list[tuple[str, float, float]]:
 
 def with_room_for(commands: int) -> Node:
     """The node whose queues hold so many commands."""
-    return replace(NODE, overheads=replace(no_overheads(), queue_depth=commands))
+    return NODE.with_overheads(replace(no_overheads(), queue_depth=commands))
 
 
 def simulated(timeline: Timeline) -> int:
@@ -141,7 +141,7 @@ def test_a_copy_that_is_issued_meanwhile_begins_when_it_is_issued():
 def test_a_stream_that_a_late_host_would_have_given_work_is_not_overlooked():
     """With room for 20 kernels, the host comes to the copy when five blocks are done; nothing may be skipped for it."""
     node = slowed("elementwise", "H2D", 1.0)
-    node = replace(node, overheads=replace(no_overheads(), queue_depth=20))
+    node = node.with_overheads(replace(no_overheads(), queue_depth=20))
     later = Part((*[kernels(1)] * 5, h2d("copy", 200)))
     timeline = as_in_full(blocks(20), (later,), node=node)
     [copy] = [span for span in timeline.shifted_spans() if span.track == "copy"]

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from offsim.scenario import catalogue
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.sweep import execute
 from offsim.sweep.answer import answer_text
 from offsim.sweep.findings import cause, findings
@@ -49,7 +49,7 @@ ffn = 256
 tensors = 27
 """
 GRID = f"""
-schema = 1
+schema = 2
 name = "tiny"
 title = "Tiny"
 
@@ -122,7 +122,7 @@ def test_tables_merge_and_everything_else_replaces(base, over, merged):
     [
         ('title = "Tiny"', "titel = 1", "titel: unknown key"),
         ('name = "tiny"\ntitle = "Tiny"', 'name = "Two words"', "name='Two words'"),
-        ("schema = 1", "schema = 2", "schema=2"),
+        ("schema = 2", "schema = 3", "schema=3"),
         ("values = [1, 2, 3]", "values = []", "axes.gpus.values"),
         ("values = [1, 2, 3]", "values = [1, 1]", "axes.gpus: label '1' is given twice"),
         ("values = [1, 2, 3]", 'values = [1, "two"]', "workload.gpus='two'"),
@@ -171,7 +171,7 @@ def test_what_no_system_would_run_is_a_row_with_its_reason():
 
 
 def test_the_hash_depends_on_what_is_asked_alone():
-    assert grid_of().hash == grid_of(GRID.replace("schema = 1\n", "# a remark\n")).hash
+    assert grid_of().hash == grid_of(GRID.replace("schema = 2\n", "# a remark\n")).hash
     others = [GRID.replace("steps = 2", "steps = 3"), GRID.replace('"layerwise"', '"other"')]
     assert len({grid_of(text).hash for text in [GRID, *others]}) == 3
 

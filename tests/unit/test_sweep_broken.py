@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.sweep import execute, run
 from offsim.sweep.export import export_command
 from offsim.sweep.grid import Grid

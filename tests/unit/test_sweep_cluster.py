@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.sweep import cluster as cluster_module
 from offsim.sweep.run import sweep_command
 

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.sweep import export
 from offsim.sweep.csv_file import write_csv
 from offsim.sweep.export import export_command

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from offsim.program.load import parse_scenario
-from offsim.scenario.scenario import RefusedScenario, ScenarioError
+from offsim.scenario.faults import ScenarioError
+from offsim.scenario.scenario import RefusedScenario
 from offsim.sweep.grid import Grid, load_grid, parse_grid
 from offsim.sweep.overlay import overlay
 from offsim.sweep.panels import panels
@@ -206,7 +207,7 @@ def test_sections_of_an_extended_scenario_are_kept_or_overridden():
 
 
 def test_what_asks_the_same_has_one_hash_and_what_differs_anywhere_another():
-    found = 'node = { key = "node.pcie.h2d_GBps", values = [50, 50.0, 51] }\n'
+    found = 'node = { key = "node.wiring.pcie.h2d_GBps", values = [50, 50.0, 51] }\n'
     first, same, other = grid_of(found).combinations
     assert (first.hash, first.node_fingerprint) == (same.hash, same.node_fingerprint)
     assert first.hash != other.hash and first.node_fingerprint != other.node_fingerprint

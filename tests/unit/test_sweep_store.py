@@ -17,7 +17,7 @@ from zlib import crc32
 import pytest
 
 from offsim.cli import dispatch
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 from offsim.sweep import database, execute, folder, opening, store
 from offsim.sweep.column import Column, columns_of
 from offsim.sweep.export import export_command

@@ -3,14 +3,14 @@
 from collections import Counter
 
 import pytest
-from msgspec.structs import replace
 
 from experiments.speed import workload
 from offsim.engine.fabric import Fabric
 from offsim.engine.folding import FoldedFabric, fold
 from offsim.engine.symmetry import find_symmetry
 from offsim.program.groups import ParallelGroups, sequence_groups
-from offsim.scenario.node import Node, Switch
+from offsim.scenario.node import Node
+from offsim.scenario.wiring import Switch
 
 
 def sizes(node: Node, groups: ParallelGroups) -> list[int]:
@@ -23,8 +23,8 @@ def sizes(node: Node, groups: ParallelGroups) -> list[int]:
 def behind(*runs: tuple[int, ...]) -> Node:
     """Eight GPUs, these behind switches."""
     node = workload.node(8)
-    switch = node.switches[0]
-    return replace(node, switches=tuple(Switch(gpus=run, h2d=switch.h2d, d2h=switch.d2h) for run in runs))
+    switch = node.wiring.switches[0]
+    return node.rewired(switches=tuple(Switch(gpus=run, h2d=switch.h2d, d2h=switch.d2h) for run in runs))
 
 
 ALL = sequence_groups(tuple(range(8)))

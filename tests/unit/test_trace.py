@@ -14,7 +14,8 @@ from offsim.program.systems.full_model import FullModel
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.results.predict import Prediction, predict
 from offsim.results.trace import chrome_trace, write_trace
-from offsim.scenario.scenario import Scenario, ScenarioError, Simulation
+from offsim.scenario.faults import ScenarioError
+from offsim.scenario.scenario import Scenario, Simulation
 from tests.golden.tiny import tiny_scenario
 
 POLICIES = [
@@ -129,7 +130,7 @@ def test_engines_copy_every_byte_of_the_program_once(prediction):
 
 def test_engine_rates_stay_within_the_link_and_end_at_zero(prediction):
     counters = [event for event in of_phase(chrome_trace(prediction), "C") if "engine" in event["name"]]
-    link = max(prediction.scenario.node.pcie.h2d.value, prediction.scenario.node.pcie.d2h.value) / 1e9
+    link = max(prediction.scenario.node.wiring.pcie.h2d.value, prediction.scenario.node.wiring.pcie.d2h.value) / 1e9
     assert all(0 <= event["args"]["value"] <= link + 0.001 for event in counters)
     assert not counters or counters[-1]["args"]["value"] == 0
 

@@ -32,7 +32,7 @@ from calibration.validate.thresholds import judge
 from offsim.results.layout import render
 from offsim.results.predict import predict
 from offsim.scenario.catalogue import path_of
-from offsim.scenario.scenario import ScenarioError
+from offsim.scenario.faults import ScenarioError
 
 NAMES = ("x1-wan-14b-2000-layerwise-p1", "x1-wan-14b-8190-residents-4-leading", "x1-wan-14b-8190-layerwise-v0")
 

@@ -43,8 +43,8 @@ HOOK, LAUNCH = 200e-6, 15e-6
 def lines() -> list[dict[str, Any]]:
     """What the script would write on a node that the simulator is right about, with costs of hooks and kernels."""
     plain = load_node("h200-x1")
-    launch = structs.replace(plain.overheads.launch, value=LAUNCH)
-    node = structs.replace(plain, overheads=structs.replace(plain.overheads, launch=launch))
+    launch = structs.replace(plain.host.overheads.launch, value=LAUNCH)
+    node = plain.with_overheads(structs.replace(plain.host.overheads, launch=launch))
     about = {"shape": SHAPE._asdict(), "workspace_bytes": WORKSPACE}
     small = {"shape": SMALL._asdict(), "tokens": 24, "resident": [last(SMALL, 24, node, Resident())] * 5}
     found: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ def test_where_the_simulator_is_right_forwards_and_memory_are_met(lines, tmp_pat
 def test_what_a_kernel_costs_the_host_is_read_off_the_small_model(lines, tmp_path):
     record = read_forwards(write(tmp_path, lines))[0][0]
     node = with_launch_cost(load_node("h200-x1"), record)
-    assert node.overheads.launch.value == pytest.approx(LAUNCH, rel=0.1)
+    assert node.host.overheads.launch.value == pytest.approx(LAUNCH, rel=0.1)
     assert with_launch_cost(load_node("h200-x1"), record._replace(small={})) == load_node("h200-x1")
 
 

@@ -42,7 +42,8 @@ from tests.golden.tiny import tiny_model, tiny_scenario
 from tests.strategies import curve
 from tests.unit.probed_nodes import link, one_gpu, slowed, two_gpus
 
-LINK = {"pcie.h2d", "pcie.duplex", "pcie.latency", "host.sockets[0].read", "host.sockets[0].total"}
+SLOWED_EXCHANGE = "wiring.collectives.all_to_all.interference.h2d"
+LINK = {"wiring.pcie.h2d", "wiring.pcie.duplex", "wiring.pcie.latency", "host.sockets[0].read", "host.sockets[0].total"}
 PRODUCT = Kernel("gemm", 1e12, 1e9, 1000.0, (1000, 512, 256))
 ATTENTION = Kernel("attention", 1e12, 1e9, 1000.0, (1, 40, 1000, 1000, 128))
 TRAFFIC = Kernel("elementwise", 0.0, 1e9, 1.0)
@@ -62,10 +63,13 @@ def in_use(*commands: Command, node: Node | None = None, ranks: int = 1, **optio
     return {key for key, _ in prepared.values.of(node)}
 
 
-def predicted(policy: Policy, node: str = "h100-sxm-x8", simulation: Simulation | None = None, **work: int) -> set[str]:
+def predicted(
+    policy: Policy, node: str | Node = "h100-sxm-x8", simulation: Simulation | None = None, **work: int
+) -> set[str]:
     """Keys of what a prediction for a tiny model rests on."""
+    machine = load_node(node) if isinstance(node, str) else node
     workload = Workload(**({"tokens": 512, "steps": 4, "cfg": "none"} | work))  # type: ignore[arg-type]
-    scenario = Scenario(tiny_model(), workload, load_node(node), policy, simulation=simulation or Simulation())
+    scenario = Scenario(tiny_model(), workload, machine, policy, simulation=simulation or Simulation())
     return {key for key, _ in predict(scenario).in_use}
 
 
@@ -84,12 +88,14 @@ def exchange(kind: str = "all-to-all", stream: str = "compute") -> Collective:
 
 def test_a_resident_run_on_one_gpu_rests_on_no_copy_rate():
     found = predicted(Resident())
-    assert not [key for key in found if key.startswith(("pcie", "host.sockets", "host.pageable", "overheads.copy"))]
+    assert not [
+        key for key in found if key.startswith(("wiring.pcie", "host.sockets", "host.pageable", "host.overheads.copy"))
+    ]
     assert "gpu.memory_bandwidth" in found
 
 
 def test_a_pinned_copy_to_the_device_rests_on_its_link_and_on_what_the_host_can_read():
-    assert in_use(copy()) == {*LINK, "overheads.copy"}
+    assert in_use(copy()) == {*LINK, "host.overheads.copy"}
 
 
 @pytest.mark.parametrize(
@@ -107,8 +113,8 @@ def test_a_pageable_copy_rests_on_its_rate_beside_kernels_too():
 
 def test_what_a_further_call_takes_counts_only_of_copies_that_have_one():
     node = one_gpu(link(further_call=1e-6))
-    assert "pcie.further_call" in in_use(copy(calls=2), node=node)
-    assert "pcie.further_call" not in in_use(copy(), node=node)
+    assert "wiring.pcie.further_call" in in_use(copy(calls=2), node=node)
+    assert "wiring.pcie.further_call" not in in_use(copy(), node=node)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +129,12 @@ def test_what_a_further_call_takes_counts_only_of_copies_that_have_one():
     ],
 )
 def test_the_host_costs_of_the_commands_that_are_issued_count(command, cost):
-    assert [key for key in in_use(command) if key.startswith("overheads")] == [f"overheads.{cost}"]
+    assert [key for key in in_use(command) if key.startswith("host.overheads")] == [f"host.overheads.{cost}"]
 
 
 def test_a_collective_costs_the_host_only_where_one_is_issued():
-    assert "overheads.collective" in predicted(Resident(), gpus=2)
-    assert "overheads.collective" not in predicted(Resident(), gpus=1)
+    assert "host.overheads.collective" in predicted(Resident(), gpus=2)
+    assert "host.overheads.collective" not in predicted(Resident(), gpus=1)
 
 
 def test_an_attention_rests_on_the_backend_that_runs_it():
@@ -158,51 +164,55 @@ def test_the_rate_of_unpacking_counts_where_weights_are_unpacked(dtype, unpacks)
 def test_what_slows_kernels_counts_once_one_has_run_beside_it():
     node = one_gpu(interference=slowed("elementwise", "H2D", 0.1))
     waits = Synchronize("device")
-    assert "interference[0].slowdown" in in_use(kernels(), copy(), node=node)
-    assert "interference[0].slowdown" not in in_use(kernels(), waits, copy(), waits, kernels(), node=node)
-    assert "interference[0].slowdown" not in in_use(kernels(PRODUCT), copy(), node=node)
-    assert "interference[0].slowdown" not in in_use(kernels(), copy(), node=node, contention=False)
+    assert "gpu.interference.elementwise.h2d" in in_use(kernels(), copy(), node=node)
+    assert "gpu.interference.elementwise.h2d" not in in_use(kernels(), waits, copy(), waits, kernels(), node=node)
+    assert "gpu.interference.elementwise.h2d" not in in_use(kernels(PRODUCT), copy(), node=node)
+    assert "gpu.interference.elementwise.h2d" not in in_use(kernels(), copy(), node=node, contention=False)
 
 
 def test_what_slows_collectives_counts_once_one_has_run_beside_it():
     node = two_gpus(nvlink=True, interference=slowed("all-to-all", "H2D", 0.1))
     waits = Synchronize("device")
-    assert "interference[0].slowdown" in in_use(exchange(), copy(), node=node, ranks=2)
-    assert "interference[0].slowdown" not in in_use(exchange(), waits, copy(), node=node, ranks=2)
-    assert "interference[0].slowdown" not in in_use(exchange("all-gather"), copy(), node=node, ranks=2)
-    assert "interference[0].slowdown" not in in_use(exchange(), copy(), node=node, ranks=2, contention=False)
+    assert SLOWED_EXCHANGE in in_use(exchange(), copy(), node=node, ranks=2)
+    assert SLOWED_EXCHANGE not in in_use(exchange(), waits, copy(), node=node, ranks=2)
+    assert SLOWED_EXCHANGE not in in_use(exchange("all-gather"), copy(), node=node, ranks=2)
+    assert SLOWED_EXCHANGE not in in_use(exchange(), copy(), node=node, ranks=2, contention=False)
 
 
 def test_of_two_collectives_that_meet_the_one_that_is_slowed_counts():
     both = (*slowed("all-to-all", "all-gather", 0.1), *slowed("gemm", "collective", 0.1))
     found = in_use(exchange(), exchange("all-gather", "other"), node=two_gpus(nvlink=True, interference=both), ranks=2)
-    assert [key for key in found if key.startswith("interference")] == ["interference[0].slowdown"]
+    assert [key for key in found if "interference" in key] == ["wiring.collectives.all_to_all.interference.collective"]
 
 
 def test_a_kind_of_collective_counts_where_it_occurs():
     found = in_use(exchange(), node=two_gpus(), ranks=2)
-    kinds = {key for key in found if key.startswith("collectives")}
-    assert kinds == {f"collectives.all_to_all.{name}" for name in ("rate", "latency", "weight", "link_cost")}
+    kinds = {key for key in found if key.startswith("wiring.collectives")}
+    assert kinds == {f"wiring.collectives.all_to_all.{name}" for name in ("rate", "latency", "weight", "link_cost")}
 
 
 def test_over_nvlink_nothing_of_the_way_to_the_host_counts():
     found = in_use(exchange(), node=two_gpus(nvlink=True), ranks=2)
-    assert {"nvlink.send", "nvlink.receive"} <= found
-    assert not [key for key in found if key.startswith(("pcie", "host.sockets")) or key.endswith("link_cost")]
+    assert {"wiring.nvlink.send", "wiring.nvlink.receive"} <= found
+    assert not [key for key in found if key.startswith(("wiring.pcie", "host.sockets")) or key.endswith("link_cost")]
 
 
 @pytest.mark.parametrize("fold", [True, False])
 def test_the_sockets_and_switches_of_ranks_that_are_not_simulated_count_too(fold):
     found = predicted(SGLangLayerwise(), "h100-pcie-switch", Simulation(fold=fold), gpus=4)
-    assert {"switches[0].h2d", "switches[0].d2h", "switches[1].h2d", "switches[1].d2h"} <= found
-    assert not [key for key in found if key.startswith(("switches[2]", "switches[3]"))]
+    assert {f"wiring.switches[{i}].{way}" for i in (0, 1) for way in ("h2d", "d2h")} <= found
+    assert not [key for key in found if key.startswith(("wiring.switches[2]", "wiring.switches[3]"))]
 
 
 @pytest.mark.parametrize("fold", [True, False])
-@pytest.mark.parametrize(("gpus", "sockets"), [(4, ["host.sockets[0]"]), (8, ["host.sockets[0]", "host.sockets[1]"])])
-def test_a_socket_counts_where_any_rank_is_on_it(gpus, sockets, fold):
-    found = predicted(SGLangLayerwise(), simulation=Simulation(fold=fold), gpus=gpus, sequence_parallel=4)
-    assert sorted(key for key in found if key.endswith(".read")) == [f"{socket}.read" for socket in sockets]
+@pytest.mark.parametrize("gpus", [4, 8])
+def test_the_memory_of_a_socket_counts_where_any_rank_is_on_it(gpus, fold):
+    node = load_node("h100-sxm-x8")
+    (memory,) = node.host.sockets
+    node = with_own_values(replace(node, host=replace(node.host, sockets=(memory, memory))))
+    found = predicted(SGLangLayerwise(), node, Simulation(fold=fold), gpus=gpus, sequence_parallel=4)
+    sockets = ["host.sockets[0].read", "host.sockets[1].read"]
+    assert sorted(key for key in found if key.endswith(".read")) == sockets[: gpus // 4]
 
 
 def test_of_the_clock_what_never_runs_does_not_count():
@@ -223,7 +233,7 @@ def test_memory_that_is_checked_counts():
 
 def test_the_value_that_a_host_work_comes_from_counts():
     node, values = with_own_values(one_gpu()), ValuesInUse()
-    assert HostCosts(node.overheads, values).of(HostWork("pin", 2.0, node.host.pageable_h2d)) == 2
+    assert HostCosts(node.host.overheads, values).of(HostWork("pin", 2.0, node.host.pageable_h2d)) == 2
     assert [key for key, _ in values.of(node)] == ["host.pageable_h2d"]
 
 
@@ -236,8 +246,8 @@ def test_a_curve_is_listed_with_its_largest_value_and_where_it_is_from():
 
 def test_a_value_that_stands_in_two_places_counts_in_both():
     values, node = ValuesInUse(), one_gpu()
-    assert values.number(node.pcie.h2d) == 50e9
-    assert [key for key, _ in values.of(node)] == ["pcie.h2d", "pcie.d2h"]
+    assert values.number(node.wiring.pcie.h2d) == 50e9
+    assert [key for key, _ in values.of(node)] == ["wiring.pcie.h2d", "wiring.pcie.d2h"]
 
 
 @pytest.mark.parametrize("name", [*catalogue.names("nodes"), *map(str, PROFILES)])
@@ -252,7 +262,7 @@ def test_no_value_of_a_node_that_was_loaded_stands_in_two_places(name):
         (SGLangLayerwise(pinned=False), "host.pageable_h2d", 0.5),
         (FullModel(), "host.fresh_d2h", 0.5),
         (Resident(), "gpu.memory_bandwidth", 1e-3),
-        (Resident(), "overheads.launch", 2),
+        (Resident(), "host.overheads.launch", 2),
     ],
 )
 def test_what_a_run_rests_on_changes_it(policy, key, factor):

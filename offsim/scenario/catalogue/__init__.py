@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-KINDS = ("models", "nodes", "scenarios", "grids")
+KINDS = ("models", "nodes", "gpus", "hosts", "wirings", "scenarios", "grids")
 
 
 @cache

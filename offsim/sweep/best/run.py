@@ -11,7 +11,8 @@ from offsim.program.load import check_scenario, load_scenario
 from offsim.program.ways import ways
 from offsim.results.layout import GIB
 from offsim.results.predict import Prediction, predict
-from offsim.scenario.scenario import RefusedScenario, Scenario, ScenarioError
+from offsim.scenario.faults import ScenarioError
+from offsim.scenario.scenario import RefusedScenario, Scenario
 
 from ..panels import SAME
 from ..progress import progress_bar

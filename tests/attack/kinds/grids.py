@@ -52,7 +52,7 @@ def good_grid(random: Random) -> Table:
 def _grid(random: Random, makers: list[Maker]) -> Table:
     base = scenario()
     base["workload"]["sequence_parallel"] = 1
-    document: Table = {"schema": 1, "name": "small", "scenario": {key: base[key] for key in _sections(base)}}
+    document: Table = {"schema": 2, "name": "small", "scenario": {key: base[key] for key in _sections(base)}}
     axes = document["axes"] = {}
     for maker in makers:
         maker(random, document, axes)
@@ -92,7 +92,12 @@ def _range(random: Random, document: Table, axes: Table) -> None:
 
 
 def _drawn(random: Random, document: Table, axes: Table) -> None:
-    axes["rate"] = {"key": "node.pcie.h2d_GBps", "from": 1.0, "to": 100.0, "scale": random.choice(("log", "linear"))}
+    axes["rate"] = {
+        "key": "node.wiring.pcie.h2d_GBps",
+        "from": 1.0,
+        "to": 100.0,
+        "scale": random.choice(("log", "linear")),
+    }
     kind = random.choice(("random", "sobol"))
     count = random.choice((100_000, 100_001)) if chance(random, 0.02) else 3
     document["sample"] = {"kind": kind, "count": count, "seed": random.choice((0, 1, 2**63 - 1))}

@@ -5,9 +5,12 @@ from random import Random
 from typing import Any, get_args, get_type_hints
 
 from offsim.scenario import catalogue
+from offsim.scenario.gpu import GPU
+from offsim.scenario.host import Host, Overheads, Socket
+from offsim.scenario.interference import Interference
 from offsim.scenario.model import Component, Model
-from offsim.scenario.node import GPU, CollectiveKind, Host, Interference, NVLink, Overheads, PCIe, Socket
 from offsim.scenario.scenario import Simulation
+from offsim.scenario.wiring import CollectiveKind, NVLink, PCIe
 from offsim.scenario.workload import Workload
 from tests.attack.case import Case, chance, text
 from tests.attack.documents import scenario
@@ -22,13 +25,13 @@ BY_MODULE = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-t2v-a14b")
 """Models whose modules are known one by one."""
 MACHINE: tuple[tuple[tuple[str | int, ...], type], ...] = (
     (("gpu",), GPU),
-    (("pcie",), PCIe),
+    (("wiring", "pcie"), PCIe),
     (("host",), Host),
     (("host", "sockets", 0), Socket),
-    (("nvlink",), NVLink),
-    (("overheads",), Overheads),
-    (("collectives", "all_to_all"), CollectiveKind),
-    (("collectives", "all_gather"), CollectiveKind),
+    (("wiring", "nvlink"), NVLink),
+    (("host", "overheads"), Overheads),
+    (("wiring", "collectives", "all_to_all"), CollectiveKind),
+    (("wiring", "collectives", "all_gather"), CollectiveKind),
 )
 
 

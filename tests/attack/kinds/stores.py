@@ -56,7 +56,8 @@ class Store(NamedTuple):
         if self.seed is not None:
             random = Random(self.seed)
             for _ in range(random.choice((1, 1, 1, 2))):
-                if (path / DATABASE).is_file():
+                # What is a link by now leads to a file that nothing may touch, the next damage neither.
+                if (path / DATABASE).is_file() and not (path / DATABASE).is_symlink():
                     with suppress(sqlite3.Error):
                         random.choice(DAMAGES)(random, path)
 

@@ -4,9 +4,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from offsim.program.commands import Kernel
-from offsim.scenario.node import GPU
+from offsim.scenario.gpu import GPU
 from offsim.scenario.quantity import Curve
 from offsim.scenario.scenario import Scenario
+from tests.changed_nodes import slowdowns
 
 Active = tuple[float, float, str]
 """From when to when what is active."""
@@ -57,9 +58,7 @@ class Beside:
     def __init__(self, scenario: Scenario, active: Iterable[Active]) -> None:
         self.scenario = scenario
         self.slowdowns = {
-            (one.victim, one.aggressor): 1 + one.slowdown.value
-            for one in scenario.node.interference
-            if scenario.simulation.contention
+            pair: 1 + slowdown for pair, slowdown in slowdowns(scenario.node).items() if scenario.simulation.contention
         }
         active = [*active]
         self.times = sorted({at for start, end, _ in active for at in (start, end)})

@@ -36,8 +36,8 @@ class Resources:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.gives: dict[str, float] = {}
-        self.socket = {gpu: i for i, socket in enumerate(node.host.sockets) for gpu in socket.gpus}
-        self.switch = {gpu: i for i, switch in enumerate(node.switches) for gpu in switch.gpus}
+        self.socket = {gpu: i for i, gpus in enumerate(node.wiring.sockets) for gpu in gpus}
+        self.switch = {gpu: i for i, switch in enumerate(node.wiring.switches) for gpu in switch.gpus}
 
     def _take(self, takes: dict[str, float], name: str, gives: float, amount: float) -> None:
         self.gives[name] = gives
@@ -45,7 +45,7 @@ class Resources:
 
     def link(self, takes: dict[str, float], direction: str, gpu: int, bytes_: float, cost: float = 1.0) -> None:
         """A GPU's own link, and what its two directions share."""
-        pcie = self.node.pcie
+        pcie = self.node.wiring.pcie
         rate = (pcie.h2d if direction == "H2D" else pcie.d2h).value
         self._take(takes, f"{direction} link {gpu}", rate, bytes_ * cost)
         self._take(takes, f"duplex {gpu}", pcie.duplex.value, bytes_ / rate)
@@ -54,7 +54,7 @@ class Resources:
         """From a GPU to a socket's memory, or back."""
         self.link(takes, direction, gpu, bytes_, cost)
         if gpu in self.switch:
-            switch = self.node.switches[self.switch[gpu]]
+            switch = self.node.wiring.switches[self.switch[gpu]]
             rate = (switch.h2d if direction == "H2D" else switch.d2h).value
             self._take(takes, f"{direction} uplink {self.switch[gpu]}", rate, bytes_ * cost)
         own = self.socket[gpu]
@@ -64,7 +64,8 @@ class Resources:
 
     def memory(self, takes: dict[str, float], socket: int, bytes_: float, *uses: str) -> None:
         """Reads and writes of a socket's memory."""
-        memory = self.node.host.sockets[socket]
+        memories = self.node.host.sockets
+        memory = memories[socket] if len(memories) > 1 else memories[0]
         for use in uses:
             self._take(takes, f"{use} of {socket}", getattr(memory, use).value, bytes_)
             self._take(takes, f"total of {socket}", memory.total.value, bytes_)
@@ -74,7 +75,7 @@ class Resources:
         takes: dict[str, float] = {}
         self.way(takes, command.direction, gpu, self.socket[gpu], command.bytes)
         self.memory(takes, self.socket[gpu], command.bytes, "read" if command.direction == "H2D" else "write")
-        host, pcie = self.node.host, self.node.pcie
+        host, pcie = self.node.host, self.node.wiring.pcie
         paged = {"pageable": host.pageable_d2h, "fresh": host.fresh_d2h, "pinned": pcie.d2h}[command.host_memory]
         if command.direction == "H2D":
             paged = pcie.h2d if command.host_memory == "pinned" else host.pageable_h2d
@@ -84,13 +85,13 @@ class Resources:
 
     def pair(self, takes: dict[str, float], kind: str, i: int, j: int, bytes_: float) -> None:
         """What bytes of a collective take from one GPU to another."""
-        collectives = self.node.collectives
+        collectives = self.node.wiring.collectives
         assert collectives is not None
         cost = (collectives.all_to_all if kind == "all-to-all" else collectives.all_gather).link_cost.value
         if collectives.transport == "nvlink":
-            assert self.node.nvlink is not None
-            self._take(takes, f"send {i}", self.node.nvlink.send.value, bytes_)
-            self._take(takes, f"receive {j}", self.node.nvlink.receive.value, bytes_)
+            assert self.node.wiring.nvlink is not None
+            self._take(takes, f"send {i}", self.node.wiring.nvlink.send.value, bytes_)
+            self._take(takes, f"receive {j}", self.node.wiring.nvlink.receive.value, bytes_)
         elif collectives.transport == "pcie" and self.switch.get(i, -1) == self.switch.get(j, -2):
             self.link(takes, "D2H", i, bytes_)
             self.link(takes, "H2D", j, bytes_, cost)

@@ -69,7 +69,7 @@ def _meets(scenario: Scenario, call: Call, rank: int) -> float:
 
 def _least(scenario: Scenario, walk: Walk, call: Call, rank: int) -> float:
     """The earliest end at its kernels' rate: all bytes since a rank began, and the last pair's since that met."""
-    command, collectives = call[rank].command, scenario.node.collectives
+    command, collectives = call[rank].command, scenario.node.wiring.collectives
     assert collectives is not None
     kind = collectives.all_to_all if command.kind == "all-to-all" else collectives.all_gather
     rate, latency = kind.rate.at(max(command.bytes, 1.0)), walk.latency(command)

@@ -12,7 +12,7 @@ from tests.malformed.mutations import toml
 
 def as_toml(scenario: Scenario) -> str:
     """One line per section."""
-    return toml({"schema": 1, **_table(scenario)})
+    return toml({"schema": 2, **_table(scenario)})
 
 
 def _table(value: Any) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Walk:
         self.written: dict[tuple[str, Piece], float] = {}
         self.read: dict[tuple[str, Piece], float] = {}
         """Until when each piece of a buffer is."""
-        self.costs = self.scenario.node.overheads
+        self.costs = self.scenario.node.host.overheads
         groups = self.program.groups
         self.members = {name: groups.of(name, self.rank) for name in groups.names}
         self._visit: dict[type, Callable[[Any], None]] = {
@@ -236,7 +236,7 @@ class Walk:
 
     def setup(self, command: Copy) -> float:
         """Seconds of a copy before its bytes flow."""
-        pcie = self.scenario.node.pcie
+        pcie = self.scenario.node.wiring.pcie
         return pcie.latency.value + (command.calls - 1) * (
             0.0 if pcie.further_call is None else pcie.further_call.value
         )
@@ -263,7 +263,7 @@ class Walk:
 
     def latency(self, command: Collective) -> float:
         """Fixed part of a collective."""
-        collectives = self.scenario.node.collectives
+        collectives = self.scenario.node.wiring.collectives
         kind = collectives and (collectives.all_to_all if command.kind == "all-to-all" else collectives.all_gather)
         return kind.latency.value if kind else 0.0
 
