@@ -37,7 +37,10 @@ from .thresholds import THRESHOLDS, Verdict, judge
 
 BROKEN = 1
 BESIDE_TITLE = "cases beside which host memory was read: the same with that rate in place of the profile's"
-TITLE = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
+TITLE = (
+    "|error| of the steady step relative to its resident run "
+    "(medians: simpler models max, alone, equal, first-order; noise)"
+)
 
 
 def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRESHOLDS) -> int:
@@ -128,7 +131,7 @@ def by_node(errors: list[CaseError]) -> Table:
 
 def _summaries_of(groups: list[tuple[str, list[CaseError]]], title: str, first: str) -> Table:
     columns = ("n", "median", "p95", "worst", "<=1/3/5 %", *SIMPLER, "noise")
-    table = new_table(title, first, *columns, optional=("equal", "alone", "noise"))
+    table = new_table(title, first, *columns, optional=("first-order", "equal", "alone", "noise"))
     table.columns[0].no_wrap = True
     for name, group in groups:
         found = summary_of_cases(group)

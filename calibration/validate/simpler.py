@@ -1,7 +1,8 @@
-"""Three simpler models, to see what the simulation adds.
+"""Four simpler models, to see what the simulation adds.
 
 max: the larger of compute + collectives and copies of a step, from the program's own sums. alone: the simulation
-without contention. equal: collectives and copies share links equally (weight 1).
+without contention. equal: collectives and copies share links equally (weight 1). first-order: the larger of compute
+and copies while all GPUs copy, collectives in neither: ChunkFlow's two terms (arXiv 2605.11335, section 3).
 """
 
 from statistics import median
@@ -12,12 +13,13 @@ from msgspec import structs
 from offsim.engine.durations import Durations
 from offsim.program.build import build
 from offsim.program.commands import Collective, Compute, Copy
+from offsim.program.first_order import copy_rate
 from offsim.results.predict import predict
 from offsim.scenario.node import Node
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 
-SIMPLER = ("max", "alone", "equal")
+SIMPLER = ("max", "alone", "equal", "first-order")
 
 
 class Sums(NamedTuple):
@@ -30,6 +32,10 @@ class Sums(NamedTuple):
     @property
     def larger(self) -> float:
         return max(self.compute + self.collective, self.copy)
+
+    def first_order(self, scenario: Scenario) -> float:
+        """The larger of kernels and copies, these slower by what all GPUs' copying at once makes of pinned ones."""
+        return max(self.compute, self.copy * scenario.node.pcie.h2d.value / copy_rate(scenario))
 
 
 def sums_of(scenario: Scenario, index: int) -> Sums:

@@ -6,11 +6,19 @@ size, and BW is what a GPU gets while all of them copy. Collectives are in neith
 """
 
 from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from offsim.scenario.scenario import Scenario
 
-from .commands import Compute, Kernel, Template
+from .block import block_commands, layout_of
+from .commands import Compute, Kernel
+from .forwards import operations_of
 from .roofline import kernel_duration
+
+MOST_TIMES = 100
+"""A size that is so many times as large as what is asked is not looked beyond."""
 
 
 def copy_rate(scenario: Scenario) -> float:
@@ -29,7 +37,48 @@ def kernel_seconds(scenario: Scenario, kernels: Iterable[Kernel]) -> float:
     return alone / work.compute_efficiency
 
 
-def template_seconds(scenario: Scenario, template: Template) -> float:
-    """Seconds of all kernels of a block."""
-    computes = [command for command in template.commands if isinstance(command, Compute)]
-    return sum(kernel_seconds(scenario, command.kernels) for command in computes)
+def forward_seconds(scenario: Scenario) -> float:
+    """Seconds of all blocks' kernels of one forward on one rank; without collectives, and without what is outside."""
+    layout, total = layout_of(scenario), 0.0
+    for blocks in scenario.model.blocks:
+        commands = block_commands(operations_of(scenario, blocks), layout, "", ())
+        kernels = [kernel for command in commands if isinstance(command, Compute) for kernel in command.kernels]
+        total += blocks.count * kernel_seconds(scenario, kernels)
+    return total
+
+
+class HidingSize(NamedTuple):
+    """From which size of request on copies hide."""
+
+    unit: Literal["frames", "tokens"]
+    here: int
+    first: int | None
+    """The smallest at which they hide; None if they don't at a hundred times this size."""
+
+
+def hiding_size(scenario: Scenario, forward_bytes: float) -> HidingSize:
+    """From which size on a forward's kernels last as long as the copies of so many bytes to each rank take alone.
+
+    ChunkFlow's F* (arXiv 2605.11335, section 3) as a size: frames where the workload gives several, else tokens.
+    """
+    needed, frames = forward_bytes / copy_rate(scenario), scenario.workload.frames or 1
+    stride = scenario.model.vae_stride[0] if frames > 1 else 1
+    here = (frames - 1) // stride if frames > 1 else scenario.tokens
+    low, high = -1 if frames > 1 else 0, max(1, MOST_TIMES * here)
+    if forward_seconds(_sized(scenario, frames, high)) < needed:
+        return HidingSize("frames" if frames > 1 else "tokens", frames if frames > 1 else here, None)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if forward_seconds(_sized(scenario, frames, middle)) < needed else (low, middle)
+    if frames > 1:
+        return HidingSize("frames", frames, stride * high + 1)
+    return HidingSize("tokens", here, high)
+
+
+def _sized(scenario: Scenario, frames: int, size: int) -> Scenario:
+    """The scenario with so many latent frames after the first, or (of one frame) so many tokens."""
+    if frames > 1:
+        changed = {"frames": scenario.model.vae_stride[0] * size + 1}
+        return replace(scenario, workload=replace(scenario.workload, **changed))
+    work = replace(scenario.workload, width=None, height=None, frames=None, tokens=size)
+    return replace(scenario, workload=work)
