@@ -13,7 +13,7 @@ from msgspec import structs
 from offsim.engine.durations import Durations
 from offsim.program.build import build
 from offsim.program.commands import Collective, Compute, Copy
-from offsim.program.first_order import copy_rate
+from offsim.program.first_order import collective_seconds, copy_rate
 from offsim.results.predict import predict
 from offsim.scenario.node import Node
 from offsim.scenario.quantity import Quantity
@@ -44,17 +44,9 @@ def sums_of(scenario: Scenario, index: int) -> Sums:
     section = program.sections[program.step_number(index)]
     durations = Durations(scenario)
     compute = sum(durations.of_command(c) for c in section.commands if isinstance(c, Compute))
-    collective = sum(_collective(scenario.node, c) for c in section.commands if isinstance(c, Collective))
+    collective = sum(collective_seconds(scenario.node, c) for c in section.commands if isinstance(c, Collective))
     copies = [c for c in section.commands if isinstance(c, Copy)]
     return Sums(compute, collective, sum(_copy(scenario.node, c) for c in copies))
-
-
-def _collective(node: Node, command: Collective) -> float:
-    if node.collectives is None:
-        return 0.0
-    kinds = node.collectives
-    kind = kinds.all_to_all if command.kind == "all-to-all" else kinds.all_gather
-    return kind.latency.value + command.bytes / kind.rate.at(max(command.bytes, 1.0))
 
 
 def _copy(node: Node, command: Copy) -> float:

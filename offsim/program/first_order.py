@@ -2,7 +2,7 @@
 
 These are the two sides of ChunkFlow's condition (arXiv 2605.11335, section 3): a copy hides behind a block if
 F / (eta_c P) >= B / (eta_p BW). Here the left side is the sum over the block's kernels, each at the node's rate for its
-size, and BW is what a GPU gets while all of them copy. Collectives are in neither.
+size, and BW is what a GPU gets while all of them copy. Collectives are in neither; what one takes alone stands beside.
 """
 
 from collections.abc import Iterable
@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from offsim.scenario.node import Node
 from offsim.scenario.scenario import Scenario
 
 from .block import block_commands, layout_of
-from .commands import Compute, Kernel
+from .commands import Collective, Compute, Kernel
 from .forwards import operations_of
 from .roofline import kernel_duration
 
@@ -35,6 +36,14 @@ def kernel_seconds(scenario: Scenario, kernels: Iterable[Kernel]) -> float:
     gpu, work = scenario.node.gpu, scenario.workload
     alone = sum(kernel_duration(kernel, gpu, work.attention_backend) for kernel in kernels)
     return alone / work.compute_efficiency
+
+
+def collective_seconds(node: Node, command: Collective) -> float:
+    """Seconds of a collective alone, at the rate of its size; none on a node without any."""
+    if node.collectives is None:
+        return 0.0
+    kind = node.collectives.all_to_all if command.kind == "all-to-all" else node.collectives.all_gather
+    return kind.latency.value + command.bytes / kind.rate.at(max(command.bytes, 1.0))
 
 
 def forward_seconds(scenario: Scenario) -> float:

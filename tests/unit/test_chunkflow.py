@@ -99,6 +99,14 @@ def test_no_chunk_starts_during_a_collective_so_that_each_meets_one_at_most():
     assert max(met(exchanges, copies)) == 1
 
 
+def test_nor_does_one_where_short_collectives_of_cross_attention_stand_between():
+    """But at a step's begin: the host is not ahead then, and issues the second chunk when the window has passed."""
+    copies, exchanges = (spans(ChunkFlow(), kind, all_to_all_calls=8) for kind in ("H2D", "collective"))
+    assert len(exchanges) == 3 * 30 * 8
+    begun = [one for c in copies for one in exchanges if one.start < c.start < one.end - 1e-9]
+    assert len(begun) <= 3
+
+
 def test_without_a_gate_collectives_meet_many_chunks():
     policy = ChunkFlow(gate="none")
     assert max(met(spans(policy, "collective"), spans(policy, "H2D"))) > 5
@@ -129,9 +137,15 @@ def test_chunks_that_cost_the_host_time_slow_a_step_where_they_are_small():
 
 
 def test_a_last_chunk_of_a_window_may_run_into_the_collective_and_the_rest_follows_the_last_one():
-    windows = [GateWindow(0, 1.0), GateWindow(2, 0.01), GateWindow(4, 0.0), GateWindow(5, 2.5)]
+    windows = [GateWindow(0, 0, 1.0), GateWindow(2, 1.0, 0.01), GateWindow(4, 1.0, 0.0), GateWindow(5, 1.0, 2.5)]
     assert as_they_fit(2, windows, 0.6) == [0, 0]
     assert as_they_fit(6, windows, 0.6) == [0, 0, 2, 5, 5, 5]
+
+
+def test_a_chunk_may_outlast_a_short_collective_and_take_of_the_window_after_it():
+    """Two chunks to 1.2 s; the collective ends at 1.1, the window at 1.15: nothing starts there."""
+    windows = [GateWindow(0, 0, 1.0), GateWindow(2, 0.1, 0.05), GateWindow(4, 1.0, 1.0)]
+    assert as_they_fit(3, windows, 0.6) == [0, 0, 4]
 
 
 def test_a_worker_issues_beside_the_thread_that_launches_kernels():

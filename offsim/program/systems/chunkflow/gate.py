@@ -4,13 +4,12 @@ A program has no branches, so what a worker would find out when it runs is worke
 """
 
 from collections.abc import Sequence
-from math import ceil
 from typing import NamedTuple
 
 from offsim.scenario.scenario import Scenario
 
 from ...commands import Collective, Compute, Template
-from ...first_order import kernel_seconds
+from ...first_order import collective_seconds, kernel_seconds
 
 
 class GateWindow(NamedTuple):
@@ -18,32 +17,43 @@ class GateWindow(NamedTuple):
 
     place: int
     """Before which command of the block it begins."""
+    closed: float
+    """Seconds of the collective before it, alone."""
     seconds: float
+    """Of its kernels."""
 
 
 def gate_windows(scenario: Scenario, template: Template) -> list[GateWindow]:
     """The windows of a block in which chunks may start, in order: one more than it has collectives."""
-    found = [GateWindow(0, 0.0)]
+    found = [GateWindow(0, 0.0, 0.0)]
     for i, command in enumerate(template.commands):
         if isinstance(command, Compute):
-            place, seconds = found[-1]
-            found[-1] = GateWindow(place, seconds + kernel_seconds(scenario, command.kernels))
+            place, closed, seconds = found[-1]
+            found[-1] = GateWindow(place, closed, seconds + kernel_seconds(scenario, command.kernels))
         else:
-            found.append(GateWindow(i + 1, 0.0))
+            found.append(GateWindow(i + 1, collective_seconds(scenario.node, command), 0.0))
     return found
 
 
 def as_they_fit(chunks: int, windows: Sequence[GateWindow], each: float) -> list[int]:
     """The place from which on each chunk may start, if one takes `each` seconds and none starts during a collective.
 
-    The last one of a window may run into the collective behind it; what fits nowhere follows the last collective.
+    The last one of a window may run into the collective behind it, and if that is short into the window after; what
+    fits nowhere follows the last collective.
 
-    >>> as_they_fit(5, [GateWindow(0, 1.5), GateWindow(3, 0.1), GateWindow(5, 1.0)], 1.0)
+    >>> as_they_fit(5, [GateWindow(0, 0.0, 1.5), GateWindow(3, 1.0, 0.1), GateWindow(5, 1.0, 1.0)], 1.0)
     [0, 0, 3, 5, 5]
     """
     *gated, last = windows
-    places = [window.place for window in gated for _ in range(ceil(window.seconds / each))]
-    return [*places[:chunks], *[last.place] * (chunks - len(places))]
+    places: list[int] = []
+    now, free = 0.0, 0.0
+    for window in gated:
+        start = now + window.closed
+        now = start + window.seconds
+        while (free := max(free, start)) < now and len(places) < chunks:
+            places.append(window.place)
+            free += each
+    return [*places, *[last.place] * (chunks - len(places))]
 
 
 def at_host_pace(chunks: int, issued: Sequence[float], each: float) -> list[int]:
