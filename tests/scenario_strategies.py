@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from offsim.program.load import check_scenario
 from offsim.program.systems.accelerate_model import AccelerateModel
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
+from offsim.program.systems.chunkflow.parameters import ChunkFlow
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.fsdp import FSDP
 from offsim.program.systems.full_model import FullModel
@@ -241,6 +242,20 @@ def groups(draw: DrawFn, model: Model, workload: Workload) -> DiffusersGroup:
     )
 
 
+@st.composite
+def chunked(draw: DrawFn, model: Model) -> ChunkFlow:
+    """ChunkFlow in up to seven chunks a block."""
+    largest = max(blocks.parameters for blocks in model.blocks)
+    return ChunkFlow(
+        chunk=max(1e3, largest * draw(st.sampled_from([0.6, 1.0, 4.0]))),
+        gate=draw(st.sampled_from(["collective", "none"])),
+        launched_ahead=draw(st.booleans()),
+        resident_fraction=draw(st.sampled_from([0.0, 0.4, 1.0])),
+        chunk_cost=draw(seconds),
+        **{key: draw(placement) for key, placement in elsewhere().items()},
+    )
+
+
 def policies(model: Model, workload: Workload) -> SearchStrategy[Policy]:
     """Every policy with random parameters."""
     full_model = st.sampled_from([("pageable", 0), ("pinned", 0), ("pinned", 2)]).flatmap(
@@ -254,6 +269,7 @@ def policies(model: Model, workload: Workload) -> SearchStrategy[Policy]:
         scheduled(model, workload),
         layerwise(model, workload),
         groups(model, workload),
+        chunked(model),
         *leaves,
         fsdp,
         full_model,

@@ -13,8 +13,8 @@ from msgspec import structs
 from calibration.probes.kernels_time import guessed_seconds
 from calibration.probes.power import load_kernels
 from calibration.samples.sample_file import ProbeSample
-from offsim.engine.durations import kernel_duration
 from offsim.program.commands import Kernel
+from offsim.program.roofline import kernel_duration
 from offsim.scenario.gpu import GPU
 
 SETTLED_WINDOW = (0.15, 0.7)

@@ -9,7 +9,7 @@ import numpy as np
 
 from calibration.probes.kernels_time import packed_bytes
 from calibration.samples.sample_file import ProbeSample
-from offsim.engine.durations import KEY_TILE
+from offsim.program.roofline import KEY_TILE
 from offsim.scenario.faults import ScenarioError
 from offsim.scenario.quantity import Curve
 

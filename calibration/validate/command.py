@@ -41,14 +41,18 @@ BESIDE_TITLE = "cases beside which host memory was read: the same with that rate
 CLASS_HEADS = (
     "n: cases. median, p95, worst: of the errors (predicted / measured - 1), without their sign but for the worst; "
     "95 % are at most p95. <=1/3/5 %: percent of the cases that are off by at most 1, 3 and 5 %.\n"
-    "max, alone, equal: the median errors of three simpler models: the larger of computing and copying; nothing slows "
-    "anything else; collectives and copies share links equally. noise: by how much a case's two runs differ."
+    "max, alone, equal, first-order: the median errors of simpler models: the larger of computing and copying; nothing "
+    "slows anything else; collectives and copies share links equally; the larger of kernels and copies, without "
+    "collectives (ChunkFlow's). noise: by how much a case's two runs differ."
 )
 CASE_HEADS = (
     "measured, predicted: the case's steady step, in steady steps of the same model with everything on the GPU. "
     "class: what the step waits for."
 )
-TITLE = "|error| of the steady step relative to its resident run (medians: simpler models max, alone, equal; noise)"
+TITLE = (
+    "|error| of the steady step relative to its resident run "
+    "(medians: simpler models max, alone, equal, first-order; noise)"
+)
 
 
 def validate_command(*, json: bool, root: Path = NODES, thresholds: Path = THRESHOLDS) -> int:
@@ -140,7 +144,7 @@ def by_node(errors: list[CaseError]) -> Table:
 
 def _summaries_of(groups: list[tuple[str, list[CaseError]]], title: str, first: str) -> Table:
     columns = ("n", "median", "p95", "worst", "<=1/3/5 %", *SIMPLER, "noise")
-    table = new_table(title, first, *columns, optional=("equal", "alone", "noise"))
+    table = new_table(title, first, *columns, optional=("first-order", "equal", "alone", "noise"))
     table.columns[0].no_wrap = True
     for name, group in groups:
         found = summary_of_cases(group)

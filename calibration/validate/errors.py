@@ -64,6 +64,7 @@ def case_error(record: ReplayRecord) -> CaseError:
         steady_step_seconds(without_contention(scenario), indices)
         / resident_step(without_contention(reference), record),
         steady_step_seconds(with_equal_shares(scenario), indices) / resident,
+        sums.first_order(scenario) / reference_sums.first_order(reference),
     )
     peak = record.scored_peak
     return CaseError(

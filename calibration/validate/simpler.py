@@ -1,7 +1,8 @@
-"""Three simpler models, to see what the simulation adds.
+"""Four simpler models, to see what the simulation adds.
 
 max: the larger of compute + collectives and copies of a step, from the program's own sums. alone: the simulation
-without contention. equal: collectives and copies share links equally (weight 1).
+without contention. equal: collectives and copies share links equally (weight 1). first-order: the larger of compute
+and copies while all GPUs copy, collectives in neither: ChunkFlow's two terms (arXiv 2605.11335, section 3).
 """
 
 from statistics import median
@@ -12,12 +13,13 @@ from msgspec import structs
 from offsim.engine.durations import Durations
 from offsim.program.build import build
 from offsim.program.commands import Collective, Compute, Copy
+from offsim.program.first_order import collective_seconds, copy_rate
 from offsim.results.predict import predict
 from offsim.scenario.node import Node
 from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 
-SIMPLER = ("max", "alone", "equal")
+SIMPLER = ("max", "alone", "equal", "first-order")
 
 
 class Sums(NamedTuple):
@@ -31,6 +33,10 @@ class Sums(NamedTuple):
     def larger(self) -> float:
         return max(self.compute + self.collective, self.copy)
 
+    def first_order(self, scenario: Scenario) -> float:
+        """The larger of kernels and copies, these slower by what all GPUs' copying at once makes of pinned ones."""
+        return max(self.compute, self.copy * scenario.node.wiring.pcie.h2d.value / copy_rate(scenario))
+
 
 def sums_of(scenario: Scenario, index: int) -> Sums:
     """What one step of the program adds up to."""
@@ -38,17 +44,9 @@ def sums_of(scenario: Scenario, index: int) -> Sums:
     section = program.sections[program.step_number(index)]
     durations = Durations(scenario)
     compute = sum(durations.of_command(c) for c in section.commands if isinstance(c, Compute))
-    collective = sum(_collective(scenario.node, c) for c in section.commands if isinstance(c, Collective))
+    collective = sum(collective_seconds(scenario.node, c) for c in section.commands if isinstance(c, Collective))
     copies = [c for c in section.commands if isinstance(c, Copy)]
     return Sums(compute, collective, sum(_copy(scenario.node, c) for c in copies))
-
-
-def _collective(node: Node, command: Collective) -> float:
-    kinds = node.wiring.collectives
-    if kinds is None:
-        return 0.0
-    kind = kinds.all_to_all if command.kind == "all-to-all" else kinds.all_gather
-    return kind.latency.value + command.bytes / kind.rate.at(max(command.bytes, 1.0))
 
 
 def _copy(node: Node, command: Copy) -> float:

@@ -15,6 +15,7 @@ from offsim.scenario.quantity import Quantity
 from offsim.scenario.scenario import Scenario
 from offsim.scenario.units import dimension_of, usual_unit
 
+from .hiding import copies_hide, hiding_words
 from .layout import Renderable, gb, gib, new_table, pairs, seconds, share, spaced, with_interval
 from .metrics import LOSSES, MOVED, PHASE_METRICS, STEP_METRICS, TimedStep, all_steps, timed_steps
 from .predict import Prediction, leaves_decoding_out, shortcuts, warnings
@@ -43,6 +44,7 @@ def prediction_summary(prediction: Prediction) -> Table:
     model, node = scenario.model, scenario.node
     experts = f" x {model.experts} experts" if model.experts > 1 else ""
     weights = f"{model.parameters / 1e9:.2f} B parameters{experts}, {scenario.workload.weight_dtype}"
+    hidden = copies_hide(prediction)
     return pairs(
         [
             ("scenario", scenario.name or prediction.program.name),
@@ -54,6 +56,7 @@ def prediction_summary(prediction: Prediction) -> Table:
             ("denoising", total_words(prediction)),
             ("fits", fit_words(prediction)),
             ("calibrated", calibration_words(prediction)),
+            *([] if hidden is None else [("copies", hiding_words(hidden))]),
             ("shortcuts", shortcut_words(prediction)),
         ]
     )

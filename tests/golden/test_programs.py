@@ -21,6 +21,7 @@ from offsim.program.commands import (
 from offsim.program.groups import sequence_groups
 from offsim.program.systems.accelerate_model import AccelerateModel
 from offsim.program.systems.accelerate_sequential import AccelerateSequential
+from offsim.program.systems.chunkflow.parameters import ChunkFlow
 from offsim.program.systems.diffusers_group.parameters import DiffusersGroup
 from offsim.program.systems.fsdp import FSDP
 from offsim.program.systems.full_model import FullModel
@@ -78,6 +79,10 @@ PROGRAMS = {
         ),
         {"gpus": 2},
     ),
+    "chunkflow": (ChunkFlow(chunk=30e3, chunk_cost=1e-5), {"gpus": 2}),
+    "chunkflow-launched-ahead": (ChunkFlow(chunk=30e3, launched_ahead=True), {"gpus": 2}),
+    "chunkflow-without-gate": (ChunkFlow(chunk=30e3, gate="none"), {"gpus": 2}),
+    "chunkflow-residents": (ChunkFlow(chunk=30e3, resident_fraction=0.6), {"gpus": 2, "cfg": "sequential"}),
 }
 LIBRARY = {
     "diffusers-block": DiffusersGroup(),

@@ -3,8 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from offsim.engine.durations import Durations, kernel_duration, kernel_energy
+from offsim.engine.durations import Durations, kernel_energy
 from offsim.program.commands import Compute, Kernel
+from offsim.program.roofline import kernel_duration
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.scheduled_layerwise.parameters import ScheduledLayerwise
 from offsim.program.systems.scheduled_layerwise.transfer import unpacking

@@ -12,7 +12,8 @@ from calibration.probes.bench import ProbeReading
 from calibration.probes.power import keep_classes, load_kernels
 from calibration.samples.sample_file import Header, ProbeSample, read_samples
 from calibration.validate.records import NODES, nodes_under
-from offsim.engine.durations import kernel_duration, kernel_energy
+from offsim.engine.durations import kernel_energy
+from offsim.program.roofline import kernel_duration
 from offsim.scenario.faults import ScenarioError
 from offsim.scenario.load import load_node
 from offsim.scenario.usual import usual

@@ -180,7 +180,7 @@ def test_json_has_every_case_with_the_simpler_models(cases, tmp_path, capsys):
     assert validate_command(json=True, root=write(tmp_path, [line(cases[0])])) == 0
     found = json.loads(capsys.readouterr().out)
     assert [case["name"] for case in found["cases"]] == [cases[0].name]
-    assert set(found["cases"][0]["simpler"]) == {"max", "alone", "equal"}
+    assert set(found["cases"][0]["simpler"]) == {"max", "alone", "equal", "first-order"}
     assert {threshold["kept"] for threshold in found["thresholds"]} == {True, None}
 
 
@@ -193,7 +193,7 @@ def test_json_has_the_statistics_of_every_class_and_the_winners(cases, tmp_path,
     own = found["classes"][classes[cases[0].name]]
     assert own["worst"] == pytest.approx(-0.2)
     assert (found["classes"]["all"]["n"], found["classes"]["all"]["median"]) == (3, pytest.approx(0.0, abs=1e-9))
-    assert set(found["classes"]["all"]["simpler_medians"]) == {"max", "alone", "equal"}
+    assert set(found["classes"]["all"]["simpler_medians"]) == {"max", "alone", "equal", "first-order"}
     assert set(found["winners"]) == {"right", "wrong"}
 
 
