@@ -23,7 +23,7 @@ from .model import Model
 from .node import Node
 from .parts import PARTS, WholeTable, first_gpus, inherited_by, is_named, named
 from .scenario import Scenario, Simulation
-from .schema_1 import READABLE, SCHEMA, grid_of_schema_1, node_of_schema_1, scenario_of_schema_1
+from .schema_1 import READABLE, SCHEMA, grid_of_schema_1, key_of_schema_1, node_of_schema_1, scenario_of_schema_1
 from .wiring import Wiring
 from .wording import choices
 from .workload import Workload
@@ -160,11 +160,23 @@ def _normalised(
     own: dict[str, Any], section: str, place: Place, seen: tuple[Path, ...], kinds: Kinds, allowed: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """A table in SI. A node's parts may be named or extend others: they become whole."""
+    if section == "node":
+        _check_node_keys(own, place)
     parts = [part for part in PARTS if section == "node" and is_named(own.get(part))]
     whole = {
         part: WholeTable(_section(own.pop(part), part, None, place.child(part), seen, SECTION_TYPES)) for part in parts
     }
     return normalise(own, kinds[section], place.path, place.key, allowed) | whole
+
+
+def _check_node_keys(own: dict[str, Any], place: Place) -> None:
+    """Refuse what is no part where one is meant, and keys of schema 1, with the key that they have today."""
+    for key, value in own.items():
+        if key in PARTS and not isinstance(value, str | dict):
+            raise place.child(key).fault("expected a table or a name", value)
+        today = key_of_schema_1(f"node.{key}")
+        if today != f"node.{key}":
+            raise place.child(key).fault(f"stands elsewhere since schema 2; write {today}")
 
 
 def _entry_table(path: Path, section: str, seen: tuple[Path, ...]) -> dict[str, Any]:

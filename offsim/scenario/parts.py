@@ -9,6 +9,7 @@ from typing import Any
 
 PARTS = ("gpu", "host", "wiring")
 LONGEST_GPU_NAME = 60
+UNNAMED = "unnamed"
 Tables = dict[str, Any]
 
 
@@ -59,6 +60,8 @@ def named(node: Tables) -> Tables:
     >>> named({"gpu": {"name": "RTX 3090"}, "wiring": {"gpus": 2}, "title": "changed from rtx4090-x8"})["title"]
     '2 x RTX 3090, changed from rtx4090-x8'
     """
+    if "name" not in node and any(part not in node for part in PARTS):
+        return {"name": UNNAMED, "title": UNNAMED, **node}  # so that the part is said to be missing, not the name
     gpu, count = node.get("gpu", {}).get("name"), node.get("wiring", {}).get("gpus")
     if "name" in node or not isinstance(gpu, str) or not isinstance(count, int):
         return node

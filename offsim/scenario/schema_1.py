@@ -15,7 +15,8 @@ KERNEL_VICTIMS = ("gemm", "attention", "elementwise", "relayout")
 COLLECTIVE_VICTIMS = ("all_to_all", "all_gather")
 BESIDE_COPIES = {"H2D": "h2d", "D2H": "d2h"}
 """What copies are called beside whom something is slowed; anything else is a collective."""
-MOVED_KEYS = {"node.overheads": "node.host.overheads"} | {f"node.{key}": f"node.wiring.{key}" for key in WIRED}
+MOVED_KEYS = {f"node.{key}": f"node.wiring.{key}" for key in WIRED}
+MOVED_KEYS |= {"node.overheads": "node.host.overheads", "node.interference": "node.gpu.interference"}
 RawTable = dict[str, Any]
 
 
