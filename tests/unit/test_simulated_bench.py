@@ -35,7 +35,7 @@ TWO_KERNELS: tuple[Command, ...] = (
 
 def slow_to_launch(seconds: float) -> Node:
     """A node whose host needs so long for each kernel."""
-    return replace(one_gpu(), overheads=replace(no_overheads(), launch=quantity(seconds)))
+    return one_gpu().with_overheads(replace(no_overheads(), launch=quantity(seconds)))
 
 
 def test_leading_allocations_come_before_what_is_probed():
@@ -70,12 +70,12 @@ def test_ungated_host_time_counts_what_blocks_the_host():
 
 
 def test_leading_allocations_cost_no_host_time():
-    node = replace(one_gpu(), overheads=replace(no_overheads(), allocation=quantity(5.0)))
+    node = one_gpu().with_overheads(replace(no_overheads(), allocation=quantity(5.0)))
     assert SimulatedBench(node).run((Allocate("a", 1.0, COMPUTE), *TWO_KERNELS)).host_seconds == 0.0
 
 
 def test_a_gate_is_not_held_up_by_a_full_queue():
-    node = replace(one_gpu(), overheads=replace(no_overheads(), queue_depth=2))
+    node = one_gpu().with_overheads(replace(no_overheads(), queue_depth=2))
     copies = tuple(Copy("copy", "b", "H2D", 50e9, "pinned", "b") for _ in range(4))
     commands = (Record("copy", "begin"), *copies, *TWO_KERNELS[2:])
     assert SimulatedBench(node).run(commands).instants[0, "end"] == 1.0

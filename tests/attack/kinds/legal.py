@@ -2,12 +2,12 @@
 
 from math import gcd
 from random import Random
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from offsim.scenario import catalogue
 from offsim.scenario.gpu import GPU
 from offsim.scenario.host import Host, Overheads, Socket
-from offsim.scenario.interference import Interference
+from offsim.scenario.interference import Interference, KernelInterference
 from offsim.scenario.model import Component, Model
 from offsim.scenario.scenario import Simulation
 from offsim.scenario.wiring import CollectiveKind, NVLink, PCIe
@@ -98,16 +98,19 @@ def _machine(random: Random, node: Table, gpus: int) -> Table:
         for step in steps:
             table = table[step]
         vary(random, table, struct, random.choice((0.0, 0.0, 0.1, 0.3)))
-    node["gpus"] = gpus
-    node["collectives"]["transport"] = random.choice(("nvlink", "pcie", "host-memory"))
+    wiring = node["wiring"]
+    wiring["gpus"] = gpus
+    wiring["collectives"]["transport"] = random.choice(("nvlink", "pcie", "host-memory"))
     half = random.randrange(gpus)
     runs = [list(range(half)), list(range(half, gpus))] if half and chance(random, 0.4) else [list(range(gpus))]
-    socket = node["host"]["sockets"][0]
-    node["host"]["sockets"] = [{**socket, "gpus": run} for run in runs]
-    rates = {key: node["switches"][0][key] for key in ("h2d_GBps", "d2h_GBps")}
+    wiring["sockets"] = runs
+    node["host"]["sockets"] *= random.choice((1, len(runs)))
+    rates = {key: wiring["switches"][0][key] for key in ("h2d_GBps", "d2h_GBps")}
     behind = [run for run in _behind(random, gpus) if run]
-    node["switches"] = [{"gpus": run, **rates} for run in behind]
-    node["interference"] = _interference(random)
+    wiring["switches"] = [{"gpus": run, **rates} for run in behind]
+    node["gpu"]["interference"] = {kind: _interference(random) for kind in KernelInterference.__struct_fields__}
+    for kind in ("all_to_all", "all_gather"):
+        wiring["collectives"][kind]["interference"] = _interference(random)
     return node
 
 
@@ -120,19 +123,10 @@ def _behind(random: Random, gpus: int) -> list[list[int]]:
     return [run[: random.randint(0, len(run))] for run in runs] if chance(random, 0.2) else runs
 
 
-def _interference(random: Random) -> list[Table]:
-    if chance(random, 0.5):
-        return []
-    hints = get_type_hints(Interference, include_extras=True)
-    victims = [name for kind in get_args(hints["victim"]) for name in get_args(kind)]
-    aggressors = list(get_args(hints["aggressor"]))
-    pairs = [(v, a) for v in victims for a in ("H2D", "D2H", _other(v)) if a in aggressors]
-    chosen = random.sample(pairs, random.randint(1, 4))
-    return [{"victim": v, "aggressor": a, **settings(random, Interference, 1.0, ("slowdown",))} for v, a in chosen]
-
-
-def _other(victim: str) -> str:
-    return {"all-to-all": "all-gather", "all-gather": "all-to-all"}.get(victim, "collective")
+def _interference(random: Random) -> Table:
+    """What one thing suffers from others beside it: nothing, something, or everything."""
+    names = [name for name in Interference.__struct_fields__ if chance(random, 0.3)]
+    return settings(random, Interference, 1.0, tuple(names)) if names else {}
 
 
 def _listed(random: Random, by_module: bool) -> Table:
