@@ -221,6 +221,7 @@ def scheduled(draw: DrawFn, model: Model, workload: Workload) -> ScheduledLayerw
         copy_priority=draw(st.sampled_from(["normal", "high"])),
         transfer_dtype=draw(st.sampled_from(["stored", *smaller])),
         sharded=workload.gpus > 1 and draw(st.booleans()),
+        gather=draw(st.sampled_from(["own-stream", "compute-stream"])),
         across_switch=draw(st.sampled_from(["held", "prefetched", "fetched"])),
         **{key: draw(placement) for key, placement in elsewhere().items()},
     )

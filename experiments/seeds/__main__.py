@@ -18,6 +18,8 @@ QUESTIONS = (
     "contradictions",
     "contention",
     "open_questions",
+    "cluster",
+    "b200",
 )
 
 

@@ -33,7 +33,7 @@ def test_every_asked_tolerance_holds(question):
     assert question.main(Console(**QUIET))
 
 
-@pytest.mark.parametrize("folder", ["nvlink_8x_h100", "pcie_4x_h100", "contention"])
+@pytest.mark.parametrize("folder", ["nvlink_8x_h100", "pcie_4x_h100", "contention", "cluster", "b200"])
 def test_expected_values_state_role_and_source(folder):
     rows = expected(folder)
     assert rows

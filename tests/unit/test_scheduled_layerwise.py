@@ -12,6 +12,7 @@ from offsim.program.load import check_scenario
 from offsim.program.passages import Template
 from offsim.program.spans import Span
 from offsim.program.systems.full_model import FullModel
+from offsim.program.systems.resident import Resident
 from offsim.program.systems.scheduled_layerwise.parameters import Placing, ScheduledLayerwise
 from offsim.program.systems.scheduled_layerwise.places import collectives, place_of, shares, windows
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
@@ -64,6 +65,7 @@ def test_without_options_it_takes_as_long_as_sglangs_v2():
         ({"transfer_dtype": "int4"}, 10, 0),
         ({"sharded": True}, 20, 20),
         ({"sharded": True, "chunks": 8}, 20, 20),
+        ({"sharded": True, "gather": "compute-stream"}, 20, 20),
         ({"sharded": True, "transfer_dtype": "int8", "resident_layers": 20}, 5, 5),
     ],
 )
@@ -74,6 +76,21 @@ def test_a_forward_moves_what_the_formula_says(options, h2d, gathered):
 def test_of_four_ranks_each_copies_a_quarter_and_sends_three():
     found = moved(ScheduledLayerwise(sharded=True), gpus=4, node="h100-pcie")
     assert found == pytest.approx((10 * BLOCK, 30 * BLOCK))
+
+
+def test_a_gathering_on_the_compute_stream_is_exposed_whole():
+    """40 blocks a step, 527 MB of each from three others at 25.2 GB/s: 40 x 20.9 ms."""
+    late = ScheduledLayerwise(sharded=True, gather="compute-stream")
+    issued = build(wan(late, gpus=4, node="h100-pcie")).commands()
+    assert {command.stream for command in issued if isinstance(command, Collective)} == {"compute"}
+    alone, gathered = (steady(policy, gpus=4, node="h100-pcie").steady for policy in (Resident(), late))
+    assert gathered - alone == pytest.approx(40 * 0.75 * BLOCK / 25.2e9, rel=0.03)
+
+
+def test_the_last_kernels_of_a_block_are_its_feed_forward():
+    issued = build(wan(ScheduledLayerwise(placement="last-kernels"))).commands()
+    copied = next(i for i, command in enumerate(issued) if getattr(command, "name", "") == "transformer.blocks.2")
+    assert next(command.name for command in issued[copied:] if isinstance(command, Compute)) == "blocks.1 ffn"
 
 
 def test_weights_that_kernels_read_as_they_come_are_moved_so():

@@ -25,6 +25,7 @@ def place_of(placing: Placing, template: Template) -> int:
         "after-first-all-to-all": _after(kinds, "collective"),
         "after-attention": _after(kinds, "attention"),
         "after-all-to-alls": len(kinds) - _after(kinds[::-1], "collective") + 1 if "collective" in kinds else 0,
+        "last-kernels": len(kinds) - 1,
     }
     return min(found.get(placing, 0), len(kinds) - 1)
 

@@ -1,7 +1,8 @@
 """How the weights of one block get to the device: in which form, in how many pieces, over which streams.
 
 Plain: pieces by H2D into the block's buffer. Sharded: each rank copies its 1/N of every piece into its place there, and
-an all-gather on a stream of its own fills in the others' (a pipeline where there are several pieces). Packed: what
+an all-gather on a stream of its own fills in the others' (a pipeline where there are several pieces), or one on the
+compute stream, where the block is about to be used. Packed: what
 arrives is smaller, and a kernel on the compute stream unpacks it into a second buffer before the block's first use.
 Copy streams wait for the compute stream's tail before they write, as SGLang's do: the memory may have been a block's.
 Assumes that the gathering communicator is its own, so that it does not stand in line with the model's collectives.
@@ -13,7 +14,20 @@ from typing import NamedTuple
 from offsim.scenario.model import DTYPE_BYTES
 from offsim.scenario.scenario import Scenario
 
-from ...commands import COMPUTE, Allocate, Collective, Command, Compute, Copy, Free, Kernel, Piece, Record, Wait
+from ...commands import (
+    COMPUTE,
+    WHOLE,
+    Allocate,
+    Collective,
+    Command,
+    Compute,
+    Copy,
+    Free,
+    Kernel,
+    Piece,
+    Record,
+    Wait,
+)
 from ...offloading.hooks import wait_stream
 from .parameters import ScheduledLayerwise
 
@@ -50,6 +64,7 @@ class Transfer:
         count = policy.copy_streams
         self.streams = [own] if count == 1 else [f"{own} {lane + 1}" for lane in range(count)]
         self.ranks = scenario.workload.gpus if policy.sharded else 1
+        self.gathered_late = self.ranks > 1 and policy.gather == "compute-stream"
         self.packing = 1.0
         """Bytes that are moved per byte that kernels read."""
         if policy.transfer_dtype != "stored":
@@ -85,14 +100,23 @@ class Transfer:
             if count - which <= len(self.streams):
                 yield Record(stream, self._ready(buffer, chunk.lane))
             return
-        copied = f"{buffer} copied in" if count == 1 else f"{buffer} piece {which + 1} copied in"
-        yield Record(stream, copied)
-        yield Wait(GATHER_STREAM, copied)
-        sent = part * (self.ranks - 1) / self.ranks
-        gather = Collective(GATHER_STREAM, f"{buffer} all-gather", "all-gather", sent, "world", (buffer,), (buffer,))
+        yield Record(stream, self._copied_in(buffer, chunk.piece))
+        if not self.gathered_late:
+            yield from self._gather(chunk, GATHER_STREAM)
+            if which == count - 1:
+                yield Record(GATHER_STREAM, self._ready(buffer, 0))
+
+    def _gather(self, chunk: Chunk, stream: str) -> Iterator[Command]:
+        """What the other ranks have copied of a piece."""
+        buffer, (_, count) = self.arriving(chunk.buffer), chunk.piece
+        yield Wait(stream, self._copied_in(buffer, chunk.piece))
+        sent = self.packing * chunk.bytes / count * (self.ranks - 1) / self.ranks
+        gather = Collective(stream, f"{buffer} all-gather", "all-gather", sent, "world", (buffer,), (buffer,))
         yield gather._replace(piece=chunk.piece)
-        if which == count - 1:
-            yield Record(GATHER_STREAM, self._ready(buffer, 0))
+
+    def _copied_in(self, buffer: str, piece: Piece) -> str:
+        """The event that a rank's own part of a piece is there."""
+        return f"{buffer} copied in" if piece == WHOLE else f"{buffer} piece {piece[0] + 1} copied in"
 
     def _ready(self, buffer: str, lane: int) -> str:
         several = self.ranks == 1 and len(self.streams) > 1
@@ -102,8 +126,12 @@ class Transfer:
         """The compute stream waits for all chunks of a block, and unpacks them."""
         buffer, bytes_ = chunks[0].buffer, chunks[0].bytes
         arriving = self.arriving(buffer)
-        for lane in dict.fromkeys(chunk.lane for chunk in chunks) if self.ranks == 1 else (0,):
-            yield Wait(COMPUTE, self._ready(arriving, lane))
+        if self.gathered_late:
+            for chunk in chunks:
+                yield from self._gather(chunk, COMPUTE)
+        else:
+            for lane in dict.fromkeys(chunk.lane for chunk in chunks) if self.ranks == 1 else (0,):
+                yield Wait(COMPUTE, self._ready(arriving, lane))
         if arriving != buffer:
             yield Allocate(buffer, bytes_, COMPUTE)
             kernel = unpacking(self.packing * bytes_, bytes_)
@@ -113,4 +141,5 @@ class Transfer:
     @property
     def lanes(self) -> list[str]:
         """The streams that copies and gathers are put on."""
-        return self.streams if self.ranks == 1 else [*self.streams, GATHER_STREAM]
+        own = self.ranks == 1 or self.gathered_late
+        return self.streams if own else [*self.streams, GATHER_STREAM]
