@@ -42,7 +42,7 @@ def world(reading: Reading, efficiency: float, dtype: str, on: frozenset[str]) -
     table = reading.table()
     node: dict[str, Any] = {"extends": table} if isinstance(table, str) else dict(table)
     if "allocation" not in on:
-        node = {**node, "overheads": {"allocation_us": 0.0}}
+        node = {**node, "host": {"overheads": {"allocation_us": 0.0}}}
     return scenario(
         Reading(reading.name, "", ""),
         policy,

@@ -22,7 +22,7 @@ def spans(node: str, commands: list[Command]) -> dict[str, float]:
     free = {"value": 0.0, "provenance": "given", "source": "probe"}
     names = ("launch", "copy", "event", "collective", "allocation", "synchronize")
     quiet: dict[str, Any] = {f"{name}_us": free for name in names}
-    asked = wan({"extends": node, "overheads": quiet}, 2, {"name": "resident"})
+    asked = wan({"extends": node, "host": {"overheads": quiet}}, 2, {"name": "resident"})
     section = Section("probe", Use("denoise", step=0), (*commands, Synchronize("device")))
     timeline = simulate(asked, StreamProgram("probe", (section,), sequence_groups((0, 1))))
     return {span.name: 1e3 * span.end for span in timeline.spans if span.rank == 0 and "engine" not in span.track}

@@ -157,7 +157,7 @@ def nvlink(efficiencies: Efficiencies) -> tuple[Table, str]:
     """Would NVLink remove the cost?"""
 
     def bridged(reading: Reading) -> dict[str, Any]:
-        return {"extends": reading.node, "nvlink": NVLINK, "collectives": EXCHANGES}
+        return {"extends": reading.node, "wiring": {"nvlink": NVLINK, "collectives": EXCHANGES}}
 
     def ask(gpus: int) -> Callable[[Reading, float], str]:
         return lambda r, e: percent(overhead(r, e, gpus=gpus, node=bridged(r)))

@@ -17,7 +17,7 @@ from ..common import FULL_MODEL, GIB, comparison, expected, fit_efficiency, laye
 
 FOLDER = "pcie_4x_h100"
 MEASURED, RESOLUTION = 21.6, 0.1
-HOST_MEMORY = {"collectives": {"transport": "host-memory"}}
+HOST_MEMORY = {"wiring": {"collectives": {"transport": "host-memory"}}}
 
 
 class Reading(NamedTuple):
