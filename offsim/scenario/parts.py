@@ -57,7 +57,8 @@ def first_gpus(node: Tables, count: int) -> Tables:
 def named(node: Tables) -> Tables:
     """A node with a name and a title: those it has, else its GPUs'.
 
-    >>> named({"gpu": {"name": "RTX 3090"}, "wiring": {"gpus": 2}, "title": "changed from rtx4090-x8"})["title"]
+    >>> node = {"gpu": {"name": "RTX 3090"}, "host": {}, "wiring": {"gpus": 2}, "title": "changed from rtx4090-x8"}
+    >>> named(node)["title"]
     '2 x RTX 3090, changed from rtx4090-x8'
     """
     if "name" not in node and any(part not in node for part in PARTS):
