@@ -12,6 +12,7 @@ from experiments.seeds.cluster.measure import RESIDENT, asked, copies_alone, ove
 from experiments.seeds.cluster.unequal import Exchange, block_of, run_unequal
 from experiments.seeds.cluster.wirings import CHOSEN, SENT, WIRINGS, Wiring, lateness, steady_all_to_all
 from experiments.seeds.common import expected
+from experiments.seeds.figure import rows
 from offsim.program.spans import Span
 
 BOTH_WAYS = WIRINGS[-1]
@@ -88,3 +89,14 @@ def test_seconds_in_which_both_run_are_counted_once():
     """[0, 2] and [3, 5] beside [1, 4]: one second of each."""
     ones = [Span(0, "a", "H2D", "", start, start + 2) for start in (0.0, 3.0)]
     assert overlapped(ones, [Span(0, "b", "collective", "", 1.0, 4.0)]) == 2.0
+
+
+def test_the_picture_shows_a_copy_that_meets_exchanges_on_one_uplink_and_none_of_it_elsewhere():
+    alone, layerwise, spread, nvlink = rows()
+    lengths = [1e3 * (row.end - row.begin) for row in (alone, layerwise, spread, nvlink)]
+    assert lengths[1] - lengths[0] > 30 and lengths[2] - lengths[0] < 2
+    met = [
+        overlapped(*([s for s in row.spans if s.kind == kind] for kind in ("H2D", "collective")))
+        for row in (alone, layerwise, spread, nvlink)
+    ]
+    assert met[0] == 0 and met[1] > 0.05 and met[2] < 0.001 and met[3] < 0.002

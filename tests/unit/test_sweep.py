@@ -438,7 +438,7 @@ def test_the_seeds_grid_asks_what_the_seeds_ask():
     assert grid.name == "seeds"
     assert [axis.name for axis in grid.axes] == ["topology", "gpus", "policy"]
     refused = {combination.scenario.workload.gpus for combination in grid.combinations if combination.refused}
-    assert (len(grid.combinations), refused) == (140, {6})
+    assert (len(grid.combinations), refused) == (175, {6})
 
 
 def test_the_progress_bar_shows_rows_a_second_and_the_time_left():
