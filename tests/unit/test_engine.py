@@ -323,6 +323,13 @@ def test_a_copy_slows_kernels_while_it_runs():
     assert dict(kernel.delays) == {"H2D interference": 1.0}
 
 
+def test_a_copy_each_way_slows_kernels_by_the_product_of_both():
+    """Twice and three times as long are six times: in the 6 s of both copies 1 s of the kernel's 4 s is done."""
+    node = interfering(NODE, [("elementwise", "H2D", quantity(1.0)), ("elementwise", "D2H", quantity(2.0))])
+    timeline = run(kernels(4), h2d("copy", 600), d2h("back", 600), node=node)
+    assert on(timeline, "compute") == [("kernels", 0, pytest.approx(9))]
+
+
 def test_interference_is_only_for_its_own_victim_and_aggressor():
     for node in (slowed("gemm", "H2D", 1.0), slowed("elementwise", "D2H", 1.0)):
         assert on(run(kernels(4), h2d("copy", 200), node=node), "compute") == [("kernels", 0, 4)]

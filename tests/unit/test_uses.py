@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from offsim.engine.bounds import compute_bound, lower_bound
 from offsim.engine.simulate import simulate
 from offsim.program.build import build
-from offsim.program.commands import Command, Section, StreamProgram, Synchronize
+from offsim.program.commands import Command, HostWork, Section, StreamProgram, Synchronize
 from offsim.program.groups import sequence_groups
 from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
@@ -16,8 +16,10 @@ from offsim.results.predict import predict, shortcuts
 from offsim.results.steps import ledger, step_rows, use_rows, waits
 from offsim.scenario.load import load_model
 from offsim.scenario.scenario import Scenario, Simulation
+from offsim.scenario.wiring import Switch
 from offsim.scenario.workload import Workload
 from tests.golden.tiny import tiny_program
+from tests.strategies import quantity
 from tests.unit.test_engine import NODE, h2d, kernels, slowed
 
 END = Synchronize("stream", "compute")
@@ -58,6 +60,23 @@ def test_a_program_names_what_its_sections_are_for():
     ]
     assert [use.is_step for use in uses] == [False, False, True, True, True, True, False]
     assert program.step_number(2) == 4
+
+
+def test_only_the_first_step_compiles():
+    scenario = replace(asked(), workload=Workload(gpus=1, tokens=64, steps=4, compile=1.5))
+    steps = [section for section in build(scenario).sections if section.use.is_step]
+    compiling = [step.use.step for step in steps if HostWork("compile", 1.5) in step.commands]
+    assert compiling == [0]
+
+
+def test_a_steps_duration_is_its_slowest_ranks():
+    """GPU 1 copies its 100 bytes over an uplink of half the rate: 2 s, where GPU 0 takes 1."""
+    node = NODE.rewired(switches=(Switch(gpus=(1,), h2d=quantity(50.0), d2h=quantity(50.0)),))
+    section = Section("step 0", Use("denoise", step=0), (h2d("compute"), END))
+    program = StreamProgram("by hand", (section,), sequence_groups((0, 1)))
+    scenario = replace(asked(), node=node, workload=Workload(gpus=2, tokens=64))
+    [row] = step_rows(program, simulate(scenario, program))
+    assert row.duration == pytest.approx(2)
 
 
 def test_components_are_called_as_the_model_calls_them():
