@@ -21,6 +21,11 @@ BLOCK = 702_788_608
 """Bytes of a Wan-14B block."""
 
 
+def test_a_product_of_few_rows_takes_the_time_of_its_weights():
+    """4 GB at 4 TB/s, though its 1 GFLOP takes 2 us at 500 TFLOP/s."""
+    assert kernel_duration(Kernel("gemm", 1e9, 4e9, 8.0), gpu()) == pytest.approx(1e-3)
+
+
 @pytest.mark.parametrize(("kernel", "milliseconds"), [(HALVED, 0.75), (QUARTERED, 1.25)])
 def test_unpacking_takes_its_bytes_over_the_rate_of_its_bits(kernel, milliseconds):
     """1.5 GB at 2 TB/s, 1.25 GB at 1 TB/s."""

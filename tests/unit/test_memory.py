@@ -11,7 +11,7 @@ from offsim.program.systems.resident import Resident
 from offsim.program.systems.sglang_layerwise.parameters import SGLangLayerwise
 from offsim.program.uses import Use
 from offsim.results.layout import render
-from offsim.results.memory import phase_peaks
+from offsim.results.memory import Levels, phase_peaks
 from offsim.results.predict import predict, warnings
 from offsim.results.tables import fit_words, memory
 from offsim.scenario.load import load_model, load_node
@@ -84,3 +84,12 @@ def test_diffusers_has_the_whole_text_encoder_on_the_device_and_sglang_two_layer
         peaks[policy.tag] = {phase.phase: phase.allocated for phase in found.phases}
     assert 9.77e9 < peaks["diffusers-group"]["encode"] < 10e9
     assert peaks["sglang-layerwise"]["encode"] < 3e9
+
+
+def test_reserved_memory_stays_at_the_highest_level_of_its_pool():
+    """100 MiB, given back, then 10 MiB of the same pool: 100 MiB stay reserved, 10 are allocated."""
+    levels = Levels("none")
+    levels.allocate(Allocate("large", 100 * 2**20, COMPUTE))
+    levels.free(Free("large"))
+    levels.allocate(Allocate("small", 10 * 2**20, COMPUTE))
+    assert (levels.reserved, levels.device) == (100 * 2**20, 10 * 2**20)

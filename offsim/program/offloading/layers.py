@@ -25,5 +25,9 @@ def resident_blocks(resident: int | float, blocks: int, residency: Residency) ->
 
 
 def resident_count(resident: int | float, blocks: int) -> int:
-    """How many blocks stay: a count, or a share of the blocks below 1."""
+    """How many blocks stay: a count, or a share of the blocks below 1; never more than there are.
+
+    >>> resident_count(0.5, 40), resident_count(7, 40), resident_count(50, 40)
+    (20, 7, 40)
+    """
     return min(round(resident * blocks) if resident < 1 else int(resident), blocks)
