@@ -176,7 +176,7 @@ def test_held_out_sizes_change_the_error_and_nothing_else():
 
 
 REFITTED = ("h100-x1-a", "h200-x1-b", "h100-x2-e-nvlink", "h200-x2-a-host-memory")
-"""One GPU of each kind, and pairs over both transports, one with every probe: `calibration.fit` fits all, in ten minutes."""
+"""One GPU of each kind and pairs over both transports. `calibration.fit` fits all, in ten minutes."""
 
 
 @pytest.mark.parametrize("name", REFITTED)

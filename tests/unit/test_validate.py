@@ -239,7 +239,7 @@ def test_the_smallest_error_that_95_percent_keep_is_the_19th_of_20(cases, tmp_pa
 
 
 def test_a_committed_node_is_predicted_as_well_as_is_kept():
-    """A sample of `python -m offsim validate`, which predicts all; docs/accuracy.md has -4.1 % as the worst on one GPU."""
+    """A sample of `python -m offsim validate`, which predicts all; the worst on one GPU is -4.1 %."""
     records, _ = read_records(NODES)
     chosen = [record for record in records if record.node == "h100-x1-b"]
     errors = [error for error in all_errors(chosen) if "pageable" not in error.name]
